@@ -1,0 +1,134 @@
+"""The contract of every model: what a stateful actor requires, provides and needs, and how its failures become reject rows.
+
+An :class:`Actor` is built once a process and then maps rows. A row is a plain dictionary: manifest columns at first, and whatever
+the actors so far have provided. :func:`run_actors` drives a sequence of actors over rows inside one process: one bad row becomes a
+:class:`~sc3d.records.Reject` with its reason and never takes its batch along; running out of GPU memory halves the batch and tries again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from sc3d.config import RunConfig
+from sc3d.errors import ConfigError, Sc3dError
+from sc3d.records import Reject
+
+logger = logging.getLogger(__name__)
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one actor process needs from Ray. Actors with equal ``environment`` and no GPU share one process (see pipelines.stage)."""
+
+    num_cpus: float = 1.0
+    num_gpus: float = 0.0
+    custom: Mapping[str, float] = field(default_factory=dict)
+    environment: str | None = None
+
+
+class Actor(ABC):
+    """A model behind the common contract. Subclasses load their weights in ``__init__`` and implement :meth:`process`.
+
+    Class attributes:
+        requires: row keys that must be present -> their meaning.
+        provides: row keys that :meth:`process` returns -> their meaning.
+        resources: what one process of it needs.
+        batch_size: rows given to :meth:`process_batch` at once.
+    """
+
+    requires: ClassVar[Mapping[str, str]]
+    provides: ClassVar[Mapping[str, str]]
+    resources: ClassVar[Resources] = Resources()
+    batch_size: ClassVar[int] = 1
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+
+    @classmethod
+    def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
+        """What of the configuration and of the weights the result depends on, as plain JSON values: it goes into the recipe."""
+        return {}
+
+    @abstractmethod
+    def process(self, row: Row) -> Row:
+        """Return the provided keys of one row. Raise :class:`~sc3d.errors.Sc3dError` when the row cannot be processed."""
+
+    def process_batch(self, rows: Sequence[Row]) -> list[Row]:
+        """Return the provided keys of several rows. Models that gain from batches override this."""
+        return [self.process(row) for row in rows]
+
+
+def check_actors(actors: Sequence[type[Actor]], given: Iterable[str]) -> None:
+    """Check before a run that each actor's ``requires`` is given or provided by an earlier one.
+
+    Raises:
+        ConfigError: names the actor and the keys that nobody provides.
+    """
+    have = set(given)
+    for actor in actors:
+        missing = {k: v for k, v in actor.requires.items() if k not in have}
+        if missing:
+            wanted = ", ".join(f"{k} ({v})" for k, v in missing.items())
+            raise ConfigError(f"{actor.__name__} needs {wanted}, which no earlier actor provides")
+        have |= set(actor.provides)
+
+
+@dataclass
+class Outcome:
+    """A row that went through all actors, or the reject that stopped it. ``seconds`` is the time spent on it."""
+
+    row: Row
+    reject: Reject | None = None
+    seconds: float = 0.0
+
+
+def run_actors(actors: Sequence[Actor], rows: Sequence[Row], id_key: str, stage: str) -> list[Outcome]:
+    """Drive ``rows`` through ``actors`` in order, in this process. The result has one outcome a row, in the same order."""
+    outcomes = [Outcome(dict(row)) for row in rows]
+    for actor in actors:
+        alive = [o for o in outcomes if o.reject is None]
+        for start in range(0, len(alive), actor.batch_size):
+            _run_batch(actor, alive[start : start + actor.batch_size], id_key, stage)
+    return outcomes
+
+
+def _run_batch(actor: Actor, batch: Sequence[Outcome], id_key: str, stage: str) -> None:
+    started = time.perf_counter()
+    try:
+        provided = actor.process_batch([o.row for o in batch])
+        if len(provided) != len(batch):
+            raise RuntimeError(f"{type(actor).__name__} returned {len(provided)} rows for {len(batch)}")
+    except Exception as error:  # whatever a model raises concerns its rows, not the run
+        if len(batch) > 1:
+            if _out_of_memory(error):
+                logger.warning("%s: out of GPU memory on %d rows, halving the batch", type(actor).__name__, len(batch))
+            middle = len(batch) // 2 if _out_of_memory(error) else 1
+            for part in (batch[:middle], batch[middle:]):
+                _run_batch(actor, part, id_key, stage)
+            return
+        if not isinstance(error, Sc3dError):
+            logger.warning("%s failed on %s", type(actor).__name__, batch[0].row[id_key], exc_info=error)
+        outcome = batch[0]
+        outcome.seconds += time.perf_counter() - started
+        outcome.reject = Reject(str(outcome.row[id_key]), stage, type(error).__name__, f"{type(actor).__name__}: {error}")
+        return
+    share = (time.perf_counter() - started) / len(batch)
+    for outcome, new in zip(batch, provided, strict=True):
+        missing = set(actor.provides) - set(new)
+        if missing:
+            outcome.reject = Reject(
+                str(outcome.row[id_key]), stage, "ContractError", f"{type(actor).__name__} did not provide {sorted(missing)}"
+            )
+        outcome.row.update(new)
+        outcome.seconds += share
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error).lower()

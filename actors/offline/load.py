@@ -1,0 +1,31 @@
+"""Reading the photo: the first actor of every stage that looks at pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from actors.base import Actor, Row
+from sc3d.config import RunConfig
+from sc3d.images import load_image
+
+
+class LoadImage(Actor):
+    """Reads a photo into the row. The pixels stay in this process; only what later actors derive from them is written."""
+
+    requires: ClassVar[Mapping[str, str]] = {"path": "where the image is: a local path or a URI"}
+    provides: ClassVar[Mapping[str, str]] = {
+        "image": "upright RGB, (H, W, 3) uint8",
+        "width": "width of the upright image in pixels",
+        "height": "height of the upright image in pixels",
+    }
+
+    @classmethod
+    def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
+        """The reading rules' version."""
+        return {"load": "upright-rgb-1"}
+
+    def process(self, row: Row) -> Row:
+        """Read ``row["path"]``; raises :class:`~sc3d.errors.InputError` for files that cannot be used."""
+        image = load_image(row["path"])
+        return {"image": image, "width": image.shape[1], "height": image.shape[0]}

@@ -1,0 +1,120 @@
+"""Object masks without a segmenter: the dataset's own mask file where there is one, else GrabCut.
+
+GrabCut (Rother et al., SIGGRAPH 2004) separates two colour models. Seeded with an annotated box it is usable; seeded with nothing but
+the assumption that the object is in the middle and not at the border, it works for clear photos of one object and fails for busy
+ones. It knows nothing of categories: the category name, which a text-prompted segmenter would use, is not looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+
+from actors.base import Actor, Row
+from sc3d.config import RunConfig
+from sc3d.errors import InputError
+from sc3d.images import load_mask, read_orientation
+
+WORKING_SIDE = 320
+ITERATIONS = 5
+MIN_AREA = 0.005
+MAX_AREA = 0.95
+_SEED = 0
+# Without a box: a ring this wide (in image sides) is background, and an ellipse with these half axes probably the object.
+_RING = 0.03
+_ELLIPSE = 0.36
+# A box over nearly the whole image leaves GrabCut no sure background to learn from.
+_WIDEST_BOX = 0.9
+
+
+def grabcut_mask(image: np.ndarray, bbox: np.ndarray | None = None) -> np.ndarray:
+    """Segment the main object of a photo: (H, W, 3) uint8 RGB -> (H, W) bool, its largest connected piece.
+
+    Works at a long side of 320 pixels and is deterministic.
+
+    Args:
+        bbox: x1, y1, x2, y2 in pixels around the object; ``None``: an object in the middle that leaves the border free is assumed.
+
+    Raises:
+        InputError: the box does not overlap the image; or the result is empty, below 0.5 % of the image, or nearly all of it.
+    """
+    height, width = image.shape[:2]
+    scale = min(1.0, WORKING_SIDE / max(height, width))
+    size = max(round(width * scale), 3), max(round(height * scale), 3)
+    small = cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
+    seeds = _seeds(small.shape[1], small.shape[0], None if bbox is None else np.asarray(bbox, np.float64) * scale)
+    # GrabCut initialises its colour models by k-means with OpenCV's global random state.
+    cv2.setRNGSeed(_SEED)
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.grabCut(small, seeds, (0, 0, 1, 1), *models, ITERATIONS, cv2.GC_INIT_WITH_MASK)
+    piece = _largest_piece((seeds == cv2.GC_FGD) | (seeds == cv2.GC_PR_FGD))
+    area = float(piece.mean())
+    if not MIN_AREA <= area <= MAX_AREA:
+        found = "nothing" if area == 0 else f"an object of {100 * area:.1f} % of the image"
+        raise InputError(
+            f"GrabCut found {found}; give a mask file (dataset.masks), an annotated box, or use a learned segmenter "
+            "(reconstruct.mask=sam3)"
+        )
+    return cv2.resize(piece.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) > 0.5
+
+
+def _seeds(width: int, height: int, box: np.ndarray | None) -> np.ndarray:
+    ring_x, ring_y = max(1, round(_RING * width)), max(1, round(_RING * height))
+    if box is not None:
+        x1, y1 = (int(v) for v in np.floor(np.maximum(box[:2], 0)))
+        x2, y2 = (int(v) for v in np.ceil(np.minimum(box[2:], (width, height))))
+        if x2 <= x1 or y2 <= y1:
+            raise InputError(f"the annotated box {np.round(box).astype(int).tolist()} does not overlap the image; correct it")
+        if (x2 - x1) * (y2 - y1) <= _WIDEST_BOX * width * height:
+            seeds = np.full((height, width), cv2.GC_BGD, np.uint8)
+            seeds[y1:y2, x1:x2] = cv2.GC_PR_FGD
+            return seeds
+    seeds = np.full((height, width), cv2.GC_BGD, np.uint8)
+    seeds[ring_y:-ring_y, ring_x:-ring_x] = cv2.GC_PR_BGD
+    y, x = np.mgrid[:height, :width]
+    radius = ((x + 0.5) / width - 0.5) ** 2 + ((y + 0.5) / height - 0.5) ** 2
+    seeds[(radius <= _ELLIPSE**2) & (seeds == cv2.GC_PR_BGD)] = cv2.GC_PR_FGD
+    return seeds
+
+
+def _largest_piece(mask: np.ndarray) -> np.ndarray:
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
+    opened = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, kernel)
+    count, labels, statistics, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
+    if count < 2:
+        return np.zeros_like(mask)
+    return labels == 1 + int(np.argmax(statistics[1:, cv2.CC_STAT_AREA]))
+
+
+class OfflineMask(Actor):
+    """The segmenter's slot without a segmenter: mask file, else GrabCut from the box, else GrabCut from the image's border.
+
+    ``reconstruct.mask=grabcut`` leaves mask files aside. ``mask_path`` and ``bbox`` may be ``None``.
+    """
+
+    requires: ClassVar[Mapping[str, str]] = {
+        "image": "upright RGB, (H, W, 3) uint8",
+        "path": "where the image is: a local path or a URI",
+        "mask_path": "mask file of the dataset, if it has one",
+        "bbox": "annotated box x1, y1, x2, y2 in pixels",
+    }
+    provides: ClassVar[Mapping[str, str]] = {"mask": "object mask, (H, W) bool"}
+
+    @classmethod
+    def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
+        """The algorithm's version and whether mask files count."""
+        return {"mask": "grabcut-1", "source": config.reconstruct.mask}
+
+    def process(self, row: Row) -> Row:
+        """Find the mask; raises :class:`~sc3d.errors.InputError` where none can be used."""
+        image = row["image"]
+        if row["mask_path"] is not None and self.config.reconstruct.mask == "file":
+            size = (image.shape[1], image.shape[0])
+            return {"mask": load_mask(row["mask_path"], size, read_orientation(row["path"]))}
+        try:
+            return {"mask": grabcut_mask(image, row["bbox"])}
+        except InputError as error:
+            raise InputError(f"{row['path']}: {error}") from None

@@ -1,0 +1,55 @@
+"""The main job: photos in, geometry-verified labels out. ``python -m pipelines.label --config run.yaml`` is what a Ray job runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cluster.session import ray_session
+from pipelines.describe import DescribeStage
+from pipelines.manifest import prepare, read_pairs
+from pipelines.match import LabelStage, MatchStage
+from pipelines.progress import Progress
+from pipelines.reconstruct import OrientStage, ReconstructStage
+from pipelines.stage import Stage, run_stage
+from pipelines.timings import record_summary
+from sc3d.config import RunConfig
+from sc3d.store import RunFolder
+
+STAGES: tuple[type[Stage], ...] = (ReconstructStage, OrientStage, DescribeStage, MatchStage, LabelStage)
+
+
+def run(config: RunConfig, until: type[Stage] = LabelStage) -> RunFolder:
+    """Run the stages up to ``until`` on the configured data set; what is there already is not computed again.
+
+    Raises:
+        Sc3dError: the data set, the run folder or the configuration cannot be used, or too many records were rejected.
+    """
+    images = prepare(config)
+    folder = RunFolder(config.run)
+    items = [(image.category, image.image_id) for image in images]
+    with ray_session(config.ray), Progress() as progress:
+        for kind in STAGES[: STAGES.index(until) + 1]:
+            stage = kind(config)
+            if kind is MatchStage:
+                items = [(pair.category, pair.pair_id) for pair in read_pairs(folder, labelled=True)]
+            record_summary(folder, run_stage(stage, items, progress))
+            finished = stage.artefacts.catalogue()
+            items = [(category, id_) for category, id_ in items if id_ in finished]
+    return folder
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of ``python -m pipelines.label``: the same as ``sc3d label``."""
+    from pipelines.cli import main as cli
+
+    cli(["label", *(arguments if arguments is not None else _arguments())])
+
+
+def _arguments() -> list[str]:
+    import sys
+
+    return sys.argv[1:]
+
+
+if __name__ == "__main__":
+    main()

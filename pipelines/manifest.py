@@ -1,0 +1,124 @@
+"""The start of every run: claim the run folder for a data set and write its manifests, ``images.parquet`` and ``pairs.parquet``."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from sc3d.config import RunConfig, to_values
+from sc3d.datasets.folder import read_folder
+from sc3d.datasets.spair import read_spair
+from sc3d.errors import ConfigError, InputError, StoreError
+from sc3d.matching.pairs import plan_pairs
+from sc3d.records import ImageRecord, Pair
+from sc3d.store import RunFolder
+
+IMAGES = "images.parquet"
+PAIRS = "pairs.parquet"
+RUN = "run.json"
+LABELLED_SPLIT = "trn"
+
+
+def prepare(config: RunConfig) -> list[ImageRecord]:
+    """Claim the run folder, write the manifests, and return the images.
+
+    Images that were added to the data set since the last run are simply added; the pairs are planned anew.
+
+    Raises:
+        StoreError: the folder holds a run on another data set, or is not writable.
+        InputError: the data set cannot be read, or two images have one id.
+    """
+    run = RunFolder(config.run)
+    _claim(run, config)
+    images, annotated = _read(config)
+    _refuse_duplicates(images)
+    labelled = [image for image in images if image.split == LABELLED_SPLIT]
+    pairs = plan_pairs(labelled, config.pairs, config.seed) + annotated
+    run.write_records(ImageRecord, IMAGES, images)
+    run.write_records(Pair, PAIRS, pairs)
+    _record(run, config, {"images": len(images), "pairs": len(pairs)})
+    return images
+
+
+def read_images(run: RunFolder) -> list[ImageRecord]:
+    """The images of the manifest."""
+    return run.read_records(ImageRecord, IMAGES)
+
+
+def read_pairs(run: RunFolder, labelled: bool) -> list[Pair]:
+    """The pairs of the manifest: those to be labelled, or the annotated ones of the other splits."""
+    return [p for p in run.read_records(Pair, PAIRS) if (p.split == LABELLED_SPLIT) == labelled]
+
+
+@cache
+def images_by_id(uri: str) -> dict[str, ImageRecord]:
+    """The manifest of a run as a dictionary, read once a process: for workers."""
+    return {image.image_id: image for image in read_images(RunFolder(uri))}
+
+
+def _read(config: RunConfig) -> tuple[list[ImageRecord], list[Pair]]:
+    dataset = config.dataset
+    if not dataset.root:
+        raise ConfigError("no images: give --images DIR, or dataset.root in the configuration")
+    root = Path(dataset.root)
+    if dataset.kind == "folder":
+        images = read_folder(root, dataset.category, Path(dataset.masks) if dataset.masks else None)
+        annotated: list[Pair] = []
+    else:
+        data = read_spair(root, categories=dataset.categories)
+        images, annotated = list(data.images), [p for p in data.pairs if p.split != LABELLED_SPLIT]
+        annotated = _capped(annotated, config.evaluate.max_pairs_per_category)
+    if dataset.categories:
+        images = [image for image in images if image.category in dataset.categories]
+    if not images:
+        raise InputError(f"{root} holds no images of the wanted categories")
+    return images, annotated
+
+
+def _capped(pairs: Sequence[Pair], most: int | None) -> list[Pair]:
+    if most is None:
+        return list(pairs)
+    kept: list[Pair] = []
+    counts: dict[tuple[str, str], int] = {}
+    for pair in pairs:
+        key = (pair.category, pair.split)
+        counts[key] = counts.get(key, 0) + 1
+        if counts[key] <= most:
+            kept.append(pair)
+    return kept
+
+
+def _refuse_duplicates(images: Iterable[ImageRecord]) -> None:
+    seen: dict[str, str] = {}
+    for image in images:
+        if image.image_id in seen:
+            raise InputError(f"{image.path} and {seen[image.image_id]} have the same id '{image.image_id}'; rename one of them")
+        seen[image.image_id] = image.path
+
+
+def _identity(values: dict[str, Any]) -> dict[str, Any]:
+    dataset = values["dataset"]
+    return {key: dataset[key] for key in ("kind", "root", "category")}
+
+
+def _claim(run: RunFolder, config: RunConfig) -> None:
+    wanted = _identity(to_values(config))
+    if run.exists(RUN):
+        found = _identity(run.read_json(RUN)["config"])
+        if found != wanted:
+            raise StoreError(
+                f"{run.uri} holds a run on {found['kind']} '{found['root']}' ({found['category'] or 'all categories'}), "
+                f"this one is on {wanted['kind']} '{wanted['root']}' ({wanted['category'] or 'all categories'}); "
+                f"choose another run folder with --run"
+            )
+    _record(run, config, {})
+
+
+def _record(run: RunFolder, config: RunConfig, counts: dict[str, int]) -> None:
+    versions = {name: version(name) for name in ("sc3d", "ray", "torch", "numpy", "pyarrow")}
+    values = to_values(config)
+    run.write_json(RUN, {"config": values, "counts": counts, "versions": {**versions, "python": platform.python_version()}})

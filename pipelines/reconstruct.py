@@ -1,0 +1,100 @@
+"""images -> mask, mesh, camera, aligned pose -> ``reconstructions/``, and then the yaw of each mesh -> ``orientations/``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from hashlib import sha256
+
+from actors.align import AlignActor
+from actors.base import Actor, Row
+from actors.offline.load import LoadImage
+from actors.offline.masks import OfflineMask
+from actors.offline.orient import ConsensusOrient
+from actors.offline.reconstruct import OfflineReconstruct
+from pipelines.manifest import images_by_id
+from pipelines.stage import Stage
+from sc3d.geometry.mesh import Mesh
+from sc3d.geometry.yaw import render_yaw_views
+from sc3d.images import encode_mask
+from sc3d.records import ImageRecord, Orientation, Reconstruction
+from sc3d.schema import column_meanings
+from sc3d.shards import Shard
+
+
+class ReconstructStage(Stage):
+    """Mask, mesh, camera and aligned pose of each image."""
+
+    name = "reconstruct"
+    folder = "reconstructions"
+    record = Reconstruction
+    given = column_meanings(ImageRecord)
+
+    def actors(self) -> Sequence[type[Actor]]:
+        return LoadImage, OfflineMask, OfflineReconstruct, AlignActor
+
+    def load(self, shard: Shard) -> list[Row]:
+        images = images_by_id(self.run.uri)
+        return [image_row(images[image_id]) for image_id in shard.ids]
+
+    def finish(self, row: Row, seconds: float) -> Reconstruction:
+        names = {f.name for f in dataclasses.fields(Reconstruction)}
+        values = {k: v for k, v in row.items() if k in names}
+        return Reconstruction(**{**values, "mask": encode_mask(row["mask"]), "seconds": seconds})
+
+
+def image_row(image: ImageRecord) -> Row:
+    """The manifest columns of an image as a row."""
+    return {f.name: getattr(image, f.name) for f in dataclasses.fields(image)}
+
+
+class OrientStage(Stage):
+    """The yaw correction of each mesh, by agreement with other meshes of its category."""
+
+    name = "orient"
+    folder = "orientations"
+    record = Orientation
+    by_category = True
+    upstream = (ReconstructStage,)
+    given = {
+        "image_id": "image id",
+        "category": "object category",
+        "vertices": "welded mesh",
+        "faces": "triangles",
+        "reference_views": "rendered yaw views of other meshes of the category (R, views, h, w)",
+    }
+
+    def actors(self) -> Sequence[type[Actor]]:
+        return (ConsensusOrient,)
+
+    def load(self, shard: Shard) -> list[Row]:
+        reconstructions = self.inputs[ReconstructStage]
+        images = images_by_id(self.run.uri)
+        peers = sorted((i for i in reconstructions.located if i in images and images[i].category == shard.category), key=_shuffled)
+        # One more than wanted, so that an image that is a reference itself still has enough others.
+        chosen = peers[: self.config.orient.references + 1]
+        found = reconstructions.read({*shard.ids, *chosen})
+        yaws = [360.0 * view / self.config.orient.views for view in range(self.config.orient.views)]
+        views = {i: render_yaw_views(Mesh(found[i].vertices, found[i].faces), yaws) for i in chosen}
+        rows: list[Row] = []
+        for image_id in shard.ids:
+            one = found[image_id]
+            references = [views[i] for i in chosen if i != image_id][: self.config.orient.references]
+            rows.append(
+                {
+                    "image_id": image_id,
+                    "category": one.category,
+                    "vertices": one.vertices,
+                    "faces": one.faces,
+                    "reference_views": references,
+                }
+            )
+        return rows
+
+    def finish(self, row: Row, seconds: float) -> Orientation:
+        kept = {k: row[k] for k in ("image_id", "category", "turn", "votes", "uncertain", "symmetric")}
+        return Orientation(**kept, seconds=seconds)
+
+
+def _shuffled(image_id: str) -> str:
+    return sha256(image_id.encode()).hexdigest()

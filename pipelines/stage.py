@@ -1,0 +1,240 @@
+"""How a stage runs: plan shards, send them through actor pools on Ray Data, commit each shard in the worker that finished it.
+
+A :class:`Stage` says what goes in, which actors map it and what comes out. Only shard descriptions and counts travel through Ray's object
+store; rows are read from and written to the run folder by the workers. Adjacent actors that need no GPU and no environment of their own
+share one process, since loading Python's numeric libraries costs more than they do; each other actor gets a pool of its own, and rows
+travel between pools as one safetensors blob a row.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+from actors.base import Actor, Outcome, Resources, Row, check_actors, run_actors
+from pipelines.progress import Progress
+from pipelines.transport import pack_outcomes, unpack_outcomes
+from sc3d.config import RunConfig
+from sc3d.errors import RejectBudgetError, UpstreamError
+from sc3d.records import Reject
+from sc3d.schema import Record
+from sc3d.shards import Artefacts, Catalogue, Shard, plan_shards, recipe_of, remaining_shards
+from sc3d.store import RunFolder
+
+logger = logging.getLogger(__name__)
+
+
+class Stage(ABC):
+    """One stage of the pipeline for one configuration. Built anew in every worker from the configuration alone.
+
+    Class attributes:
+        name: name in rejects, progress and reports.
+        folder: folder of its artefacts in the run folder.
+        record: what its shards hold.
+        key: the id column, ``image_id`` or ``pair_id``.
+        by_category: shards lie in ``category=<c>`` folders.
+        upstream: the stages whose artefacts it reads.
+        given: row keys that :meth:`load` provides -> their meaning.
+    """
+
+    name: ClassVar[str]
+    folder: ClassVar[str]
+    record: ClassVar[type[Record]]
+    key: ClassVar[str] = "image_id"
+    by_category: ClassVar[bool] = False
+    upstream: ClassVar[tuple[type[Stage], ...]] = ()
+    given: ClassVar[Mapping[str, str]]
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.run = RunFolder(config.run)
+
+    @abstractmethod
+    def actors(self) -> Sequence[type[Actor]]:
+        """The actors that map its rows, in order."""
+
+    def settings(self) -> Mapping[str, Any]:
+        """What its result depends on beside its actors' fingerprints and its upstream recipes, as plain JSON values."""
+        return {}
+
+    @abstractmethod
+    def load(self, shard: Shard) -> list[Row]:
+        """The rows of a shard, in the worker. A row that cannot be read may hold an ``error`` key instead: it becomes a reject."""
+
+    @abstractmethod
+    def finish(self, row: Row, seconds: float) -> Record:
+        """The record of a row that went through all actors; large arrays go to the store here."""
+
+    @property
+    def shard_size(self) -> int:
+        """Ids a shard."""
+        return self.config.ray.images_per_shard
+
+    @cached_property
+    def recipe(self) -> str:
+        """Hash of everything that this stage's artefacts depend on."""
+        fingerprint = {
+            "record": [self.record.__name__, self.record.SCHEMA_VERSION],
+            "actors": {a.__name__: dict(a.fingerprint(self.config)) for a in self.actors()},
+            "settings": dict(self.settings()),
+            "upstream": [stage(self.config).recipe for stage in self.upstream],
+        }
+        return recipe_of(self.name, fingerprint)
+
+    @cached_property
+    def inputs(self) -> dict[type[Stage], Catalogue]:
+        """What each upstream stage has finished, looked up once a process."""
+        return {stage: stage(self.config).artefacts.catalogue() for stage in self.upstream}
+
+    @cached_property
+    def artefacts(self) -> Artefacts:
+        """Where its records are."""
+        return Artefacts(self.run, self.name, self.folder, self.recipe, self.record, self.key, self.by_category)
+
+
+@dataclass(frozen=True)
+class StageSummary:
+    """What a run of a stage did. ``items`` are all ids it answers for, ``computed`` those of this run."""
+
+    stage: str
+    items: int
+    computed: int
+    rejects: int
+    seconds: float
+
+
+def segments(actors: Sequence[type[Actor]]) -> list[list[type[Actor]]]:
+    """Split actors into groups that share a process: neighbours without GPU, custom resource or environment."""
+
+    def alone(actor: type[Actor]) -> bool:
+        r = actor.resources
+        return bool(r.num_gpus or r.custom or r.environment)
+
+    groups: list[list[type[Actor]]] = []
+    shares = False
+    for actor in actors:
+        if shares and not alone(actor):
+            groups[-1].append(actor)
+        else:
+            groups.append([actor])
+        shares = not alone(actor)
+    return groups
+
+
+class SegmentWorker:
+    """One process of one segment of a stage: maps a block that is one shard. Ray Data builds it once and calls it often."""
+
+    def __init__(self, stage: type[Stage], config: RunConfig, segment: int) -> None:
+        # Several actors share the machine's cores; each library's own thread pool would fight the others'.
+        import torch
+
+        torch.set_num_threads(1)
+        self.stage = stage(config)
+        groups = segments(self.stage.actors()) or [[]]
+        self.actors = [actor(config) for actor in groups[segment]]
+        self.first, self.last = segment == 0, segment == len(groups) - 1
+
+    def __call__(self, block: dict[str, Any]) -> dict[str, Any]:
+        shard = Shard(str(block["category"][0]), tuple(str(block["ids"][0]).split("\n")))
+        outcomes = self._load(shard) if self.first else unpack_outcomes(block["rows"][0])
+        alive = [o for o in outcomes if o.reject is None]
+        for before, after in zip(
+            alive, run_actors(self.actors, [o.row for o in alive], self.stage.key, self.stage.name), strict=True
+        ):
+            before.row, before.reject = after.row, after.reject
+            before.seconds += after.seconds
+        if not self.last:
+            return {**block, "rows": [pack_outcomes(outcomes)]}
+        rejects = self._commit(shard, outcomes)
+        reasons = "\n".join(f"{r.error_type}: {r.message}" for r in rejects)
+        return {"items": [len(shard.ids)], "rejects": [len(rejects)], "reasons": [reasons]}
+
+    def _load(self, shard: Shard) -> list[Outcome]:
+        outcomes = []
+        for row in self.stage.load(shard):
+            error = row.pop("error", None)
+            reject = Reject(row[self.stage.key], self.stage.name, type(error).__name__, str(error)) if error else None
+            outcomes.append(Outcome(row, reject))
+        return outcomes
+
+    def _commit(self, shard: Shard, outcomes: Sequence[Outcome]) -> list[Reject]:
+        records, rejects = [], []
+        for outcome in outcomes:
+            if outcome.reject is None:
+                try:
+                    records.append(self.stage.finish(outcome.row, outcome.seconds))
+                except Exception as error:  # one bad row never takes its shard along
+                    key = outcome.row[self.stage.key]
+                    outcome.reject = Reject(key, self.stage.name, type(error).__name__, str(error))
+            if outcome.reject is not None:
+                rejects.append(outcome.reject)
+        self.stage.artefacts.commit(shard, records, rejects)
+        return rejects
+
+
+def run_stage(stage: Stage, items: Sequence[tuple[str, str]], progress: Progress) -> StageSummary:
+    """Compute what is missing of ``items``, pairs of (category, id), and return what was done. Ray must be initialised.
+
+    Raises:
+        ConfigError: an actor requires what nobody provides.
+        RejectBudgetError: more than ``max_reject_fraction`` of the items were rejected.
+    """
+    check_actors(stage.actors(), stage.given)
+    shards = remaining_shards(plan_shards(items, stage.shard_size), stage.artefacts)
+    todo = sum(len(s.ids) for s in shards)
+    task = progress.start(stage.name, len(items), done=len(items) - todo)
+    reasons: Counter[str] = Counter()
+    if shards:
+        for result in _execute(stage, shards):
+            reasons.update(filter(_counts_against_budget, result["reasons"].split("\n")))
+            task.advance(int(result["items"]), int(result["rejects"]))
+            _check_budget(stage, reasons, len(items))
+    seconds = task.finish()
+    rejects = len(stage.artefacts.rejects())
+    return StageSummary(stage.name, len(items), todo, rejects, seconds)
+
+
+def _execute(stage: Stage, shards: Sequence[Shard]) -> Any:
+    import ray.data
+
+    rows = [{"category": s.category, "ids": "\n".join(s.ids)} for s in shards]
+    dataset: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
+    for index, group in enumerate(segments(stage.actors()) or [[]]):
+        needs = group[0].resources if group else Resources()
+        most = max(1, min(stage.config.ray.workers, len(shards)))
+        dataset = dataset.map_batches(
+            SegmentWorker,
+            fn_constructor_args=(type(stage), stage.config, index),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
+            num_cpus=needs.num_cpus,
+            num_gpus=needs.num_gpus or None,
+            resources=dict(needs.custom) or None,
+            runtime_env={"conda": needs.environment} if needs.environment else None,
+            max_restarts=4,
+            max_task_retries=2,
+        )
+    return dataset.iter_rows()
+
+
+def _counts_against_budget(reason: str) -> bool:
+    # A pair whose image was rejected is that reject's consequence, not another failure.
+    return bool(reason) and not reason.startswith(UpstreamError.__name__)
+
+
+def _check_budget(stage: Stage, reasons: Counter[str], items: int) -> None:
+    rejected, allowed = sum(reasons.values()), stage.config.max_reject_fraction * items
+    # One reject of a handful of images is no verdict on the run; more than the share, and at least two, is.
+    if rejected <= max(allowed, 1):
+        return
+    commonest = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
+    raise RejectBudgetError(
+        f"{stage.name}: {rejected} of {items} records were rejected, more than max_reject_fraction = "
+        f"{stage.config.max_reject_fraction:g} allows. Commonest: {commonest}. "
+        f"All of them are in {stage.run.uri}/rejects/{stage.name}/{stage.recipe}"
+    )

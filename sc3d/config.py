@@ -1,0 +1,248 @@
+"""The configuration of a run: one frozen, validated dataclass a stage, and one that holds them all.
+
+A run is configured by YAML and by ``--set stage.option=value`` overrides (:func:`load_config`). Unknown options, wrong types and values
+out of range raise :class:`~sc3d.errors.ConfigError` with the option's name. Defaults are the paper's numbers where it gives them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from sc3d.errors import ConfigError
+
+_STRICT = ConfigDict(extra="forbid", validate_default=True)
+
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class DatasetConfig:
+    """Which images to work on."""
+
+    kind: Annotated[Literal["toys", "spair", "folder"], Field(description="layout of the data on disk")] = "folder"
+    root: Annotated[str, Field(description="folder of the dataset, or of the photos")] = ""
+    category: Annotated[str | None, Field(description="category of all photos of a folder; none: its sub-folders name them")] = None
+    masks: Annotated[str | None, Field(description="folder of mask files with the photos' stems")] = None
+    categories: Annotated[tuple[str, ...], Field(description="only these categories; none: all")] = ()
+
+
+@dataclass(frozen=True, config=_STRICT)
+class AlignConfig:
+    """Render and compare (3D-SC, stage 1)."""
+
+    steps_distance: Annotated[Count, Field(description="Adam steps on the distance-transform loss")] = 100
+    steps_iou: Annotated[int, Field(ge=0, description="Adam steps on the soft IoU")] = 50
+    lr_log_scale: Annotated[Positive, Field(description="learning rate of the log scale")] = 0.05
+    lr_translation: Annotated[Positive, Field(description="learning rate of the translation")] = 0.02
+    interior_weight: Annotated[Positive, Field(description="lambda: reward for covering the mask's interior")] = 4.0
+    dilation: Annotated[int, Field(ge=0, description="mask dilation in pixels")] = 4
+    max_outside: Annotated[Fraction, Field(description="share of the silhouette outside the image that is free of penalty")] = 0.25
+    resolution: Annotated[Count, Field(description="long side of the image that the silhouette is rendered at")] = 256
+    low_iou: Annotated[Fraction, Field(description="IoU below which a result is flagged low_iou")] = 0.7
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ReconstructConfig:
+    """Mask, mesh, camera and aligned pose of each image."""
+
+    mask: Annotated[Literal["file", "grabcut", "sam3"], Field(description="where masks come from; file falls back to grabcut")] = (
+        "file"
+    )
+    mesh: Annotated[
+        Literal["auto", "disturbed_truth", "inflate", "sam3d"],
+        Field(description="where meshes come from; auto: the dataset's own, disturbed, where it has them, else inflate"),
+    ] = "auto"
+    align: Annotated[AlignConfig, Field(description="render and compare")] = AlignConfig()
+    max_vertices: Annotated[int, Field(ge=100, description="meshes are decimated to this many vertices")] = 8000
+    wrong_yaw: Annotated[Fraction, Field(description="share of simulated reconstructions turned by a quarter turn")] = 0.06
+
+
+@dataclass(frozen=True, config=_STRICT)
+class OrientConfig:
+    """Yaw canonicalisation (3D-SC, stage 1)."""
+
+    estimator: Annotated[
+        Literal["consensus", "orient_anything", "none"], Field(description="what tells the orientation of a rendered view")
+    ] = "consensus"
+    views: Annotated[Count, Field(description="rendered views that vote")] = 8
+    min_votes: Annotated[Count, Field(description="agreeing votes below which the mesh is left alone")] = 4
+    references: Annotated[Count, Field(description="meshes of the category that the consensus compares with")] = 12
+
+
+@dataclass(frozen=True, config=_STRICT)
+class DescribeConfig:
+    """Per-image features, surface hits and geodesic balls."""
+
+    dino: Annotated[Literal["daisy", "dinov2", "dinov3"], Field(description="descriptor in the DINO slot")] = "daisy"
+    sd: Annotated[Literal["hog", "stable_diffusion"], Field(description="descriptor in the Stable Diffusion slot")] = "hog"
+    shape: Annotated[Literal["spectral", "partfield"], Field(description="descriptor per mesh vertex, in PartField's slot")] = (
+        "spectral"
+    )
+    ball_radius: Annotated[Positive, Field(description="radius of the stored geodesic balls, in mesh diagonals")] = 0.4
+
+
+@dataclass(frozen=True, config=_STRICT)
+class PairsConfig:
+    """Which pairs of images are matched."""
+
+    strategy: Annotated[Literal["all", "random"], Field(description="all ordered pairs, or k random targets a source")] = "random"
+    targets: Annotated[Count, Field(description="targets a source for the random strategy")] = 4
+    max_per_category: Annotated[int | None, Field(description="cap on the pairs of a category; none: no cap")] = None
+
+
+@dataclass(frozen=True, config=_STRICT)
+class MatchConfig:
+    """Candidates and their evidence (3D-SC, stage 2)."""
+
+    alpha: Annotated[Fraction, Field(description="weight of the Stable Diffusion slot")] = 1 / 2
+    beta: Annotated[Fraction, Field(description="weight of the DINO slot; the 3D descriptor has the rest")] = 1 / 3
+    tau_cc: Annotated[Positive, Field(description="widest cycle error that is stored, in object extents")] = 0.1
+    tau_geo: Annotated[Positive, Field(description="widest geodesic error that is stored, in mesh diagonals")] = 0.2
+
+    def __post_init__(self) -> None:
+        if self.alpha + self.beta > 1 + 1e-9:
+            raise ValueError(f"alpha + beta must be at most 1, got {self.alpha + self.beta:.3f}")
+
+    @property
+    def gamma(self) -> float:
+        """Weight of the 3D descriptor."""
+        return max(0.0, 1.0 - self.alpha - self.beta)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class LabelConfig:
+    """The thresholds of the labels; each at most the match stage's."""
+
+    tau_cc: Annotated[Positive, Field(description="relaxed cycle threshold, in object extents; at least one cell")] = 0.05
+    tau_geo: Annotated[Positive, Field(description="bicyclic geodesic error threshold, in mesh diagonals")] = 0.05
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TrainConfig:
+    """Adapter training."""
+
+    steps: Annotated[Count, Field(description="optimiser steps")] = 200_000
+    pairs_per_step: Annotated[Count, Field(description="pairs in one step")] = 1
+    labels_per_pair: Annotated[Count, Field(description="labels drawn of a pair at each step")] = 50
+    learning_rate: Annotated[Positive, Field(description="peak of the one-cycle schedule")] = 5e-3
+    weight_decay: Annotated[float, Field(ge=0, description="AdamW weight decay")] = 1e-3
+    dropout: Annotated[Fraction, Field(description="dropout on the input features")] = 0.2
+    channels: Annotated[Count, Field(description="output channels of the adapter")] = 768
+    noise: Annotated[float, Field(ge=0, description="Gaussian noise on the dense target, in cells")] = 0.5
+    workers: Annotated[int, Field(ge=0, description="Ray Train workers; 0 trains in the calling process")] = 0
+
+
+@dataclass(frozen=True, config=_STRICT)
+class EvaluateConfig:
+    """PCK and filter quality."""
+
+    alphas: Annotated[tuple[float, ...], Field(description="PCK thresholds, in box sizes")] = (0.10, 0.05, 0.01)
+    window: Annotated[int, Field(ge=0, description="half window of the soft-argmax in cells; 0: the whole map")] = 7
+    temperature: Annotated[Positive, Field(description="softmax temperature of the window soft-argmax")] = 0.02
+    max_pairs_per_category: Annotated[int | None, Field(description="evaluate at most so many test pairs a category")] = None
+
+
+@dataclass(frozen=True, config=_STRICT)
+class RayConfig:
+    """How much of the machine or cluster to use, and how work is cut."""
+
+    address: Annotated[str | None, Field(description="Ray address; none: RAY_ADDRESS, or a local Ray of this process")] = None
+    workers: Annotated[Count, Field(description="most actors of a CPU stage at once")] = 2
+    images_per_shard: Annotated[Count, Field(description="images written at once: the unit of resuming")] = 8
+    pairs_per_shard: Annotated[Count, Field(description="pairs written at once")] = 64
+
+
+@dataclass(frozen=True, config=_STRICT)
+class RunConfig:
+    """A whole run."""
+
+    run: Annotated[str, Field(description="run folder: a local path or s3://bucket/prefix")] = "runs/default"
+    profile: Annotated[
+        Literal["offline", "foundation"], Field(description="offline needs no weights; foundation is the paper's")
+    ] = "offline"
+    seed: Annotated[int, Field(ge=0, description="seed of everything random")] = 0
+    max_reject_fraction: Annotated[Fraction, Field(description="share of rejected records that stops the run")] = 0.05
+    dataset: DatasetConfig = DatasetConfig()
+    reconstruct: ReconstructConfig = ReconstructConfig()
+    orient: OrientConfig = OrientConfig()
+    describe: DescribeConfig = DescribeConfig()
+    pairs: PairsConfig = PairsConfig()
+    match: MatchConfig = MatchConfig()
+    label: LabelConfig = LabelConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    ray: RayConfig = RayConfig()
+
+    def __post_init__(self) -> None:
+        for name in ("tau_cc", "tau_geo"):
+            narrow, wide = getattr(self.label, name), getattr(self.match, name)
+            if narrow > wide:
+                raise ValueError(f"label.{name} = {narrow} is wider than match.{name} = {wide}: nothing beyond that is stored")
+
+
+_ADAPTER: TypeAdapter[RunConfig] = TypeAdapter(RunConfig)
+
+
+def parse_config(values: dict[str, Any], where: str = "configuration") -> RunConfig:
+    """Build a validated configuration from nested plain values.
+
+    Raises:
+        ConfigError: names every option that is unknown, of the wrong type or out of range.
+    """
+    try:
+        return _ADAPTER.validate_python(values)
+    except ValidationError as error:
+        lines = [f"{'.'.join(str(p) for p in e['loc']) or 'run'}: {e['msg']}" for e in error.errors()]
+        raise ConfigError(f"{where}: " + "; ".join(lines)) from None
+
+
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = (), defaults: dict[str, Any] | None = None) -> RunConfig:
+    """Read a YAML file (or nothing) and apply ``stage.option=value`` overrides, whose values are YAML too.
+
+    Args:
+        path: YAML file; ``None`` starts from the defaults.
+        overrides: for example ``["match.alpha=0.4", "ray.workers=8"]``; the last one wins.
+        defaults: nested values that the file and the overrides may replace.
+    """
+    values: dict[str, Any] = _merge({}, defaults or {})
+    if path is not None:
+        try:
+            loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path} is not valid YAML: {error}") from None
+        if loaded is not None and not isinstance(loaded, dict):
+            raise ConfigError(f"{path} must hold 'option: value' lines, not a {type(loaded).__name__}")
+        values = _merge(values, loaded or {})
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator or not key:
+            raise ConfigError(f"override '{override}' must look like stage.option=value")
+        nested: Any = yaml.safe_load(text)
+        for part in reversed(key.strip().split(".")):
+            nested = {part: nested}
+        values = _merge(values, nested)
+    return parse_config(values, str(path) if path else "configuration")
+
+
+def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in top.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def to_values(config: Any) -> dict[str, Any]:
+    """A configuration as nested plain values, fit for JSON and YAML."""
+    return dataclasses.asdict(config)

@@ -1,0 +1,49 @@
+"""The errors a user of sc3d can meet. Each message says what is wrong, where, and what to do about it.
+
+Everything derives from :class:`Sc3dError`, so a pipeline can turn any of them into a reject row and a command line can turn
+any of them into one line on stderr and a non-zero exit code.
+"""
+
+
+class Sc3dError(Exception):
+    """Base of all errors that are meant for the person who runs sc3d."""
+
+
+class ConfigError(Sc3dError):
+    """A configuration value is missing, unknown or out of range."""
+
+
+class InputError(Sc3dError):
+    """An image, a mask, an annotation or a manifest cannot be used."""
+
+
+class GeometryError(Sc3dError):
+    """A mesh, a camera or a pose cannot be used."""
+
+
+class FeatureError(Sc3dError):
+    """Features are missing, malformed, or do not fit each other."""
+
+
+class UpstreamError(Sc3dError):
+    """A record cannot be processed because an earlier stage rejected what it is made of."""
+
+
+class SchemaError(Sc3dError):
+    """A file was written with another schema than this version of sc3d reads."""
+
+
+class DamagedFileError(SchemaError):
+    """A file of a run folder was cut short or changed: it can be deleted and made again."""
+
+
+class StoreError(Sc3dError):
+    """A run folder cannot be read or written."""
+
+
+class RejectBudgetError(Sc3dError):
+    """More records were rejected than the run allows."""
+
+
+class PreflightError(Sc3dError):
+    """The run cannot succeed on this machine or cluster as it is configured."""

@@ -1,0 +1,92 @@
+"""Cameras and poses. OpenCV frame: x right, y down, z forward; column vectors; pixel centres at +0.5.
+
+A point X of the canonical mesh is seen at ``K @ (scale * R @ X + t)`` after the perspective division.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from sc3d.errors import GeometryError
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Pinhole intrinsics ``K`` (3, 3) in pixels, for an image of ``width x height``."""
+
+    K: np.ndarray
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        K = np.ascontiguousarray(self.K, np.float64)
+        if K.shape != (3, 3) or not np.isfinite(K).all() or K[0, 0] <= 0 or K[1, 1] <= 0:
+            raise GeometryError(f"intrinsics must be a finite 3 x 3 matrix with positive focal lengths, got {K.tolist()}")
+        if self.width < 1 or self.height < 1:
+            raise GeometryError(f"a camera needs a positive image size, got {self.width} x {self.height}")
+        object.__setattr__(self, "K", K)
+
+    @classmethod
+    def from_focal(cls, focal: float, width: int, height: int) -> Camera:
+        """A camera with square pixels and the principal point in the image's middle."""
+        return cls(np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]]), width, height)
+
+    def resized(self, width: int, height: int) -> Camera:
+        """The same camera for the image resized to ``width x height``."""
+        factors = np.array([width / self.width, height / self.height, 1.0])
+        return Camera(self.K * factors[:, None], width, height)
+
+
+@dataclass(frozen=True)
+class Pose:
+    """A similarity ``X_cam = scale * R @ X + t``."""
+
+    R: np.ndarray
+    t: np.ndarray
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        R, t = np.ascontiguousarray(self.R, np.float64), np.ascontiguousarray(self.t, np.float64)
+        if R.shape != (3, 3) or t.shape != (3,) or not (np.isfinite(R).all() and np.isfinite(t).all()):
+            raise GeometryError("a pose needs a finite 3 x 3 rotation and a finite translation of 3 numbers")
+        if not np.allclose(R @ R.T, np.eye(3), atol=1e-4) or np.linalg.det(R) < 0:
+            raise GeometryError("a pose's rotation must be orthonormal with determinant +1")
+        if not np.isfinite(self.scale) or self.scale <= 0:
+            raise GeometryError(f"a pose's scale must be positive, got {self.scale}")
+        object.__setattr__(self, "R", R)
+        object.__setattr__(self, "t", t)
+        object.__setattr__(self, "scale", float(self.scale))
+
+    def apply(self, points: np.ndarray) -> np.ndarray:
+        """Canonical points (N, 3) -> camera points (N, 3)."""
+        return self.scale * np.asarray(points, np.float64) @ self.R.T + self.t
+
+    def replace(self, **changes: object) -> Pose:
+        """A copy with some parts changed."""
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+    def turned(self, degrees: float) -> Pose:
+        """The pose of the mesh after :func:`yaw_rotation` of ``degrees`` was applied to it, so that its image does not move."""
+        return self.replace(R=self.R @ yaw_rotation(degrees).T)
+
+
+def project(points: np.ndarray, pose: Pose, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """Canonical points (N, 3) -> pixels (N, 2) and depths (N,). Points at or behind the camera get NaN pixels."""
+    X = pose.apply(points)
+    depth = X[:, 2]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        xy = (X @ camera.K.T)[:, :2] / depth[:, None]
+    xy[depth <= 1e-9] = np.nan
+    return xy, depth
+
+
+def yaw_rotation(degrees: float) -> np.ndarray:
+    """Rotation (3, 3) by ``degrees`` about the canonical y axis; +90 takes the front (+z) to +x."""
+    a = np.deg2rad(degrees)
+    c, s = np.cos(a), np.sin(a)
+    # Exact zeros and ones for quarter turns, so that four of them are the identity to the last bit.
+    c, s = (float(np.round(v)) if abs(v - np.round(v)) < 1e-12 else float(v) for v in (c, s))
+    return np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])

@@ -1,0 +1,191 @@
+"""The nouns of sc3d: what flows between the stages and what a run folder holds.
+
+Vocabulary (used everywhere): **source** and **target** are the two sides of a pair. ``xy`` are pixels of the original, upright image,
+x first, pixel centres at +0.5. ``cell`` is a flat index into the working grid. ``vertex`` is an index into a welded mesh.
+Poses follow the OpenCV camera (x right, y down, z forward): ``X_cam = scale * R @ X + t``. -1 means unmatched.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from sc3d.errors import SchemaError
+from sc3d.schema import Record, array, column
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,180}")
+
+PAIR_SEPARATOR = "~"
+
+
+def check_id(value: str) -> str:
+    """Return ``value`` if it can be an image id and so a file name: letters, digits, dot, dash, underscore; no path parts."""
+    if not _ID.fullmatch(value) or ".." in value:
+        raise SchemaError(f"'{value}' cannot be an id: use letters, digits, '.', '-' and '_' only, at most 181 characters")
+    return value
+
+
+def pair_id_of(source_id: str, target_id: str) -> str:
+    """The id of the ordered pair (source, target)."""
+    return f"{source_id}{PAIR_SEPARATOR}{target_id}"
+
+
+@dataclass(frozen=True, eq=False)
+class ImageRecord(Record):
+    """One image of the manifest, before anything was computed."""
+
+    image_id: str = column("unique id, safe as a file name")
+    path: str = column("where the image is: a local path or a URI")
+    category: str = column("object category, also the text prompt of the segmenter")
+    split: str = column("trn (labelled), val (thresholds), test (held out)", "trn")
+    bbox: np.ndarray | None = array("float32", 4, doc="annotated box x1, y1, x2, y2 in pixels", optional=True)
+    mask_path: str | None = column("mask file of the dataset, if it has one", None)
+    truth_path: str | None = column("known mesh and camera (.npz), for synthetic data only", None)
+    keypoint_ids: np.ndarray | None = array("int32", -1, doc="ids of the visible annotated keypoints", optional=True)
+    keypoint_xy: np.ndarray | None = array("float32", -1, 2, doc="their pixels", optional=True)
+
+    def validate(self) -> None:
+        check_id(self.image_id)
+        check_category(self.category)
+        if (self.keypoint_ids is None) != (self.keypoint_xy is None):
+            raise SchemaError(f"image {self.image_id}: keypoint_ids and keypoint_xy come together")
+        if self.keypoint_ids is not None and len(self.keypoint_ids) != len(self.keypoint_xy):  # type: ignore[arg-type]
+            raise SchemaError(f"image {self.image_id}: {len(self.keypoint_ids)} keypoint ids but another number of points")
+
+
+def check_category(value: str) -> str:
+    """Return ``value`` if it can be a category and so a folder name (spaces are allowed inside)."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,80}", value) or ".." in value or value != value.strip():
+        raise SchemaError(f"'{value}' cannot be a category: use letters, digits, spaces, '.', '-' and '_'")
+    return value
+
+
+@dataclass(frozen=True, eq=False)
+class Pair(Record):
+    """An ordered pair of images of one category."""
+
+    pair_id: str = column("source id ~ target id")
+    source_id: str = column("image id of the source")
+    target_id: str = column("image id of the target")
+    category: str = column("the category of both")
+    split: str = column("trn (labelled), val (thresholds), test (held out)", "trn")
+
+    def validate(self) -> None:
+        check_id(self.source_id)
+        check_id(self.target_id)
+        check_category(self.category)
+        if self.pair_id != pair_id_of(self.source_id, self.target_id):
+            raise SchemaError(f"pair id '{self.pair_id}' is not '{pair_id_of(self.source_id, self.target_id)}'")
+
+    @classmethod
+    def of(cls, source: ImageRecord, target: ImageRecord) -> Pair:
+        """The pair of two manifest rows; raises :class:`SchemaError` if their categories differ."""
+        if source.category != target.category:
+            raise SchemaError(
+                f"pair {source.image_id}, {target.image_id}: categories '{source.category}' and '{target.category}' differ"
+            )
+        pair_id = pair_id_of(source.image_id, target.image_id)
+        return cls(pair_id, source.image_id, target.image_id, source.category, source.split)
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction(Record):
+    """Stage 1 of one image, before its yaw is fixed: mask, mesh, camera, and the pose before and after alignment."""
+
+    image_id: str = column("image id")
+    category: str = column("object category")
+    width: int = column("width of the upright image in pixels")
+    height: int = column("height of the upright image in pixels")
+    mask: bytes = column("object mask, 8-bit PNG of the image's size, 255 inside")
+    vertices: np.ndarray = array("float32", -1, 3, doc="welded mesh, canonical frame: y up, front towards +z, unit box")
+    faces: np.ndarray = array("int32", -1, 3, doc="triangles, vertex indices")
+    intrinsics: np.ndarray = array("float64", 3, 3, doc="K of the OpenCV camera, in pixels of the upright image")
+    rotation: np.ndarray = array("float64", 3, 3, doc="R of X_cam = scale * R @ X + t")
+    scale_initial: float = column("scale as reconstructed")
+    translation_initial: np.ndarray = array("float64", 3, doc="t as reconstructed")
+    scale: float = column("scale after alignment")
+    translation: np.ndarray = array("float64", 3, doc="t after alignment")
+    iou_before: float = column("silhouette IoU with the mask as reconstructed")
+    iou_after: float = column("silhouette IoU with the mask after alignment")
+    flags: tuple[str, ...] = column("warnings: not_improved, mostly_outside, low_iou", ())
+    injected_turn: int = column("degrees that a simulated reconstruction was turned by on purpose; -1 when not simulated", -1)
+    seconds: float = column("time spent on this image", 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Orientation(Record):
+    """The yaw correction of one reconstruction (3D-SC, stage 1)."""
+
+    image_id: str = column("image id")
+    category: str = column("object category")
+    turn: int = column("degrees the mesh is to be turned by about its y axis: 0, 90, 180 or 270")
+    votes: np.ndarray = array("int32", -1, doc="the correction that each rendered view asks for; -1 abstains")
+    uncertain: bool = column("tie or too few agreeing votes: the mesh was left alone")
+    symmetric: bool = column("no view has a front at all", False)
+    seconds: float = column("time spent on this image", 0.0)
+
+    def validate(self) -> None:
+        if self.turn not in (0, 90, 180, 270):
+            raise SchemaError(f"orientation of {self.image_id}: turn {self.turn} is not a quarter turn")
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureIndex(Record):
+    """One line about the feature file of an image; the arrays are in ``<image_id>.safetensors`` beside it."""
+
+    image_id: str = column("image id")
+    category: str = column("object category")
+    n_foreground: int = column("foreground cells of the working grid")
+    n_covered: int = column("foreground cells that the posed mesh covers")
+    n_vertices: int = column("vertices of the mesh")
+    n_bytes: int = column("size of the feature file")
+    seconds: float = column("time spent on this image", 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Matches(Record):
+    """The candidates of a pair with their evidence, up to the wide thresholds. All list columns have one length N."""
+
+    pair_id: str = column("source id ~ target id")
+    source_id: str = column("image id of the source")
+    target_id: str = column("image id of the target")
+    category: str = column("object category")
+    source_xy: np.ndarray = array("float32", -1, 2, doc="source pixels of the original image, cell centres")
+    target_xy: np.ndarray = array("float32", -1, 2, doc="target pixels of the original image, cell centres")
+    cosine: np.ndarray = array("float32", -1, doc="fused cosine similarity")
+    cycle_error: np.ndarray = array("float32", -1, doc="distance in source pixels after going there and back")
+    geodesic_error: np.ndarray = array("float32", -1, doc="bicyclic geodesic error, in mesh diagonals")
+    source_extent: float = column("max(height, width) of the source object's box, in pixels: the unit of tau_cc")
+    source_cell: float = column("side of one grid cell in source pixels: the least cycle tolerance")
+    n_candidates: int = column("foreground source cells that were matched at all")
+    n_cycle: int = column("candidates that pass the relaxed cycle at the stage's tau_cc")
+
+    def validate(self) -> None:
+        lengths = {name: len(getattr(self, name)) for name in ("source_xy", "target_xy", "cosine", "cycle_error", "geodesic_error")}
+        if len(set(lengths.values())) != 1:
+            raise SchemaError(f"pair {self.pair_id}: list columns of different lengths {lengths}")
+
+    def __len__(self) -> int:
+        return len(self.cosine)
+
+
+@dataclass(frozen=True, eq=False)
+class Labels(Matches):
+    """Matches after the thresholds: what training and other people read."""
+
+    n_kept: int = column("labels of this pair", 0)
+    tau_cc: float = column("cycle threshold that was applied, in object extents", 0.0)
+    tau_geo: float = column("geodesic threshold that was applied, in mesh diagonals", 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Reject(Record):
+    """A record that a stage could not process, and why."""
+
+    id: str = column("image id or pair id")
+    stage: str = column("stage that rejected it")
+    error_type: str = column("class of the error")
+    message: str = column("what was wrong, where, and what to do")
+    attempts: int = column("how often it was tried", 1)

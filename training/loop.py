@@ -1,0 +1,299 @@
+"""The training loop, free of any cluster: AdamW, one-cycle, sparse + dense loss, validation, checkpoints, and a stop when it diverges.
+
+The numbers of a run depend on the pairs, the configuration and the seed alone. A run resumed from a checkpoint, or spread over several
+workers with the same pairs a step, gives the losses of an unbroken run in one process (over several workers up to rounding).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sc3d.config import TrainConfig
+from sc3d.errors import ConfigError, Sc3dError, SchemaError
+from training.adapter import Adapter, adapter_input, check_dims, feature_dims, unit_length
+from training.data import LabelledPairs, PairSample, generator
+from training.losses import dense_loss, sparse_loss
+
+CHECKPOINT_VERSION = 1
+
+
+class StepRecord(NamedTuple):
+    """What one optimiser step saw: means over its pairs. ``step`` counts from 1."""
+
+    step: int
+    loss: float
+    sparse: float
+    dense: float
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A trained adapter in evaluation mode, its loss curve, and (step, score) of each validation."""
+
+    adapter: Adapter
+    history: list[StepRecord]
+    validation: list[tuple[int, float]]
+
+
+class DivergenceError(Sc3dError):
+    """The loss or its gradient is no longer finite. ``result`` holds the adapter as it was before that step."""
+
+    def __init__(self, message: str, result: FitResult) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _no_wrapper(model: nn.Module) -> nn.Module:
+    return model
+
+
+@dataclass(frozen=True)
+class Replica:
+    """This process's share of a data-parallel run: it takes every ``world``-th pair of a step, starting at ``rank``.
+
+    ``wrap`` makes the module that averages gradients over the workers; ``total`` sums a tensor over the workers.
+    """
+
+    rank: int = 0
+    world: int = 1
+    wrap: Callable[[nn.Module], nn.Module] = _no_wrapper
+    total: Callable[[Tensor], Tensor] = _same
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What happens beside training, at which steps (0: never). ``on_checkpoint`` also gets the state after the last step."""
+
+    validate: Callable[[Adapter], float] | None = None
+    validate_every: int = 0
+    on_checkpoint: Callable[[bytes], None] | None = None
+    checkpoint_every: int = 0
+
+
+@dataclass
+class _State:
+    adapter: Adapter
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+    history: list[StepRecord] = field(default_factory=list)
+    validation: list[tuple[int, float]] = field(default_factory=list)
+
+    def result(self) -> FitResult:
+        return FitResult(self.adapter.eval(), list(self.history), list(self.validation))
+
+
+def fit(
+    pairs: LabelledPairs,
+    dims: Sequence[int],
+    config: TrainConfig,
+    seed: int,
+    on_step: Callable[[StepRecord], None] | None = None,
+    checkpoint: bytes | None = None,
+    hooks: Hooks | None = None,
+    device: str | torch.device = "cpu",
+    replica: Replica | None = None,
+) -> FitResult:
+    """Train an adapter on labelled pairs.
+
+    Args:
+        pairs: the training set.
+        dims: channels of the adapter's sources (``pairs.feature_dims``).
+        config: steps, learning rate, and so on. ``workers`` is not read here.
+        seed: of initial weights, order of pairs, labels, dropout and noise.
+        on_step: called after each step.
+        checkpoint: what ``hooks.on_checkpoint`` was given in an earlier run with the same configuration: training goes on from there.
+        hooks: validation and checkpoints.
+        device: where the adapter is trained.
+        replica: this process's share of a data-parallel run.
+
+    Raises:
+        DivergenceError: loss or gradient is not finite; names the pair and holds the last good adapter.
+        ConfigError: the checkpoint is of another configuration, or the pairs of a step cannot be shared evenly.
+        FeatureError: an image with other sources than ``dims``.
+        SchemaError: the checkpoint cannot be read.
+    """
+    hooks, replica = hooks or Hooks(), replica or Replica()
+    if config.pairs_per_step % replica.world:
+        raise ConfigError(f"train.pairs_per_step = {config.pairs_per_step} cannot be shared evenly by {replica.world} workers")
+    state = _start(dims, config, seed, torch.device(device), replica)
+    if checkpoint is not None:
+        _restore(state, checkpoint, _identity(dims, config, seed))
+    first = len(state.history)
+    for step, (samples, inputs) in zip(
+        range(first, config.steps), _batches(pairs, dims, config, seed, first, replica), strict=True
+    ):
+        record = _step(state, config, seed, step, pairs, samples, inputs, replica)
+        state.history.append(record)
+        if on_step is not None:
+            on_step(record)
+        if hooks.validate is not None and _due(step, hooks.validate_every, config.steps):
+            state.validation.append((step + 1, float(hooks.validate(state.adapter.eval()))))
+            state.adapter.train()
+        if hooks.on_checkpoint is not None and _due(step, hooks.checkpoint_every, config.steps):
+            hooks.on_checkpoint(_save(state, _identity(dims, config, seed)))
+    return state.result()
+
+
+def _due(step: int, every: int, steps: int) -> bool:
+    return step + 1 == steps or (every > 0 and (step + 1) % every == 0)
+
+
+def _start(dims: Sequence[int], config: TrainConfig, seed: int, device: torch.device, replica: Replica) -> _State:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        adapter = Adapter(dims, config.channels)
+    adapter = adapter.to(device).train()
+    trained = [p for p in adapter.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=config.steps + 1)
+    return _State(adapter, replica.wrap(adapter), optimizer, scheduler)
+
+
+def _batches(
+    pairs: LabelledPairs, dims: Sequence[int], config: TrainConfig, seed: int, first: int, replica: Replica
+) -> Iterator[tuple[list[PairSample], dict[str, Tensor]]]:
+    """Samples and image inputs of each step from ``first`` on; the next step's are read while the present one computes."""
+
+    def load(step: int) -> tuple[list[PairSample], dict[str, Tensor]]:
+        mine = pairs.pairs_of_step(seed, step, config.pairs_per_step)[replica.rank :: replica.world]
+        samples = pairs.sample(seed, step, mine, config.labels_per_pair)
+        inputs = {}
+        for image_id in dict.fromkeys(i for s in samples for i in (s.source_id, s.target_id)):
+            features = pairs.features(image_id)
+            check_dims(dims, feature_dims(features), image_id)
+            inputs[image_id] = adapter_input(features)
+        return samples, inputs
+
+    with ThreadPoolExecutor(1) as reader:
+        ahead = deque([reader.submit(load, first)] if first < config.steps else [])
+        for step in range(first, config.steps):
+            batch = ahead.popleft().result()
+            if step + 1 < config.steps:
+                ahead.append(reader.submit(load, step + 1))
+            yield batch
+
+
+def _step(
+    state: _State,
+    config: TrainConfig,
+    seed: int,
+    step: int,
+    pairs: LabelledPairs,
+    samples: list[PairSample],
+    inputs: dict[str, Tensor],
+    replica: Replica,
+) -> StepRecord:
+    device = state.adapter.mixing_weights.device
+    dropped = [_dropout(x.to(device), config.dropout, f"{seed}/{step}/{name}") for name, x in inputs.items()]
+    maps = dict(zip(inputs, unit_length(state.model(torch.cat(dropped))), strict=True))
+    losses = torch.stack([_pair_losses(s, maps, state.adapter.logit_scale, config.noise, seed, step) for s in samples])
+
+    # Each worker fills its own rows, so that after summing all of them see all pairs, and all of them stop at the same one.
+    everyone = torch.zeros(config.pairs_per_step, 2, device=device)
+    everyone[replica.rank :: replica.world] = losses.detach()
+    everyone = replica.total(everyone)
+    bad = (~torch.isfinite(everyone).all(dim=1)).nonzero().flatten().tolist()
+    if bad:
+        names = pairs.pairs_of_step(seed, step, config.pairs_per_step)
+        raise DivergenceError(_diverged("loss", step, names[bad[0]]), state.result())
+
+    state.optimizer.zero_grad(set_to_none=True)
+    losses.sum(dim=1).mean().backward()
+    norm = torch.nn.utils.clip_grad_norm_(state.adapter.parameters(), math.inf)
+    if not torch.isfinite(norm):
+        raise DivergenceError(_diverged("gradient", step, ", ".join(s.pair_id for s in samples)), state.result())
+    rate = float(state.scheduler.get_last_lr()[0])
+    state.optimizer.step()
+    state.scheduler.step()
+    sparse, dense = everyone.mean(dim=0).tolist()
+    return StepRecord(step + 1, sparse + dense, sparse, dense, rate)
+
+
+def _diverged(what: str, step: int, pair: str) -> str:
+    return (
+        f"training diverged at step {step + 1}: the {what} of pair {pair} is not finite; "
+        "look at the features of its images, or lower train.learning_rate. The adapter from before this step is kept"
+    )
+
+
+def _pair_losses(sample: PairSample, maps: dict[str, Tensor], logit_scale: Tensor, noise: float, seed: int, step: int) -> Tensor:
+    """Sparse and dense loss (2,) of one pair."""
+    source_map, target_map = maps[sample.source_id], maps[sample.target_id]
+    device = source_map.device
+    source_cells = torch.from_numpy(sample.source_cells).to(device)
+    target_cells = torch.from_numpy(sample.target_cells).to(device)
+    source = source_map.flatten(1)[:, source_cells].T
+    target = target_map.flatten(1)[:, target_cells].T
+    jitter = generator(seed, step, sample.pair_id, "noise").normal(0.0, noise, sample.target_xy.shape)
+    target_xy = torch.from_numpy(sample.target_xy + jitter).to(device, source.dtype)
+    return torch.stack([
+        sparse_loss(source, target, logit_scale, source_cells, target_cells),
+        dense_loss(source, target_map, target_xy),
+    ])  # fmt: skip
+
+
+def _dropout(x: Tensor, probability: float, name: str) -> Tensor:
+    """Input dropout whose mask depends on ``name`` alone, so that it is the same on every worker and after resuming."""
+    if probability == 0:
+        return x
+    random = torch.Generator(x.device).manual_seed(zlib.crc32(name.encode()))
+    kept = torch.rand(x.shape, generator=random, device=x.device) >= probability
+    return x * kept / (1 - probability)
+
+
+def _identity(dims: Sequence[int], config: TrainConfig, seed: int) -> str:
+    """Everything that the numbers of a run depend on, apart from its data. How many workers share a step is not part of it."""
+    values = {k: v for k, v in dataclasses.asdict(config).items() if k != "workers"}
+    return json.dumps({"feature_dims": list(dims), "seed": seed, **values}, sort_keys=True)
+
+
+def _save(state: _State, identity: str) -> bytes:
+    values = {
+        "version": CHECKPOINT_VERSION,
+        "identity": identity,
+        "adapter": state.adapter.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "scheduler": state.scheduler.state_dict(),
+        "history": torch.tensor(state.history, dtype=torch.float64),
+        "validation": torch.tensor(state.validation, dtype=torch.float64),
+    }
+    stream = io.BytesIO()
+    torch.save(values, stream)
+    return stream.getvalue()
+
+
+def _restore(state: _State, checkpoint: bytes, identity: str) -> None:
+    try:
+        values: dict[str, Any] = torch.load(io.BytesIO(checkpoint), map_location="cpu", weights_only=True)
+        version = values["version"]
+    except Exception as error:  # torch.load raises whatever the damaged bytes lead it to
+        raise SchemaError(f"the training checkpoint cannot be read ({error}); delete it to train from the start") from None
+    if version != CHECKPOINT_VERSION:
+        raise SchemaError(f"training checkpoint format {version}, this sc3d reads {CHECKPOINT_VERSION}; delete it to train anew")
+    if values["identity"] != identity:
+        then, now = json.loads(values["identity"]), json.loads(identity)
+        changed = ", ".join(f"{k}: {then.get(k)} -> {now.get(k)}" for k in sorted(now) if then.get(k) != now.get(k))
+        raise ConfigError(f"the training checkpoint is of another configuration ({changed}); delete it, or use another folder")
+    state.adapter.load_state_dict(values["adapter"])
+    state.optimizer.load_state_dict(values["optimizer"])
+    state.scheduler.load_state_dict(values["scheduler"])
+    state.history.extend(StepRecord(int(row[0]), *row[1:]) for row in values["history"].tolist())
+    state.validation.extend((int(step), score) for step, score in values["validation"].tolist())
