@@ -18,6 +18,9 @@ from sc3d.store import RunFolder
 STAGES: tuple[type[Stage], ...] = (ReconstructStage, OrientStage, DescribeStage, MatchStage, LabelStage)
 
 
+STAGE_OF = {"label": LabelStage, "reconstruct": ReconstructStage, "describe": DescribeStage, "match": MatchStage}
+
+
 def run(config: RunConfig, until: type[Stage] = LabelStage) -> RunFolder:
     """Run the stages up to ``until`` on the configured data set; what is there already is not computed again.
 

@@ -34,8 +34,7 @@ def prepare(config: RunConfig) -> list[ImageRecord]:
     """
     run = RunFolder(config.run)
     _claim(run, config)
-    images, annotated = _read(config)
-    _refuse_duplicates(images)
+    images, annotated = read_dataset(config)
     labelled = [image for image in images if image.split == LABELLED_SPLIT]
     pairs = plan_pairs(labelled, config.pairs, config.seed) + annotated
     run.write_records(ImageRecord, IMAGES, images)
@@ -60,7 +59,19 @@ def images_by_id(uri: str) -> dict[str, ImageRecord]:
     return {image.image_id: image for image in read_images(RunFolder(uri))}
 
 
-def _read(config: RunConfig) -> tuple[list[ImageRecord], list[Pair]]:
+def stored_values(uri: str) -> dict[str, Any]:
+    """The configuration that a run folder was last used with, as nested plain values; empty for a new folder."""
+    run = RunFolder(uri)
+    return dict(run.read_json(RUN)["config"]) if run.exists(RUN) else {}
+
+
+def read_dataset(config: RunConfig) -> tuple[list[ImageRecord], list[Pair]]:
+    """The images of the configured data set, and the annotated pairs of its held-out splits.
+
+    Raises:
+        ConfigError: no data set was named.
+        InputError: it cannot be read, is empty, or holds two images with one id.
+    """
     dataset = config.dataset
     if not dataset.root:
         raise ConfigError("no images: give --images DIR, or dataset.root in the configuration")
@@ -76,6 +87,7 @@ def _read(config: RunConfig) -> tuple[list[ImageRecord], list[Pair]]:
         images = [image for image in images if image.category in dataset.categories]
     if not images:
         raise InputError(f"{root} holds no images of the wanted categories")
+    _refuse_duplicates(images)
     return images, annotated
 
 

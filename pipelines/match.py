@@ -29,7 +29,7 @@ class DescribedImages:
         self._stage = DescribeStage(config)
         self._match = match or config.match
         self._known = self._stage.artefacts.catalogue()
-        self._cache: ByteCache[Described] = ByteCache(max_bytes)
+        self._cache: ByteCache[str, Described] = ByteCache(self._load, lambda described: described.n_bytes, max_bytes)
 
     def get(self, image_id: str) -> Described:
         """The prepared features of an image.
@@ -38,12 +38,13 @@ class DescribedImages:
             UpstreamError: an earlier stage rejected the image.
         """
         if image_id not in self._known:
-            raise UpstreamError(f"image {image_id} was rejected by an earlier stage; see the rejects of reconstruct, orient and describe")
-        return self._cache.get(image_id, self._load)
+            raise UpstreamError(
+                f"image {image_id} was rejected by an earlier stage; see the rejects of reconstruct, orient and describe"
+            )
+        return self._cache.get(image_id)
 
-    def _load(self, image_id: str) -> tuple[Described, int]:
-        described = Described(self._stage.read_features(image_id), self._match)
-        return described, described.n_bytes
+    def _load(self, image_id: str) -> Described:
+        return Described(self._stage.read_features(image_id), self._match)
 
 
 class MatchActor(Actor):

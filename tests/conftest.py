@@ -11,11 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Before anything imports Ray. Tests use their own home, so Ray's token file does not touch the user's.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+
+# The machines are shared: how long an example takes says nothing about the code.
+settings.register_profile("sc3d", deadline=None)
+settings.load_profile("sc3d")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

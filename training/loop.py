@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from sc3d.config import TrainConfig
 from sc3d.errors import ConfigError, Sc3dError, SchemaError
-from training.adapter import Adapter, adapter_input, check_dims, feature_dims, unit_length
+from training.adapter import Adapter, adapter_from_state, adapter_input, check_dims, feature_dims, unit_length
 from training.data import LabelledPairs, PairSample, generator
 from training.losses import dense_loss, sparse_loss
 
@@ -54,6 +54,9 @@ class DivergenceError(Sc3dError):
     def __init__(self, message: str, result: FitResult) -> None:
         super().__init__(message)
         self.result = result
+
+    def __reduce__(self) -> tuple[type[DivergenceError], tuple[str, FitResult]]:
+        return DivergenceError, (str(self), self.result)
 
 
 def _same(tensor: Tensor) -> Tensor:
@@ -280,7 +283,17 @@ def _save(state: _State, identity: str) -> bytes:
     return stream.getvalue()
 
 
-def _restore(state: _State, checkpoint: bytes, identity: str) -> None:
+def finished_result(checkpoint: bytes) -> FitResult:
+    """The adapter and curves in a checkpoint, whichever step it was written at.
+
+    Raises:
+        SchemaError: it cannot be read.
+    """
+    values = _read(checkpoint)
+    return FitResult(adapter_from_state(values["adapter"]), *_curves(values))
+
+
+def _read(checkpoint: bytes) -> dict[str, Any]:
     try:
         values: dict[str, Any] = torch.load(io.BytesIO(checkpoint), map_location="cpu", weights_only=True)
         version = values["version"]
@@ -288,6 +301,16 @@ def _restore(state: _State, checkpoint: bytes, identity: str) -> None:
         raise SchemaError(f"the training checkpoint cannot be read ({error}); delete it to train from the start") from None
     if version != CHECKPOINT_VERSION:
         raise SchemaError(f"training checkpoint format {version}, this sc3d reads {CHECKPOINT_VERSION}; delete it to train anew")
+    return values
+
+
+def _curves(values: dict[str, Any]) -> tuple[list[StepRecord], list[tuple[int, float]]]:
+    history = [StepRecord(int(row[0]), *row[1:]) for row in values["history"].tolist()]
+    return history, [(int(step), score) for step, score in values["validation"].tolist()]
+
+
+def _restore(state: _State, checkpoint: bytes, identity: str) -> None:
+    values = _read(checkpoint)
     if values["identity"] != identity:
         then, now = json.loads(values["identity"]), json.loads(identity)
         changed = ", ".join(f"{k}: {then.get(k)} -> {now.get(k)}" for k in sorted(now) if then.get(k) != now.get(k))
@@ -295,5 +318,4 @@ def _restore(state: _State, checkpoint: bytes, identity: str) -> None:
     state.adapter.load_state_dict(values["adapter"])
     state.optimizer.load_state_dict(values["optimizer"])
     state.scheduler.load_state_dict(values["scheduler"])
-    state.history.extend(StepRecord(int(row[0]), *row[1:]) for row in values["history"].tolist())
-    state.validation.extend((int(step), score) for step, score in values["validation"].tolist())
+    state.history, state.validation = _curves(values)

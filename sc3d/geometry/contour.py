@@ -225,7 +225,7 @@ def soft_band(
         y -= ay + u * dy
         sign = 1.0 if coverage[row, column] else -1.0
         logistic = 1.0 / (1.0 + np.exp(-sign * (x * x + y * y) / sigma))
-        rest = (1.0 - logistic) ** overlap
+        rest = 1.0 - logistic if overlap == 1.0 else (1.0 - logistic) ** overlap
         alpha[m] = 1.0 - rest
         slope = -2.0 * sign / sigma * overlap * rest * logistic
         _pixel_velocity(xyz, a, t, K, va)

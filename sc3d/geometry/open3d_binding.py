@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 import threading
 from types import ModuleType
@@ -34,6 +35,8 @@ def open3d_binding() -> Any:
         spec = importlib.util.find_spec("open3d")
         if spec is None or spec.submodule_search_locations is None:
             raise ImportError("Open3D is not installed; install sc3d with its dependencies")
+        # Open3D's own __init__ sets this: its OpenMP and PyTorch's may meet in one process.
+        os.environ.setdefault("KMP_DUPLICATE_LIB_OK", "True")
         # A bare package in the real one's place keeps its __init__ from running while the import system resolves the dotted name.
         bare = ModuleType("open3d")
         bare.__path__ = list(spec.submodule_search_locations)

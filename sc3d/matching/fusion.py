@@ -121,10 +121,8 @@ def group_descriptors(features: Features, cells: np.ndarray) -> dict[str, torch.
     """The descriptor of each group at ``cells`` (N,): group -> (N, C) float32, L2-normalised.
 
     The layers of a group are resized bilinearly (``align_corners=False``) to the working grid and concatenated as they are; then the
-    group is normalised at each cell. The group ``shape`` is interpolated at the surface hits and is there only if the image has a mesh.
-
-    Raises:
-        FeatureError: a cell has no surface point although the image has a mesh.
+    group is normalised at each cell. The group ``shape`` is interpolated at the surface hits (filled cells: at the hit they were given); it is
+    zero at cells without a surface point, and there only if the image has a mesh.
     """
     cells = np.asarray(cells, np.int64)
     side = features.letterbox.side
@@ -136,9 +134,8 @@ def group_descriptors(features: Features, cells: np.ndarray) -> dict[str, torch.
             groups[group] = normalise(torch.cat(parts, dim=1))
     if features.surface is not None and features.shape is not None:
         rows = surface_rows(features.surface, cells)
-        if (rows < 0).any():
-            raise FeatureError(f"{features.image_id}: cell {int(cells[rows < 0][0])} has no surface point, so no shape descriptor")
-        groups[SHAPE] = interpolate_shape(features.shape, features.surface, rows)
+        groups[SHAPE] = torch.zeros(len(cells), features.shape.shape[1])
+        groups[SHAPE][torch.from_numpy(rows >= 0)] = interpolate_shape(features.shape, features.surface, rows[rows >= 0])
     return groups
 
 

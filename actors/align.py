@@ -1,0 +1,54 @@
+"""Render and compare: puts the scale and the translation of a reconstruction right by the object's mask. Used by both profiles."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from actors.base import Actor, Row
+from sc3d.config import RunConfig
+from sc3d.geometry.align import align
+from sc3d.geometry.camera import Camera, Pose
+from sc3d.geometry.mesh import Mesh
+
+
+class AlignActor(Actor):
+    """Thin row wrapper around :func:`sc3d.geometry.align.align`; the rotation is kept."""
+
+    requires: ClassVar[Mapping[str, str]] = {
+        "mask": "object mask, (H, W) bool",
+        "vertices": "(V, 3) welded mesh, canonical frame",
+        "faces": "(F, 3) triangles, vertex indices",
+        "intrinsics": "K (3, 3) of the OpenCV camera, in pixels of the upright image",
+        "rotation": "R (3, 3) of X_cam = scale * R @ X + t",
+        "scale_initial": "scale as reconstructed",
+        "translation_initial": "t (3,) as reconstructed",
+        "width": "width of the upright image in pixels",
+        "height": "height of the upright image in pixels",
+    }
+    provides: ClassVar[Mapping[str, str]] = {
+        "scale": "scale after alignment",
+        "translation": "t (3,) after alignment",
+        "iou_before": "silhouette IoU with the mask as reconstructed",
+        "iou_after": "silhouette IoU with the mask after alignment",
+        "flags": "warnings: not_improved, mostly_outside, low_iou",
+    }
+
+    @classmethod
+    def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
+        """The algorithm's version and all of its options."""
+        return {"align": "distance-iou-1", **dataclasses.asdict(config.reconstruct.align)}
+
+    def process(self, row: Row) -> Row:
+        """Align one reconstruction; raises :class:`~sc3d.errors.GeometryError` for meshes and poses that cannot be rendered."""
+        camera = Camera(row["intrinsics"], row["width"], row["height"])
+        pose = Pose(row["rotation"], row["translation_initial"], row["scale_initial"])
+        result = align(Mesh(row["vertices"], row["faces"]), row["mask"], pose, camera, self.config.reconstruct.align)
+        return {
+            "scale": result.pose.scale,
+            "translation": result.pose.t,
+            "iou_before": result.iou_before,
+            "iou_after": result.iou_after,
+            "flags": tuple(result.flags),
+        }

@@ -1,0 +1,193 @@
+"""One image, prepared once for all its pairs: fused descriptors, surface hits, and vertex descriptors that can be searched.
+
+Bilinear resizing is linear, so layers that are stored on a coarse grid are multiplied *there* and their product is resized:
+``(W_s F_s) (W_t F_t)^T = W_s (F_s F_t^T) W_t^T``. That is the same number with a fraction of the work and memory of resizing the features.
+Normalisation and weights are diagonal and folded into ``W``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sc3d.config import MatchConfig
+from sc3d.errors import FeatureError
+from sc3d.features import Features, Surface
+from sc3d.matching.fusion import (
+    DINO,
+    SD,
+    SHAPE,
+    Taps,
+    bilinear_taps,
+    group_weights,
+    interpolate_shape,
+    layer_values,
+    layers_of,
+    renormalise,
+    surface_rows,
+)
+from sc3d.matching.search import VertexIndex
+
+MAX_FILL_DISTANCE = 1.0
+"""Distance in cells up to which a cell without an own hit may borrow the nearest covered cell's (3D-SC leaves this open)."""
+
+_COARSE = 0.5
+"""A layer is multiplied at its own grid if that has at most this share of the working grid's cells; beyond, resizing costs more."""
+
+
+@dataclass(frozen=True)
+class CoarseLayer:
+    """A layer at its native grid: ``values`` (n, C) of the cells that foreground touches; ``taps`` interpolate and scale them."""
+
+    values: torch.Tensor
+    taps: Taps
+
+
+@dataclass(frozen=True)
+class DescribedSurface:
+    """The mesh side of a described image.
+
+    ``hits`` (N,) row of ``surface`` that each matching cell may be lifted to, -1 if none; ``queries`` (H, D) float32 L2-normalised shape
+    descriptors at all rows of ``surface``; ``vertices`` the mesh's vertex descriptors, searchable.
+    """
+
+    surface: Surface
+    hits: np.ndarray
+    queries: torch.Tensor
+    vertices: VertexIndex
+
+
+class Described:
+    """An image ready to be paired ("image once, pair many").
+
+    Attributes:
+        image_id, letterbox, extent: as in :class:`~sc3d.features.Features`.
+        cells: (N,) foreground cells that take part in matching. With a 3D weight they need a surface point.
+        weights: group -> weight, scaled to sum to 1 over the groups that the image has.
+        layout: what the descriptors are made of; two images can be paired only if theirs agree.
+        dense: (N, C) float32, the scaled layers of the working grid and the scaled shape descriptors.
+        coarse: the scaled layers of coarser grids.
+        mesh: the mesh side, or ``None`` without a mesh.
+
+    Raises:
+        FeatureError: no group has a weight, or values are malformed or not finite.
+    """
+
+    def __init__(self, features: Features, config: MatchConfig, device: torch.device | str = "cpu") -> None:
+        self.image_id = features.image_id
+        self.letterbox = features.letterbox
+        self.extent = features.extent
+        foreground = np.flatnonzero(features.foreground.reshape(-1)).astype(np.int64)
+        wanted = group_weights(config)
+        rows = surface_rows(features.surface, foreground)
+        self.cells = foreground[rows >= 0] if SHAPE in wanted else foreground
+        rows = rows[rows >= 0] if SHAPE in wanted else rows
+        self._check_groups(features)
+        if features.surface is not None:
+            self._check_surface(features.surface)
+        self.mesh = _describe_surface(features, rows)
+        present = {name.partition(".")[0] for name in features.sources} | ({SHAPE} if features.surface is not None else set())
+        if SHAPE in wanted and features.surface is None:
+            # Such an image has no matching cells at all; its other groups only serve the check that the recipes agree.
+            present |= {SHAPE}
+        self.weights = renormalise(wanted, present, self.image_id)
+        self.layout = self._layout(features)
+        self.dense, self.coarse = self._scaled_layers(features, rows)
+        self._move(torch.device(device))
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory of the arrays, for byte-bounded caches."""
+        tensors = [self.dense, *(t for c in self.coarse for t in (c.values, c.taps.nodes, c.taps.weights))]
+        total = sum(t.nbytes for t in tensors) + self.cells.nbytes
+        if self.mesh is not None:
+            surface, balls = self.mesh.surface, self.mesh.surface.balls
+            arrays = (surface.cells, surface.corners, surface.barycentric, surface.dominant, surface.fill_distance, surface.vertices)
+            total += sum(a.nbytes for a in (*arrays, balls.centres, balls.offsets, balls.members, balls.distances))
+            total += self.mesh.queries.nbytes + self.mesh.vertices.n_bytes
+        return total
+
+    def check_pair(self, other: Described) -> None:
+        """Raise :class:`FeatureError` unless the two images were described by the same recipe, on the same grid."""
+        mine, theirs = self.letterbox, other.letterbox
+        if mine.side != theirs.side:
+            raise FeatureError(
+                f"{self.image_id} and {other.image_id} are described on grids of side {mine.side} and {theirs.side}; describe both again"
+            )
+        if self.layout != other.layout:
+            names = sorted({name for name, _ in self.layout ^ other.layout})
+            raise FeatureError(
+                f"{self.image_id} and {other.image_id} were described by different recipes: {', '.join(names)} differ "
+                f"({sorted(self.layout - other.layout)} and {sorted(other.layout - self.layout)}); describe both with one configuration"
+            )
+        if self.weights != other.weights:
+            raise FeatureError(f"{self.image_id} and {other.image_id} were fused with weights {self.weights} and {other.weights}")
+
+    def _check_groups(self, features: Features) -> None:
+        unknown = sorted(name for name in features.sources if name.partition(".")[0] not in (SD, DINO))
+        if unknown:
+            raise FeatureError(f"{self.image_id}: sources {', '.join(unknown)} belong to no slot; name them '{SD}.<layer>' or '{DINO}'")
+
+    def _check_surface(self, surface: Surface) -> None:
+        rows, n_vertices = len(surface.cells), len(surface.vertices)
+        if any(len(a) != rows for a in (surface.corners, surface.barycentric, surface.dominant, surface.fill_distance)):
+            raise FeatureError(f"{self.image_id}: the surface arrays have different lengths; describe the image again")
+        if rows and not (0 <= surface.corners.min() and surface.corners.max() < n_vertices):
+            raise FeatureError(f"{self.image_id}: surface hits refer to vertices beyond the mesh's {n_vertices}; describe again")
+        if not np.isfinite(surface.barycentric).all() or not (np.isfinite(surface.diagonal) and surface.diagonal > 0):
+            raise FeatureError(f"{self.image_id}: the surface holds values that are not finite, or a diagonal of 0; describe again")
+
+    def _layout(self, features: Features) -> frozenset[tuple[str, tuple[int, ...]]]:
+        layers = {(name, value.shape) for name, value in features.sources.items() if name.partition(".")[0] in self.weights}
+        # An image without a mesh has nothing to match, which is no reason to refuse the pair.
+        shape = {(SHAPE, (features.shape.shape[1],))} if features.shape is not None and len(self.cells) else set()
+        return frozenset(layers | shape)
+
+    def _scaled_layers(self, features: Features, rows: np.ndarray) -> tuple[torch.Tensor, tuple[CoarseLayer, ...]]:
+        side, n = self.letterbox.side, len(self.cells)
+        dense: list[torch.Tensor] = []
+        coarse: list[CoarseLayer] = []
+        for group, weight in self.weights.items():
+            if group == SHAPE:
+                if self.mesh is not None:
+                    dense.append(self.mesh.queries[torch.from_numpy(rows)] * weight**0.5)
+                continue
+            layers = layers_of(features, group).values()
+            taps = [bilinear_taps(*layer.shape[1:], side, self.cells) for layer in layers]
+            values = [layer_values(layer) for layer in layers]
+            squares = torch.zeros(n)
+            for tap, value in zip(taps, values, strict=True):
+                squares += tap.apply(value).square_().sum(dim=1)
+            scale = (weight**0.5 / squares.sqrt().clamp_min(1e-12))[:, None]
+            for layer, tap, value in zip(layers, taps, values, strict=True):
+                scaled = Taps(tap.nodes, tap.weights * scale)
+                if layer.shape[1] * layer.shape[2] <= _COARSE * side * side:
+                    coarse.append(_touched(value, scaled))
+                else:
+                    dense.append(scaled.apply(value))
+        return torch.cat(dense, dim=1) if dense else torch.zeros(n, 0), tuple(coarse)
+
+    def _move(self, device: torch.device) -> None:
+        if device.type == "cpu":
+            return
+        self.dense = self.dense.to(device)
+        self.coarse = tuple(
+            CoarseLayer(c.values.to(device), Taps(c.taps.nodes.to(device), c.taps.weights.to(device))) for c in self.coarse
+        )
+
+
+def _touched(values: torch.Tensor, taps: Taps) -> CoarseLayer:
+    nodes, position = torch.unique(taps.nodes, return_inverse=True)
+    return CoarseLayer(values[nodes].contiguous(), Taps(position, taps.weights))
+
+
+def _describe_surface(features: Features, rows: np.ndarray) -> DescribedSurface | None:
+    surface = features.surface
+    if surface is None or features.shape is None:
+        return None
+    liftable = np.zeros(len(rows), bool)
+    liftable[rows >= 0] = surface.fill_distance[rows[rows >= 0]].astype(np.float32) <= MAX_FILL_DISTANCE
+    queries = interpolate_shape(features.shape, surface, np.arange(len(surface.cells)))
+    return DescribedSurface(surface, np.where(liftable, rows, -1), queries, VertexIndex(features.shape))

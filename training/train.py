@@ -1,0 +1,154 @@
+"""Adapter training on Ray Train: in the calling process, or data-parallel over workers, with checkpoints in the run folder.
+
+The latest checkpoint is one file, replaced in one step. A run that finds one of its own configuration goes on from there, and a run that
+finds a finished one only reads its result.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray.train
+import ray.train.torch
+import torch
+import torch.distributed
+from torch import Tensor, nn
+
+from sc3d.config import TrainConfig
+from sc3d.errors import PreflightError, Sc3dError
+from sc3d.store import RunFolder
+from training.adapter import Adapter, encode_adapter
+from training.data import LabelledPairs
+from training.loop import FitResult, Hooks, Replica, StepRecord, finished_result, fit
+
+_MAX_FAILURES = 2
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """What is trained and where its artefacts go. Travels to the workers, so ``make_pairs`` is called in each of them.
+
+    ``make_pairs``: builds the training set. ``run``, ``folder``: where ``checkpoint.pt`` and ``adapter.safetensors`` are written.
+    ``recipe``: of the features, kept in the adapter's metadata. ``checkpoint_every``: steps. ``on_step``, ``validate``: called in the
+    first worker, which is this process when ``config.workers`` is 0. ``validate_every``: steps.
+    """
+
+    make_pairs: Callable[[], LabelledPairs]
+    config: TrainConfig
+    seed: int
+    run: RunFolder
+    folder: str
+    recipe: str = ""
+    checkpoint_every: int = 1000
+    on_step: Callable[[StepRecord], None] | None = None
+    validate: Callable[[Adapter], float] | None = None
+    validate_every: int = 0
+
+    @property
+    def checkpoint_file(self) -> str:
+        """Name of the latest training state."""
+        return f"{self.folder}/checkpoint.pt"
+
+    @property
+    def adapter_file(self) -> str:
+        """Name of the trained adapter."""
+        return f"{self.folder}/adapter.safetensors"
+
+
+def train(job: TrainJob) -> FitResult:
+    """Train an adapter, or go on where an earlier call was cut short; the result is also in ``job.adapter_file``.
+
+    With ``config.workers`` = 0 everything happens in this process. With more, that many Ray Train workers share the pairs of each step
+    (gloo on CPUs, nccl on GPUs) and average their gradients; a worker that dies is replaced, and training goes on from the checkpoint.
+
+    Raises:
+        DivergenceError, ConfigError, FeatureError, SchemaError: as :func:`training.loop.fit`, also from a worker.
+        PreflightError: the cluster has fewer CPUs than workers.
+        ray.train.TrainingFailedError: a worker died more often than is retried.
+    """
+    workers = job.config.workers
+    if workers == 0:
+        trainer = ray.train.torch.TorchTrainer(lambda: _work(job), scaling_config=ray.train.ScalingConfig(num_workers=0))
+        trainer.fit()
+    else:
+        _fit_on_workers(job, workers)
+    return finished_result(job.run.read_bytes(job.checkpoint_file))
+
+
+def _fit_on_workers(job: TrainJob, workers: int) -> None:
+    resources = ray.cluster_resources()
+    if resources.get("CPU", 0) < workers:
+        raise PreflightError(
+            f"train.workers = {workers}, but the cluster has {resources.get('CPU', 0):.0f} CPUs; use fewer workers"
+        )
+    storage = job.run.path(f"{job.folder}/ray") if job.run.is_local else f"{job.run.uri}/{job.folder}/ray"
+    trainer = ray.train.torch.TorchTrainer(
+        lambda: _work(job),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=workers, use_gpu=resources.get("GPU", 0) >= workers, resources_per_worker={"CPU": 1}
+        ),
+        # A name of its own, since Ray resumes silently where it finds one again; resuming is the checkpoint file's business.
+        run_config=ray.train.RunConfig(
+            name=uuid.uuid4().hex, storage_path=storage, failure_config=ray.train.FailureConfig(max_failures=_MAX_FAILURES)
+        ),
+    )
+    with _interrupts_kept():
+        try:
+            trainer.fit()
+        except ray.train.TrainingFailedError as error:
+            raise _cause(error) from error
+
+
+def _cause(error: ray.train.TrainingFailedError) -> Exception:
+    """The error of sc3d that ended a worker, if it was one."""
+    failures = getattr(error, "worker_failures", {})
+    return next((f for f in failures.values() if isinstance(f, Sc3dError)), error)
+
+
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Ray Train replaces the handler of Ctrl-C and leaves its own there; put the caller's back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def _work(job: TrainJob) -> None:
+    """One worker: fit its share, and in the first worker write the checkpoints and the adapter."""
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    pairs = job.make_pairs()
+    checkpoint = job.run.read_bytes(job.checkpoint_file) if job.run.exists(job.checkpoint_file) else None
+    first = rank == 0
+    hooks = Hooks(
+        validate=job.validate if first else None,
+        validate_every=job.validate_every,
+        on_checkpoint=(lambda data: job.run.write_bytes(job.checkpoint_file, data)) if first else None,
+        checkpoint_every=job.checkpoint_every,
+    )
+    device = ray.train.torch.get_device() if world > 1 else torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    replica = Replica(rank, world, _data_parallel, _total) if world > 1 else Replica()
+    on_step = job.on_step if first else None
+    result = fit(pairs, pairs.feature_dims, job.config, job.seed, on_step, checkpoint, hooks, device, replica)
+    if first:
+        job.run.write_bytes(job.adapter_file, encode_adapter(result.adapter, pairs.source_names, job.recipe))
+
+
+def _data_parallel(model: nn.Module) -> nn.Module:
+    prepared: nn.Module = ray.train.torch.prepare_model(model)
+    return prepared
+
+
+def _total(tensor: Tensor) -> Tensor:
+    torch.distributed.all_reduce(tensor)
+    return tensor
