@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from sc3d.config import RayConfig
 
@@ -25,28 +23,46 @@ _ENVIRONMENT = {
 OBJECT_STORE_BYTES = 256 * 2**20
 
 
-@contextmanager
-def ray_session(config: RayConfig) -> Iterator[None]:
-    """Ray for the time of a block: the running one if there is one, the cluster of ``config.address`` or ``RAY_ADDRESS``, else a
-    local one, which ends with the block."""
-    for key, value in _ENVIRONMENT.items():
-        os.environ.setdefault(key, value)
-    address = config.address or os.environ.get("RAY_ADDRESS")
-    if address is None:
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+class RaySession:
+    """Ray for the time of a ``with`` block, started only when somebody needs it, so that a run with nothing to do starts nothing.
 
-    import ray
+    :meth:`start` joins the Ray of this process if there is one, else the cluster of ``config.address`` or ``RAY_ADDRESS``, else starts a
+    local Ray. Blocks may be nested: what any of them started ends with the outermost.
+    """
 
-    joined = ray.is_initialized()
-    if not joined:
-        options = {} if address else _local_options(config)
-        ray.init(address=address, log_to_driver=True, logging_level=logging.ERROR, **options)
-    _quiet_ray_data()
-    try:
-        yield
-    finally:
-        if not joined:
+    _depth: ClassVar[int] = 0
+    _started: ClassVar[bool] = False
+
+    def __init__(self, config: RayConfig) -> None:
+        self._config = config
+
+    def __enter__(self) -> RaySession:
+        RaySession._depth += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        RaySession._depth -= 1
+        if RaySession._depth == 0 and RaySession._started:
+            import ray
+
+            RaySession._started = False
             ray.shutdown()
+
+    def start(self) -> None:
+        """Make sure that Ray is there. Calling it again does nothing."""
+        for key, value in _ENVIRONMENT.items():
+            os.environ.setdefault(key, value)
+        address = self._config.address or os.environ.get("RAY_ADDRESS")
+        if address is None:
+            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+
+        import ray
+
+        if not ray.is_initialized():
+            options = {} if address else _local_options(self._config)
+            ray.init(address=address, logging_level=logging.ERROR, **options)
+            RaySession._started = True
+        _quiet_ray_data()
 
 
 def _local_options(config: RayConfig) -> dict[str, Any]:

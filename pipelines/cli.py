@@ -36,14 +36,20 @@ Profile = Annotated[str | None, typer.Option("--profile", help="offline (no weig
 Workers = Annotated[int | None, typer.Option("--workers", help="Processes of a CPU stage at once. Default: 2.")]
 
 
-def configuration(run: str | None, config: Path | None, overrides: Sequence[str] | None, options: dict[str, Any]) -> RunConfig:
-    """The configuration of a command: what the run folder was made with, then the YAML, then the options, then ``--set``."""
+def configuration(
+    run: str | None,
+    config: Path | None,
+    overrides: Sequence[str] | None,
+    options: dict[str, Any],
+    defaults: dict[str, Any] | None = None,
+) -> RunConfig:
+    """The configuration of a command: ``defaults`` or what the run folder was made with, then YAML, options, and ``--set``."""
     from pipelines.manifest import stored_values
 
     chosen = [f"{name}={_yaml(value)}" for name, value in {"run": run, **options}.items() if value is not None]
     # The run folder's own configuration comes first, so that a later command need not repeat the options of an earlier one.
     folder = load_config(config, [*chosen, *(overrides or ())]).run
-    return load_config(config, [*chosen, *(overrides or ())], stored_values(folder))
+    return load_config(config, [*chosen, *(overrides or ())], stored_values(folder) or defaults)
 
 
 def _yaml(value: object) -> str:
@@ -100,7 +106,7 @@ def demo(
     """The whole pipeline on generated images: labels, training, evaluation, and an HTML report. About five minutes on two cores."""
     from pipelines import demo as pipeline
 
-    settings = configuration(run or "runs/demo", config, set_, {"ray.workers": workers})
+    settings = configuration(run or "runs/demo", config, set_, {"ray.workers": workers}, pipeline.DEFAULTS)
     pipeline.run(settings)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cluster.session import ray_session
+from cluster.session import RaySession
 from pipelines.describe import DescribeStage
 from pipelines.manifest import prepare, read_pairs
 from pipelines.match import LabelStage, MatchStage
+from pipelines.preflight import check_profile
 from pipelines.progress import Progress
 from pipelines.reconstruct import OrientStage, ReconstructStage
 from pipelines.stage import Stage, run_stage
@@ -27,15 +28,16 @@ def run(config: RunConfig, until: type[Stage] = LabelStage) -> RunFolder:
     Raises:
         Sc3dError: the data set, the run folder or the configuration cannot be used, or too many records were rejected.
     """
+    check_profile(config)
     images = prepare(config)
     folder = RunFolder(config.run)
     items = [(image.category, image.image_id) for image in images]
-    with ray_session(config.ray), Progress() as progress:
+    with RaySession(config.ray) as ray, Progress() as progress:
         for kind in STAGES[: STAGES.index(until) + 1]:
             stage = kind(config)
             if kind is MatchStage:
                 items = [(pair.category, pair.pair_id) for pair in read_pairs(folder, labelled=True)]
-            record_summary(folder, run_stage(stage, items, progress))
+            record_summary(folder, run_stage(stage, items, progress, ray))
             finished = stage.artefacts.catalogue()
             items = [(category, id_) for category, id_ in items if id_ in finished]
     return folder

@@ -43,13 +43,18 @@ class Task:
             left = (self.total - self.done) / rate
             self.console.print(f"{self.name}: {self.done}/{self.total}{self._note()}, {rate:.1f}/s, about {left:.0f} s left")
 
+    def complete(self) -> None:
+        """Count everything that is left as done: for work whose steps were not reported one by one."""
+        self._computed += self.total - self.done
+        self.done = self.total
+
     def finish(self) -> float:
         """Close the line; returns the seconds since the start."""
         seconds = time.perf_counter() - self.started
         if self.live is not None and self._row is not None:
             self.live.remove_task(self._row)
         what = f"{self._computed} in {seconds:.1f} s" if self._computed else "all there already, nothing to do"
-        before = self.total - self._computed
+        before = self.done - self._computed
         there = f" ({before} were there already)" if before and self._computed else ""
         self.console.print(f"  {self.name:<12} {self.total:>6} items   {what}{there}{self._note()}")
         return seconds

@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from actors.base import Actor, Outcome, Resources, Row, check_actors, run_actors
+from cluster.session import RaySession
 from pipelines.progress import Progress
 from pipelines.transport import pack_outcomes, unpack_outcomes
 from sc3d.config import RunConfig
@@ -177,8 +178,8 @@ class SegmentWorker:
         return rejects
 
 
-def run_stage(stage: Stage, items: Sequence[tuple[str, str]], progress: Progress) -> StageSummary:
-    """Compute what is missing of ``items``, pairs of (category, id), and return what was done. Ray must be initialised.
+def run_stage(stage: Stage, items: Sequence[tuple[str, str]], progress: Progress, ray: RaySession) -> StageSummary:
+    """Compute what is missing of ``items``, pairs of (category, id), and return what was done. Ray is started if there is something to do.
 
     Raises:
         ConfigError: an actor requires what nobody provides.
@@ -190,6 +191,7 @@ def run_stage(stage: Stage, items: Sequence[tuple[str, str]], progress: Progress
     task = progress.start(stage.name, len(items), done=len(items) - todo)
     reasons: Counter[str] = Counter()
     if shards:
+        ray.start()
         for result in _execute(stage, shards):
             reasons.update(filter(_counts_against_budget, result["reasons"].split("\n")))
             task.advance(int(result["items"]), int(result["rejects"]))

@@ -48,6 +48,9 @@ class AlignConfig:
     max_outside: Annotated[Fraction, Field(description="share of the silhouette outside the image that is free of penalty")] = 0.25
     resolution: Annotated[Count, Field(description="long side of the image that the silhouette is rendered at")] = 256
     low_iou: Annotated[Fraction, Field(description="IoU below which a result is flagged low_iou")] = 0.7
+    occlusion: Annotated[
+        bool, Field(description="also try silhouettes that go on beyond a partial mask; false: the paper's two phases alone")
+    ] = True
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -152,6 +155,17 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class SweepConfig:
+    """Search of the fusion weights and the thresholds on annotated validation pairs."""
+
+    steps: Annotated[Count, Field(description="alpha, beta and gamma take multiples of 1 / steps")] = 6
+    tau_cc: Annotated[tuple[float, ...], Field(description="cycle thresholds to try")] = (0.03, 0.05, 0.08)
+    tau_geo: Annotated[tuple[float, ...], Field(description="geodesic thresholds to try")] = (0.02, 0.03, 0.05, 0.08)
+    min_kept: Annotated[Positive, Field(description="labels a pair that the best setting must keep, in those of the present one")] = 1.0
+    pairs_per_category: Annotated[Count, Field(description="validation pairs of a category that are used")] = 10
+
+
+@dataclass(frozen=True, config=_STRICT)
 class RayConfig:
     """How much of the machine or cluster to use, and how work is cut."""
 
@@ -180,6 +194,7 @@ class RunConfig:
     label: LabelConfig = LabelConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    sweep: SweepConfig = SweepConfig()
     ray: RayConfig = RayConfig()
 
     def __post_init__(self) -> None:

@@ -36,10 +36,11 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
     """One local Ray for all tests that need one; pipelines join it."""
-    from cluster.session import ray_session as session
+    from cluster.session import RaySession
     from sc3d.config import RayConfig
 
-    with session(RayConfig()):
+    with RaySession(RayConfig()) as session:
+        session.start()
         yield
 
 

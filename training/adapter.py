@@ -9,7 +9,7 @@ To use a trained adapter on described images::
     source, target = adapter.describe(features_source), adapter.describe(features_target)    # (C, 60, 60) each, unit length per cell
     similarity = source.reshape(len(source), -1).T @ target.reshape(len(target), -1)         # (3600, 3600) cosines
 
-Shape letters: B images, S sources, D input channels (all sources), C output channels, H = W cells of the grid.
+Shape letters: B images, D_s channels of source s on its h_s x w_s grid, D their sum, C output channels, H = W cells of the working grid.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ from sc3d.features import Features
 ADAPTER_VERSION = 1
 NORM_GROUPS = 32
 _GROUP_ORDER = ("sd", "dino")
+_METADATA_KEY = "sc3d.adapter"
 _EPSILON = 1e-10
 
 
@@ -57,6 +59,11 @@ def feature_dims(features: Features) -> list[int]:
     return [features.sources[name].shape[0] for name in source_names(features)]
 
 
+def native_input(features: Features) -> list[Tensor]:
+    """Raw, un-normalised sources of one image at their own grids: a (1, D_s, h_s, w_s) float32 tensor each, on the CPU."""
+    return [torch.from_numpy(np.ascontiguousarray(features.sources[name]))[None].float() for name in source_names(features)]
+
+
 def adapter_input(features: Features) -> Tensor:
     """Raw, un-normalised sources of one image, resized to the working grid (bilinear, align_corners=False) and concatenated.
 
@@ -64,13 +71,11 @@ def adapter_input(features: Features) -> Tensor:
         (1, D, H, W) float32 on the CPU: for the paper's features cat[s3, up(s4), up(s5), dino].
     """
     side = features.letterbox.side
-    parts = []
-    for name in source_names(features):
-        value = torch.from_numpy(np.ascontiguousarray(features.sources[name]))[None].float()
-        if value.shape[-2:] != (side, side):
-            value = functional.interpolate(value, size=(side, side), mode="bilinear", align_corners=False)
-        parts.append(value)
-    return torch.cat(parts, dim=1)
+    return torch.cat([_resized(part, (side, side)) for part in native_input(features)], dim=1)
+
+
+def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return x if x.shape[-2:] == size else functional.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
 def norm_groups(channels: int) -> int:
@@ -79,18 +84,24 @@ def norm_groups(channels: int) -> int:
 
 
 class NormedConv(nn.Conv2d):
-    """A convolution without bias, followed by group norm over the whole map (so borders and background take part)."""
+    """A convolution without bias, followed by group norm over the whole map (so borders and background take part).
+
+    A 1x1 convolution without bias commutes with bilinear resizing, whose weights sum to one. So a source of a coarser grid is convolved
+    there and resized after, which gives the same numbers for a fraction of the work.
+    """
 
     def __init__(self, inputs: int, outputs: int, size: int) -> None:
         super().__init__(inputs, outputs, size, padding=size // 2, bias=False)
         self.norm = nn.GroupNorm(norm_groups(outputs), outputs, eps=1e-5)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(super().forward(x))
+    def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        y = super().forward(x)
+        result: Tensor = self.norm(y if size is None else _resized(y, size))
+        return result
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions with a residual connection and a final ReLU: (B, inputs, H, W) -> (B, outputs, H, W), >= 0."""
+    """1x1, 3x3, 1x1 convolutions with a residual connection and a final ReLU: (B, inputs, h, w) -> (B, outputs, H, W), >= 0."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -100,9 +111,9 @@ class Bottleneck(nn.Module):
         self.conv2 = NormedConv(width, width, 3)
         self.conv3 = NormedConv(width, outputs, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.conv3(functional.relu(self.conv2(functional.relu(self.conv1(x)))))
-        return functional.relu(y + (x if self.shortcut is None else self.shortcut(x)))
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        y = self.conv3(functional.relu(self.conv2(functional.relu(self.conv1(x, size)))))
+        return functional.relu(y + (_resized(x, size) if self.shortcut is None else self.shortcut(x, size)))
 
 
 class Adapter(nn.Module):
@@ -126,21 +137,32 @@ class Adapter(nn.Module):
             raise FeatureError(f"an adapter needs sources and positive sizes, got {list(feature_dims)} -> {channels}")
         self.feature_dims = [int(d) for d in feature_dims]
         self.channels = int(channels)
-        self.bottleneck_layers = nn.ModuleList(nn.Sequential(Bottleneck(d, channels)) for d in self.feature_dims)
+        self.bottleneck_layers = nn.ModuleList(nn.ModuleList([Bottleneck(d, channels)]) for d in self.feature_dims)
         self.mixing_weights = nn.Parameter(torch.ones(len(self.feature_dims)))
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         self.self_logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)), requires_grad=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Raw features (B, D, H, W) -> descriptors (B, C, H, W), non-negative, not normalised."""
+    def forward(self, x: Tensor | Sequence[Tensor], size: tuple[int, int] | None = None) -> Tensor:
+        """Raw features -> descriptors (B, C, H, W), non-negative, not normalised.
+
+        Args:
+            x: all sources at the working grid, (B, D, H, W) as upstream; or one (B, D_s, h_s, w_s) a source at its own grid.
+            size: the working grid (H, W); by default the grid of the finest source.
+        """
+        parts = self._split(x) if isinstance(x, Tensor) else list(x)
+        if [p.shape[1] for p in parts] != self.feature_dims:
+            raise FeatureError(f"the adapter is for sources of {self.feature_dims} channels, got {[p.shape[1] for p in parts]}")
+        height, width = size or max((p.shape[-2], p.shape[-1]) for p in parts)
+        weights = torch.softmax(self.mixing_weights, dim=0)
+        total = torch.zeros((), device=weights.device, dtype=weights.dtype)
+        for weight, layers, part in zip(weights, self.bottleneck_layers, parts, strict=True):
+            total = total + weight * cast(nn.ModuleList, layers)[0](part, (height, width))
+        return total
+
+    def _split(self, x: Tensor) -> list[Tensor]:
         if x.shape[1] != sum(self.feature_dims):
             raise FeatureError(f"the adapter takes {self.feature_dims} = {sum(self.feature_dims)} channels, got {x.shape[1]}")
-        weights = torch.softmax(self.mixing_weights, dim=0)
-        parts = x.split(self.feature_dims, dim=1)
-        result = weights[0] * self.bottleneck_layers[0](parts[0])
-        for weight, layer, part in zip(weights[1:], self.bottleneck_layers[1:], parts[1:], strict=True):
-            result = result + weight * layer(part)
-        return result
+        return list(x.split(self.feature_dims, dim=1))
 
     @torch.no_grad()
     def describe(self, features: Features) -> np.ndarray:
@@ -150,8 +172,10 @@ class Adapter(nn.Module):
             FeatureError: the image has other sources than the adapter was made for.
         """
         check_dims(self.feature_dims, feature_dims(features), features.image_id)
-        device = self.mixing_weights.device
-        return unit_length(self(adapter_input(features).to(device)))[0].cpu().numpy()
+        device, side = self.mixing_weights.device, features.letterbox.side
+        maps = self([part.to(device) for part in native_input(features)], (side, side))
+        result: np.ndarray = unit_length(maps)[0].cpu().numpy()
+        return result
 
 
 def unit_length(maps: Tensor) -> Tensor:
@@ -171,22 +195,18 @@ def check_dims(expected: Sequence[int], found: Sequence[int], where: str) -> Non
 def encode_adapter(adapter: Adapter, sources: Sequence[str] = (), recipe: str = "") -> bytes:
     """Serialise as safetensors; dimensions, names of the sources and the recipe of the features stand in the metadata."""
     metadata = {
-        "sc3d.record": "Adapter",
-        "sc3d.schema_version": str(ADAPTER_VERSION),
-        "adapter": json.dumps(
-            {
-                "feature_dims": adapter.feature_dims,
-                "channels": adapter.channels,
-                "sources": list(sources),
-                "recipe": recipe,
-            }
-        ),
+        "schema_version": ADAPTER_VERSION,
+        "feature_dims": adapter.feature_dims,
+        "channels": adapter.channels,
+        "sources": list(sources),
+        "recipe": recipe,
     }
     state = {name: value.detach().cpu().contiguous() for name, value in adapter.state_dict().items()}
-    return save_safetensors(state, metadata)
+    # One metadata entry: safetensors writes several in a random order, and equal adapters shall be equal bytes.
+    return save_safetensors(state, {_METADATA_KEY: json.dumps(metadata)})
 
 
-def adapter_metadata(data: bytes, where: str = "adapter") -> dict[str, object]:
+def adapter_metadata(data: bytes, where: str = "adapter") -> dict[str, Any]:
     """``feature_dims``, ``channels``, ``sources`` and ``recipe`` of an encoded adapter.
 
     Raises:
@@ -194,14 +214,16 @@ def adapter_metadata(data: bytes, where: str = "adapter") -> dict[str, object]:
     """
     try:
         length = int.from_bytes(data[:8], "little")
-        metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+        entries = json.loads(data[8 : 8 + length]).get("__metadata__", {})
     except (ValueError, AttributeError):
         raise SchemaError(f"{where}: not a readable safetensors file; train again or fetch it again") from None
-    if metadata.get("sc3d.record") != "Adapter":
+    if _METADATA_KEY not in entries:
         raise SchemaError(f"{where}: not an adapter of sc3d")
-    if int(metadata.get("sc3d.schema_version", 0)) != ADAPTER_VERSION:
-        raise SchemaError(f"{where}: adapter format {metadata.get('sc3d.schema_version')}, this sc3d reads {ADAPTER_VERSION}")
-    return dict(json.loads(metadata["adapter"]))
+    metadata: dict[str, Any] = json.loads(entries[_METADATA_KEY])
+    version = metadata.pop("schema_version")
+    if version != ADAPTER_VERSION:
+        raise SchemaError(f"{where}: adapter format {version}, this sc3d reads {ADAPTER_VERSION}; upgrade sc3d or train again")
+    return metadata
 
 
 def decode_adapter(data: bytes, where: str = "adapter") -> Adapter:
@@ -224,6 +246,8 @@ def adapter_from_state(state: Mapping[str, Tensor], where: str = "checkpoint") -
     Raises:
         FeatureError: keys or shapes are not those of an AggregationNetwork.
     """
+    if not isinstance(state, Mapping):
+        raise FeatureError(f"{where}: not the state dict of an AggregationNetwork but a {type(state).__name__}")
     try:
         sources = len(state["mixing_weights"])
         dims = [state[f"bottleneck_layers.{i}.0.conv1.weight"].shape[1] for i in range(sources)]

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from sc3d.config import TrainConfig
 from sc3d.errors import ConfigError, Sc3dError, SchemaError
-from training.adapter import Adapter, adapter_from_state, adapter_input, check_dims, feature_dims, unit_length
+from training.adapter import Adapter, adapter_from_state, check_dims, feature_dims, native_input, unit_length
 from training.data import LabelledPairs, PairSample, generator
 from training.losses import dense_loss, sparse_loss
 
@@ -172,17 +172,17 @@ def _start(dims: Sequence[int], config: TrainConfig, seed: int, device: torch.de
 
 def _batches(
     pairs: LabelledPairs, dims: Sequence[int], config: TrainConfig, seed: int, first: int, replica: Replica
-) -> Iterator[tuple[list[PairSample], dict[str, Tensor]]]:
+) -> Iterator[tuple[list[PairSample], dict[str, list[Tensor]]]]:
     """Samples and image inputs of each step from ``first`` on; the next step's are read while the present one computes."""
 
-    def load(step: int) -> tuple[list[PairSample], dict[str, Tensor]]:
+    def load(step: int) -> tuple[list[PairSample], dict[str, list[Tensor]]]:
         mine = pairs.pairs_of_step(seed, step, config.pairs_per_step)[replica.rank :: replica.world]
         samples = pairs.sample(seed, step, mine, config.labels_per_pair)
         inputs = {}
         for image_id in dict.fromkeys(i for s in samples for i in (s.source_id, s.target_id)):
             features = pairs.features(image_id)
             check_dims(dims, feature_dims(features), image_id)
-            inputs[image_id] = adapter_input(features)
+            inputs[image_id] = native_input(features)
         return samples, inputs
 
     with ThreadPoolExecutor(1) as reader:
@@ -201,12 +201,14 @@ def _step(
     step: int,
     pairs: LabelledPairs,
     samples: list[PairSample],
-    inputs: dict[str, Tensor],
+    inputs: dict[str, list[Tensor]],
     replica: Replica,
 ) -> StepRecord:
     device = state.adapter.mixing_weights.device
-    dropped = [_dropout(x.to(device), config.dropout, f"{seed}/{step}/{name}") for name, x in inputs.items()]
-    maps = dict(zip(inputs, unit_length(state.model(torch.cat(dropped))), strict=True))
+    dropped = [_dropout([x.to(device) for x in parts], config.dropout, f"{seed}/{step}/{name}") for name, parts in inputs.items()]
+    sources = [torch.cat(parts) for parts in zip(*dropped, strict=True)]
+    side = pairs.features(samples[0].source_id).letterbox.side
+    maps = dict(zip(inputs, unit_length(state.model(sources, (side, side))), strict=True))
     losses = torch.stack([_pair_losses(s, maps, state.adapter.logit_scale, config.noise, seed, step) for s in samples])
 
     # Each worker fills its own rows, so that after summing all of them see all pairs, and all of them stop at the same one.
@@ -253,13 +255,14 @@ def _pair_losses(sample: PairSample, maps: dict[str, Tensor], logit_scale: Tenso
     ])  # fmt: skip
 
 
-def _dropout(x: Tensor, probability: float, name: str) -> Tensor:
-    """Input dropout whose mask depends on ``name`` alone, so that it is the same on every worker and after resuming."""
+def _dropout(parts: list[Tensor], probability: float, name: str) -> list[Tensor]:
+    """Input dropout whose masks depend on ``name`` alone, so that they are the same on every worker and after resuming."""
     if probability == 0:
-        return x
-    random = torch.Generator(x.device).manual_seed(zlib.crc32(name.encode()))
-    kept = torch.rand(x.shape, generator=random, device=x.device) >= probability
-    return x * kept / (1 - probability)
+        return parts
+    device = parts[0].device
+    random = torch.Generator(device).manual_seed(zlib.crc32(name.encode()))
+    kept = [torch.rand(x.shape, generator=random, device=device) >= probability for x in parts]
+    return [x * keep / (1 - probability) for x, keep in zip(parts, kept, strict=True)]
 
 
 def _identity(dims: Sequence[int], config: TrainConfig, seed: int) -> str:

@@ -12,6 +12,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import ray.train
 import ray.train.torch
@@ -20,11 +22,11 @@ import torch.distributed
 from torch import Tensor, nn
 
 from sc3d.config import TrainConfig
-from sc3d.errors import PreflightError, Sc3dError
+from sc3d.errors import ConfigError, PreflightError, Sc3dError
 from sc3d.store import RunFolder
 from training.adapter import Adapter, encode_adapter
 from training.data import LabelledPairs
-from training.loop import FitResult, Hooks, Replica, StepRecord, finished_result, fit
+from training.loop import DivergenceError, FitResult, Hooks, Replica, StepRecord, finished_result, fit
 
 _MAX_FAILURES = 2
 
@@ -72,36 +74,45 @@ def train(job: TrainJob) -> FitResult:
         ray.train.TrainingFailedError: a worker died more often than is retried.
     """
     workers = job.config.workers
-    if workers == 0:
-        trainer = ray.train.torch.TorchTrainer(lambda: _work(job), scaling_config=ray.train.ScalingConfig(num_workers=0))
-        trainer.fit()
-    else:
-        _fit_on_workers(job, workers)
+    outcome = _fit_on_workers(job, workers) if workers else _outcome(_trainer(job, ray.train.ScalingConfig(num_workers=0)))
+    if outcome is not None:
+        raise outcome
     return finished_result(job.run.read_bytes(job.checkpoint_file))
 
 
-def _fit_on_workers(job: TrainJob, workers: int) -> None:
+def _fit_on_workers(job: TrainJob, workers: int) -> Sc3dError | None:
     resources = ray.cluster_resources()
     if resources.get("CPU", 0) < workers:
         raise PreflightError(
             f"train.workers = {workers}, but the cluster has {resources.get('CPU', 0):.0f} CPUs; use fewer workers"
         )
     storage = job.run.path(f"{job.folder}/ray") if job.run.is_local else f"{job.run.uri}/{job.folder}/ray"
-    trainer = ray.train.torch.TorchTrainer(
-        lambda: _work(job),
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=workers, use_gpu=resources.get("GPU", 0) >= workers, resources_per_worker={"CPU": 1}
-        ),
-        # A name of its own, since Ray resumes silently where it finds one again; resuming is the checkpoint file's business.
-        run_config=ray.train.RunConfig(
-            name=uuid.uuid4().hex, storage_path=storage, failure_config=ray.train.FailureConfig(max_failures=_MAX_FAILURES)
-        ),
+    scaling = ray.train.ScalingConfig(
+        num_workers=workers, use_gpu=resources.get("GPU", 0) >= workers, resources_per_worker={"CPU": 1}
+    )
+    # A name of its own, since Ray resumes silently where it finds one again; resuming is the checkpoint file's business.
+    settings = ray.train.RunConfig(
+        name=uuid.uuid4().hex, storage_path=storage, failure_config=ray.train.FailureConfig(max_failures=_MAX_FAILURES)
     )
     with _interrupts_kept():
         try:
-            trainer.fit()
+            return _outcome(_trainer(job, scaling, settings))
         except ray.train.TrainingFailedError as error:
             raise _cause(error) from error
+
+
+def _trainer(
+    job: TrainJob, scaling: ray.train.ScalingConfig, settings: ray.train.RunConfig | None = None
+) -> ray.train.torch.TorchTrainer:
+    work: Callable[[], Any] = partial(_work, job)
+    return ray.train.torch.TorchTrainer(work, scaling_config=scaling, run_config=settings)
+
+
+def _outcome(trainer: ray.train.torch.TorchTrainer) -> Sc3dError | None:
+    """What the first worker returned."""
+    result: Any = trainer.fit()
+    error: Sc3dError | None = result.return_value
+    return error
 
 
 def _cause(error: ray.train.TrainingFailedError) -> Exception:
@@ -123,8 +134,11 @@ def _interrupts_kept() -> Iterator[None]:
         signal.signal(signal.SIGINT, handler)
 
 
-def _work(job: TrainJob) -> None:
-    """One worker: fit its share, and in the first worker write the checkpoints and the adapter."""
+def _work(job: TrainJob) -> Sc3dError | None:
+    """One worker: fit its share, and in the first worker write the checkpoints and the adapter.
+
+    An error that all workers meet at the same step is returned: raised, it would be retried like the death of a worker.
+    """
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     pairs = job.make_pairs()
@@ -139,9 +153,13 @@ def _work(job: TrainJob) -> None:
     device = ray.train.torch.get_device() if world > 1 else torch.device("cuda" if torch.cuda.is_available() else "cpu")
     replica = Replica(rank, world, _data_parallel, _total) if world > 1 else Replica()
     on_step = job.on_step if first else None
-    result = fit(pairs, pairs.feature_dims, job.config, job.seed, on_step, checkpoint, hooks, device, replica)
+    try:
+        result = fit(pairs, pairs.feature_dims, job.config, job.seed, on_step, checkpoint, hooks, device, replica)
+    except (DivergenceError, ConfigError) as error:
+        return error
     if first:
         job.run.write_bytes(job.adapter_file, encode_adapter(result.adapter, pairs.source_names, job.recipe))
+    return None
 
 
 def _data_parallel(model: nn.Module) -> nn.Module:

@@ -11,6 +11,7 @@ since a black border would be the strongest gradient of all.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import cv2
@@ -97,7 +98,7 @@ def _layer(image: np.ndarray, lab: np.ndarray, energies: np.ndarray, window: Win
 def _energies(lightness: np.ndarray) -> np.ndarray:
     """Log energy of the band-passed lightness at four scales: (h, w) -> (h, w, 4), about zero mean and unit range."""
     blurred = [lightness, *(cv2.GaussianBlur(lightness, (0, 0), s) for s in (1, 2, 4, 8))]
-    bands = [cv2.GaussianBlur((a - b) ** 2, (0, 0), 3) for a, b in zip(blurred[:-1], blurred[1:], strict=True)]
+    bands = [cv2.GaussianBlur((a - b) ** 2, (0, 0), 3) for a, b in itertools.pairwise(blurred)]
     return np.log10(np.stack(bands, axis=-1) + 1e-4) / 2 + 1.25
 
 

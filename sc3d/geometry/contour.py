@@ -92,9 +92,7 @@ def fill_triangles(uv: np.ndarray, faces: np.ndarray, coverage: np.ndarray) -> N
 
 
 @njit(cache=True, nogil=True)
-def _outward_normal(
-    uv: np.ndarray, a: int, b: int, opposites: np.ndarray, start: int, stop: int
-) -> tuple[float, float]:
+def _outward_normal(uv: np.ndarray, a: int, b: int, opposites: np.ndarray, start: int, stop: int) -> tuple[float, float]:
     """Unit normal of edge (a, b) away from its triangles, or (0, 0) if they lie on both sides or the edge has no length."""
     dx, dy = uv[b, 0] - uv[a, 0], uv[b, 1] - uv[a, 1]
     length = np.sqrt(dx * dx + dy * dy)
@@ -138,9 +136,7 @@ def outline_band(
     for e in range(edges.shape[0]):
         a, b = edges[e, 0], edges[e, 1]
         ax, ay, bx, by = uv[a, 0], uv[a, 1], uv[b, 0], uv[b, 1]
-        if not (
-            min(ax, bx) < width + radius and max(ax, bx) > -radius and min(ay, by) < height + radius and max(ay, by) > -radius
-        ):
+        if not (min(ax, bx) < width + radius and max(ax, bx) > -radius and min(ay, by) < height + radius and max(ay, by) > -radius):
             continue
         nx, ny = _outward_normal(uv, a, b, opposites, offsets[e], offsets[e + 1])
         if nx == 0.0 and ny == 0.0:
@@ -231,9 +227,7 @@ def soft_band(
         _pixel_velocity(xyz, a, t, K, va)
         _pixel_velocity(xyz, b, t, K, vb)
         for k in range(4):
-            jacobian[m, k] = slope * (
-                x * ((1.0 - u) * va[0, k] + u * vb[0, k]) + y * ((1.0 - u) * va[1, k] + u * vb[1, k])
-            )
+            jacobian[m, k] = slope * (x * ((1.0 - u) * va[0, k] + u * vb[0, k]) + y * ((1.0 - u) * va[1, k] + u * vb[1, k]))
 
 
 @njit(cache=True, nogil=True)

@@ -77,10 +77,11 @@ def unique_edges(faces: np.ndarray) -> np.ndarray:
 
 def components(mesh: Mesh) -> np.ndarray:
     """Connected component (V,) int32 of every vertex, numbered from 0. An unreferenced vertex is a component of its own."""
-    return _component_labels(len(mesh.vertices), mesh.edges)
+    return component_labels(len(mesh.vertices), mesh.edges)
 
 
-def _component_labels(n: int, edges: np.ndarray) -> np.ndarray:
+def component_labels(n: int, edges: np.ndarray) -> np.ndarray:
+    """Connected component (n,) int32 of every node of the graph with ``edges`` (E, 2), numbered from 0."""
     graph = coo_matrix((np.ones(len(edges), np.int8), (edges[:, 0], edges[:, 1])), shape=(n, n))
     return connected_components(graph, directed=False)[1].astype(np.int32)
 
@@ -178,7 +179,7 @@ def _weld(mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
     points = mesh.vertices[first]
     # Copies that rounding separated lie in neighbouring grid cells.
     pairs = cKDTree(points).query_pairs(tolerance, output_type="ndarray")
-    labels = _component_labels(len(points), pairs)
+    labels = component_labels(len(points), pairs)
     _, representative, merged = np.unique(labels, return_index=True, return_inverse=True)
     return points[representative], merged.ravel()[inverse.ravel()][mesh.faces]
 
@@ -190,7 +191,9 @@ def _drop_useless(vertices: np.ndarray, faces: np.ndarray) -> Mesh:
     distinct = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
     box = np.ptp(vertices, axis=0)
     faces = faces[distinct & (doubled_area > _MIN_AREA * float(box @ box))]
-    _, first = np.unique(np.sort(faces, axis=1), axis=0, return_index=True)
+    ordered = np.sort(faces, axis=1).astype(np.int64)
+    _, pair = np.unique(ordered[:, 0] * len(vertices) + ordered[:, 1], return_inverse=True)
+    _, first = np.unique(pair * len(vertices) + ordered[:, 2], return_index=True)
     faces = faces[np.sort(first)]
     used, compact = np.unique(faces, return_inverse=True)
     if len(faces) < MIN_FACES:
@@ -220,7 +223,7 @@ def _simplify(mesh: Mesh, max_vertices: int) -> Mesh:
     current = o3d.geometry.TriangleMesh(o3d.utility.Vector3dVector(mesh.vertices), o3d.utility.Vector3iVector(mesh.faces))
     if len(mesh.vertices) > _CLUSTER_BUDGETS * max_vertices:
         current = _cluster(o3d, current, mesh.diagonal, _CLUSTER_BUDGETS * max_vertices)
-    for _ in range(4):
+    for _ in range(2):
         n_vertices = len(current.vertices)
         if n_vertices <= max_vertices:
             break

@@ -28,6 +28,10 @@ CUT_OFF = 1e-4
 NEAR = 1e-6
 
 
+# Log scale and translation (3,): what a silhouette is a function of.
+Parameters = tuple[float, np.ndarray]
+
+
 class Silhouette(Protocol):
     """A rendered silhouette on a canvas of H x W pixels."""
 
@@ -143,8 +147,6 @@ class OutlineRenderer:
         )
         pixels = self._pixels[:count].copy()
         band, jacobian = np.empty(count), np.empty((count, 4))
-        contour.soft_band(
-            pixels, self._owner, self.edges, xyz, uv, t, self.K, coverage, self.sigma, self.overlap, band, jacobian
-        )
+        contour.soft_band(pixels, self._owner, self.edges, xyz, uv, t, self.K, coverage, self.sigma, self.overlap, band, jacobian)
         self._nearest.reshape(-1)[pixels] = np.inf
         return OutlineSilhouette(coverage.view(bool), pixels, band, jacobian)

@@ -39,7 +39,9 @@ class MaskTarget:
             mask = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA) >= 0.5
             camera = camera.resized(width, height)
             if not mask.any():
-                raise InputError(f"the mask vanishes at the working resolution of {resolution} pixels; the object is too thin or small")
+                raise InputError(
+                    f"the mask vanishes at the working resolution of {resolution} pixels; the object is too thin or small"
+                )
         return cls(np.ascontiguousarray(mask), camera, max(round(margin * max(mask.shape)), 1))
 
     @property

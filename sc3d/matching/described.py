@@ -66,7 +66,7 @@ class Described:
         image_id, letterbox, extent: as in :class:`~sc3d.features.Features`.
         cells: (N,) foreground cells that take part in matching. With a 3D weight they need a surface point.
         weights: group -> weight, scaled to sum to 1 over the groups that the image has.
-        layout: what the descriptors are made of; two images can be paired only if theirs agree.
+        layout: name and shape of each layer that has a weight; two images can be paired only if theirs agree.
         dense: (N, C) float32, the scaled layers of the working grid and the scaled shape descriptors.
         coarse: the scaled layers of coarser grids.
         mesh: the mesh side, or ``None`` without a mesh.
@@ -75,7 +75,7 @@ class Described:
         FeatureError: no group has a weight, or values are malformed or not finite.
     """
 
-    def __init__(self, features: Features, config: MatchConfig, device: torch.device | str = "cpu") -> None:
+    def __init__(self, features: Features, config: MatchConfig) -> None:
         self.image_id = features.image_id
         self.letterbox = features.letterbox
         self.extent = features.extent
@@ -93,9 +93,10 @@ class Described:
             # Such an image has no matching cells at all; its other groups only serve the check that the recipes agree.
             present |= {SHAPE}
         self.weights = renormalise(wanted, present, self.image_id)
-        self.layout = self._layout(features)
+        self.layout = frozenset(
+            (name, value.shape) for name, value in features.sources.items() if name.partition(".")[0] in self.weights
+        )
         self.dense, self.coarse = self._scaled_layers(features, rows)
-        self._move(torch.device(device))
 
     @property
     def n_bytes(self) -> int:
@@ -104,7 +105,14 @@ class Described:
         total = sum(t.nbytes for t in tensors) + self.cells.nbytes
         if self.mesh is not None:
             surface, balls = self.mesh.surface, self.mesh.surface.balls
-            arrays = (surface.cells, surface.corners, surface.barycentric, surface.dominant, surface.fill_distance, surface.vertices)
+            arrays = (
+                surface.cells,
+                surface.corners,
+                surface.barycentric,
+                surface.dominant,
+                surface.fill_distance,
+                surface.vertices,
+            )
             total += sum(a.nbytes for a in (*arrays, balls.centres, balls.offsets, balls.members, balls.distances))
             total += self.mesh.queries.nbytes + self.mesh.vertices.n_bytes
         return total
@@ -122,28 +130,31 @@ class Described:
                 f"{self.image_id} and {other.image_id} were described by different recipes: {', '.join(names)} differ "
                 f"({sorted(self.layout - other.layout)} and {sorted(other.layout - self.layout)}); describe both with one configuration"
             )
+        if self.mesh is not None and other.mesh is not None:
+            mine_3d, theirs_3d = self.mesh.queries.shape[1], other.mesh.queries.shape[1]
+            if mine_3d != theirs_3d:
+                raise FeatureError(
+                    f"{self.image_id} and {other.image_id}: shape descriptors of {mine_3d} and {theirs_3d} channels; "
+                    "describe both with one configuration"
+                )
         if self.weights != other.weights:
             raise FeatureError(f"{self.image_id} and {other.image_id} were fused with weights {self.weights} and {other.weights}")
 
     def _check_groups(self, features: Features) -> None:
         unknown = sorted(name for name in features.sources if name.partition(".")[0] not in (SD, DINO))
         if unknown:
-            raise FeatureError(f"{self.image_id}: sources {', '.join(unknown)} belong to no slot; name them '{SD}.<layer>' or '{DINO}'")
+            raise FeatureError(
+                f"{self.image_id}: sources {', '.join(unknown)} belong to no slot; name them '{SD}.<layer>' or '{DINO}'"
+            )
 
     def _check_surface(self, surface: Surface) -> None:
         rows, n_vertices = len(surface.cells), len(surface.vertices)
         if any(len(a) != rows for a in (surface.corners, surface.barycentric, surface.dominant, surface.fill_distance)):
             raise FeatureError(f"{self.image_id}: the surface arrays have different lengths; describe the image again")
-        if rows and not (0 <= surface.corners.min() and surface.corners.max() < n_vertices):
+        if rows and not (surface.corners.min() >= 0 and surface.corners.max() < n_vertices):
             raise FeatureError(f"{self.image_id}: surface hits refer to vertices beyond the mesh's {n_vertices}; describe again")
         if not np.isfinite(surface.barycentric).all() or not (np.isfinite(surface.diagonal) and surface.diagonal > 0):
             raise FeatureError(f"{self.image_id}: the surface holds values that are not finite, or a diagonal of 0; describe again")
-
-    def _layout(self, features: Features) -> frozenset[tuple[str, tuple[int, ...]]]:
-        layers = {(name, value.shape) for name, value in features.sources.items() if name.partition(".")[0] in self.weights}
-        # An image without a mesh has nothing to match, which is no reason to refuse the pair.
-        shape = {(SHAPE, (features.shape.shape[1],))} if features.shape is not None and len(self.cells) else set()
-        return frozenset(layers | shape)
 
     def _scaled_layers(self, features: Features, rows: np.ndarray) -> tuple[torch.Tensor, tuple[CoarseLayer, ...]]:
         side, n = self.letterbox.side, len(self.cells)
@@ -155,7 +166,7 @@ class Described:
                     dense.append(self.mesh.queries[torch.from_numpy(rows)] * weight**0.5)
                 continue
             layers = layers_of(features, group).values()
-            taps = [bilinear_taps(*layer.shape[1:], side, self.cells) for layer in layers]
+            taps = [bilinear_taps(layer.shape[1], layer.shape[2], side, self.cells) for layer in layers]
             values = [layer_values(layer) for layer in layers]
             squares = torch.zeros(n)
             for tap, value in zip(taps, values, strict=True):
@@ -168,14 +179,6 @@ class Described:
                 else:
                     dense.append(scaled.apply(value))
         return torch.cat(dense, dim=1) if dense else torch.zeros(n, 0), tuple(coarse)
-
-    def _move(self, device: torch.device) -> None:
-        if device.type == "cpu":
-            return
-        self.dense = self.dense.to(device)
-        self.coarse = tuple(
-            CoarseLayer(c.values.to(device), Taps(c.taps.nodes.to(device), c.taps.weights.to(device))) for c in self.coarse
-        )
 
 
 def _touched(values: torch.Tensor, taps: Taps) -> CoarseLayer:

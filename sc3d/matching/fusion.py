@@ -121,8 +121,8 @@ def group_descriptors(features: Features, cells: np.ndarray) -> dict[str, torch.
     """The descriptor of each group at ``cells`` (N,): group -> (N, C) float32, L2-normalised.
 
     The layers of a group are resized bilinearly (``align_corners=False``) to the working grid and concatenated as they are; then the
-    group is normalised at each cell. The group ``shape`` is interpolated at the surface hits (filled cells: at the hit they were given); it is
-    zero at cells without a surface point, and there only if the image has a mesh.
+    group is normalised at each cell. The group ``shape`` is interpolated at the surface hits (filled cells: at the hit they were
+    given); it is zero at cells without a surface point, and there only if the image has a mesh.
     """
     cells = np.asarray(cells, np.int64)
     side = features.letterbox.side
@@ -130,7 +130,7 @@ def group_descriptors(features: Features, cells: np.ndarray) -> dict[str, torch.
     for group in (SD, DINO):
         layers = layers_of(features, group).values()
         if layers:
-            parts = [bilinear_taps(*layer.shape[1:], side, cells).apply(layer_values(layer)) for layer in layers]
+            parts = [bilinear_taps(layer.shape[1], layer.shape[2], side, cells).apply(layer_values(layer)) for layer in layers]
             groups[group] = normalise(torch.cat(parts, dim=1))
     if features.surface is not None and features.shape is not None:
         rows = surface_rows(features.surface, cells)

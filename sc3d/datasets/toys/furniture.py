@@ -6,7 +6,7 @@ import numpy as np
 
 from sc3d.datasets.toys.palette import bright, contrast, darker, metal, texture, wood
 from sc3d.datasets.toys.shapes import Box, Ellipsoid, Rod, Vector, turn_x
-from sc3d.datasets.toys.toy import Category, Part, Toy
+from sc3d.datasets.toys.toy import Category, Part, Toy, both_sides, sides
 
 _SIDES = (("left", 1.0), ("right", -1.0))
 _ENDS = (("front", 1.0), ("back", -1.0))
@@ -49,8 +49,7 @@ def _chair(rng: np.random.Generator) -> Toy:
     seat = contrast(rng, frame) if rng.random() < 0.7 else frame
     rim = seat_y - seat_half
     keypoints: dict[str, Vector] = {
-        "backrest_left": (half_width, crest_y, crest_z),
-        "backrest_right": (-half_width, crest_y, crest_z),
+        **both_sides("backrest", (half_width, crest_y, crest_z)),
         "crest": (0.0, crest_y, crest_z),
         **_corners("seat", half_width, seat_y + seat_half, half_depth, -half_depth),
         "seat_edge": (0.0, seat_y, half_depth),
@@ -62,7 +61,7 @@ def _chair(rng: np.random.Generator) -> Toy:
         },
     }
     pattern = texture(rng, "seat", seat, ("checks", "hoops", "blotches"))
-    return Toy(tuple(parts), keypoints, {"seat": seat, "legs": frame}, texture=pattern, blend=0.012, cells=52)
+    return Toy(tuple(parts), keypoints, {"seat": seat, "legs": frame}, texture=pattern, blend=0.012, cells=48)
 
 
 def _backrest(
@@ -85,8 +84,8 @@ def _backrest(
         parts.append(Part(Box(at(middle), (half_width - thick, height * (1 - low) / 2, thick * 0.9), 0.016, rotation=tilt), "seat"))
     elif style == 1:
         count = int(rng.integers(2, 4))
-        for share in np.linspace(0.4, 0.93, count):
-            parts.append(Part(Box(at(float(share)), (half_width, 0.035, thick * 0.85), 0.014, rotation=tilt), "seat"))
+        slat = (half_width, 0.035, thick * 0.85)
+        parts += [Part(Box(at(float(share)), slat, 0.014, rotation=tilt), "seat") for share in np.linspace(0.4, 0.93, count)]
     else:
         parts.append(Part(Box(at(0.94), (half_width, 0.035, thick), 0.016, rotation=tilt), "legs"))
         for x in np.linspace(0, half_width - thick, 3)[:2]:
@@ -109,7 +108,9 @@ def _table(rng: np.random.Generator) -> Toy:
     taper = u(0.65, 1.0)
     for _, e in _ENDS:
         if square:
-            leg = Box((leg_x, under / 2, e * leg_z), (thick * taper, under / 2 + slab, thick * taper), 0.006, top=(1 / taper, 1 / taper))
+            leg = Box(
+                (leg_x, under / 2, e * leg_z), (thick * taper, under / 2 + slab, thick * taper), 0.006, top=(1 / taper, 1 / taper)
+            )
             parts.append(Part(leg, "legs", mirrored=True))
         else:
             rod = Rod((leg_x, under + slab, e * leg_z), (leg_x, thick * taper, e * leg_z), thick, thick * taper)
@@ -130,28 +131,41 @@ def _table(rng: np.random.Generator) -> Toy:
         **_corners("top", half_width, height, half_depth, -half_depth),
         **_corners("foot", leg_x + tip, 0.0, leg_z + tip, -leg_z - tip),
         **_corners("leg", leg_x + thick, under - 0.03, leg_z + thick, -leg_z - thick),
-        "knob_left": (knob_x, under - drawer, front + 0.04),
-        "knob_right": (-knob_x, under - drawer, front + 0.04),
+        **both_sides("knob", (knob_x, under - drawer, front + 0.04)),
         "edge_front": (0.0, height, half_depth),
         "edge_back": (0.0, height, -half_depth),
         "edge_left": (half_width, height, 0.0),
         "edge_right": (-half_width, height, 0.0),
     }
     pattern = texture(rng, "top", colour, ("hoops", "checks", "blotches"), share=0.3)
-    return Toy(tuple(parts), keypoints, paints, texture=pattern, blend=0.008, cells=54)
-
-
-def _four(name: str) -> tuple[str, ...]:
-    return tuple(f"{name}_{end}_{side}" for end, _ in _ENDS for side, _ in _SIDES)
+    return Toy(tuple(parts), keypoints, paints, texture=pattern, blend=0.008, cells=36)
 
 
 CHAIR = Category(
     _chair,
-    ("backrest_left", "backrest_right", "crest", *_four("seat"), "seat_edge", *_four("foot"), *_four("leg")),
+    (
+        "backrest_left",
+        "backrest_right",
+        "crest",
+        *sides("seat_front", "seat_back"),
+        "seat_edge",
+        *sides("foot_front", "foot_back"),
+        *sides("leg_front", "leg_back"),
+    ),
     elevation=(5, 40),
 )
 TABLE = Category(
     _table,
-    (*_four("top"), *_four("foot"), *_four("leg"), "knob_left", "knob_right", "edge_front", "edge_back", "edge_left", "edge_right"),
+    (
+        *sides("top_front", "top_back"),
+        *sides("foot_front", "foot_back"),
+        *sides("leg_front", "leg_back"),
+        "knob_left",
+        "knob_right",
+        "edge_front",
+        "edge_back",
+        "edge_left",
+        "edge_right",
+    ),
     elevation=(5, 40),
 )

@@ -8,11 +8,30 @@ from sc3d.datasets.toys.shapes import Vector
 from sc3d.datasets.toys.toy import Colour, Texture
 
 _BRIGHT = (
-    "d7263d f46036 f2a541 f7d002 8ac926 2e933c 1b998b 3fa7d6 1d70a2 2e4a9e 5b3f95 b23a8f ef767a f1e3c6 e8e8e4 9aa5b1 5c6b73 7b4b2a 34404a c9cba3"
-).split()
-_WOOD = "c89b6a a9713f 8a5a33 6d4527 d9b48a b98554".split()
-_FUR = "8b5a2b b5793f d2a56d 5a4636 3d3530 c9b79c a0522d 8d8d8d e3d6c0 6b6f76".split()
-_METAL = "b8bec4 8f979e d5d8db 6f767d".split()
+    0xD7263D,
+    0xF46036,
+    0xF2A541,
+    0xF7D002,
+    0x8AC926,
+    0x2E933C,
+    0x1B998B,
+    0x3FA7D6,
+    0x1D70A2,
+    0x2E4A9E,
+    0x5B3F95,
+    0xB23A8F,
+    0xEF767A,
+    0xF1E3C6,
+    0xE8E8E4,
+    0x9AA5B1,
+    0x5C6B73,
+    0x7B4B2A,
+    0x34404A,
+    0xC9CBA3,
+)
+_WOOD = (0xC89B6A, 0xA9713F, 0x8A5A33, 0x6D4527, 0xD9B48A, 0xB98554)
+_FUR = (0x8B5A2B, 0xB5793F, 0xD2A56D, 0x5A4636, 0x3D3530, 0xC9B79C, 0xA0522D, 0x8D8D8D, 0xE3D6C0, 0x6B6F76)
+_METAL = (0xB8BEC4, 0x8F979E, 0xD5D8DB, 0x6F767D)
 
 GLASS: Colour = (0.17, 0.23, 0.29)
 RUBBER: Colour = (0.10, 0.10, 0.11)
@@ -20,10 +39,10 @@ LAMP: Colour = (0.98, 0.95, 0.78)
 TAIL_LAMP: Colour = (0.78, 0.08, 0.08)
 
 
-def _pick(rng: np.random.Generator, names: list[str]) -> Colour:
-    code = names[int(rng.integers(len(names)))]
+def _pick(rng: np.random.Generator, codes: tuple[int, ...]) -> Colour:
+    code = codes[int(rng.integers(len(codes)))]
     jitter = rng.uniform(-0.04, 0.04, 3)
-    red, green, blue = np.clip([int(code[i : i + 2], 16) / 255 for i in (0, 2, 4)] + jitter, 0.03, 0.97)
+    red, green, blue = np.clip([(code >> shift & 0xFF) / 255 for shift in (16, 8, 0)] + jitter, 0.03, 0.97)
     return float(red), float(green), float(blue)
 
 

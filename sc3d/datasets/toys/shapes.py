@@ -80,11 +80,16 @@ class Box:
             rise = 0.5 * (height + 1)
             half_x, half_z = half_x * (1 + (self.top[0] - 1) * rise), half_z * (1 + (self.top[1] - 1) * rise)
         steepest = max(
-            abs(self.shear[0]) + self.half[0] * abs(1 - self.top[0]) / 2, abs(self.shear[1]) + self.half[2] * abs(1 - self.top[1]) / 2
+            abs(self.shear[0]) + self.half[0] * abs(1 - self.top[0]) / 2,
+            abs(self.shear[1]) + self.half[2] * abs(1 - self.top[1]) / 2,
         )
         # Leaning walls: the distance along x or z overstates the distance to the wall by this factor at most.
         slope = float(1 / np.hypot(1, steepest / self.half[1]))
-        qx, qy, qz = np.abs(x) - (half_x - self.radius), np.abs(y) - (self.half[1] - self.radius), np.abs(z) - (half_z - self.radius)
+        qx, qy, qz = (
+            np.abs(x) - (half_x - self.radius),
+            np.abs(y) - (self.half[1] - self.radius),
+            np.abs(z) - (half_z - self.radius),
+        )
         outside = _length(np.maximum(qx, 0), np.maximum(qy, 0), np.maximum(qz, 0))
         inside = np.minimum(np.maximum(qx, np.maximum(qy, qz)), 0)
         return np.asarray((outside + inside - self.radius) * slope)
@@ -108,7 +113,10 @@ class Rod:
 
     def distance(self, points: np.ndarray) -> np.ndarray:
         """Signed distances (N,) of points (N, 3)."""
-        start, axis = np.asarray(self.start, points.dtype), np.asarray(self.end, points.dtype) - np.asarray(self.start, points.dtype)
+        start, axis = (
+            np.asarray(self.start, points.dtype),
+            np.asarray(self.end, points.dtype) - np.asarray(self.start, points.dtype),
+        )
         local = points - start
         along = np.clip(local @ axis / max(float(axis @ axis), 1e-12), 0, 1)
         across = local - along[:, None] * axis
@@ -170,23 +178,28 @@ class Disc:
 
 @dataclass(frozen=True)
 class Ring:
-    """A torus around ``centre`` in the plane x = const; ``stretch`` scales its extent in z (a handle that is not a circle)."""
+    """A torus around ``centre`` whose axis is coordinate ``axis`` (0: a wheel, 1: a rim that lies flat).
+
+    ``stretch`` scales the extent of its circle in z: a handle that is not round.
+    """
 
     centre: Vector
     radius: float
     thickness: float
     stretch: float = 1.0
+    axis: int = 0
 
     def distance(self, points: np.ndarray) -> np.ndarray:
         """Signed distances (N,) of points (N, 3); a lower bound when stretched."""
         local = points - np.asarray(self.centre, points.dtype)
-        circle = _length(local[:, 1], local[:, 2] / self.stretch) - self.radius
-        return np.asarray(_length(circle * min(1.0, self.stretch), local[:, 0]) - self.thickness)
+        circle = _length(local[:, 1 - self.axis], local[:, 2] / self.stretch) - self.radius
+        return np.asarray(_length(circle * min(1.0, self.stretch), local[:, self.axis]) - self.thickness)
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper corner (3,) of a box that contains the solid."""
         rim = self.radius + self.thickness / min(1.0, self.stretch)
-        reach = np.array([self.thickness, rim, rim * max(1.0, self.stretch)])
+        reach = np.array([rim, rim, rim * max(1.0, self.stretch)])
+        reach[self.axis] = self.thickness
         return np.asarray(self.centre) - reach, np.asarray(self.centre) + reach
 
 

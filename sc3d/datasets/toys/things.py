@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from sc3d.datasets.toys.palette import bright, contrast, darker, fur, texture
-from sc3d.datasets.toys.shapes import Ellipsoid, Ring, Rod, Turned, Vector, turn_x
-from sc3d.datasets.toys.toy import Category, Decal, Part, Toy
+from sc3d.datasets.toys.shapes import Ellipsoid, Ring, Rod, Turned, Vector
+from sc3d.datasets.toys.toy import Category, Decal, Part, Toy, both_sides, sides
 
 _ROUND = (("front", 0.0, 1.0), ("back", 0.0, -1.0), ("left", 1.0, 0.0), ("right", -1.0, 0.0))
 _LEVELS = ("cap_top", "cap_bottom", "neck", "shoulder", "band_top", "band_bottom", "waist", "base")
@@ -15,28 +15,42 @@ _LEVELS = ("cap_top", "cap_bottom", "neck", "shoulder", "band_top", "band_bottom
 def _mug(rng: np.random.Generator) -> Toy:
     """The handle is at the back, so that left and right mirror each other."""
     u = rng.uniform
-    height, rim, base, wall = u(0.62, 0.95), u(0.3, 0.38), u(0.24, 0.36), u(0.032, 0.045)
+    height, rim, base, wall = u(0.62, 0.95), u(0.3, 0.38), u(0.24, 0.36), u(0.045, 0.06)
     belly = (rim + base) / 2 * u(0.95, 1.12)
-    profile = ((0.0, base - 0.02), (0.03, base), (height * 0.5, belly), (height, rim))
-    hollow = ((0.07, base - wall - 0.02), (0.1, base - wall), (height * 0.5, belly - wall), (height + 0.2, rim - wall))
+    profile = ((0.0, base - 0.02), (0.03, base), (height * 0.5, belly), (height - wall / 2, rim))
+    # The wall keeps its thickness up to the rim, so the hollow goes on in a straight line above it.
+    above = rim + (rim - belly) * 0.4
+    hollow = ((0.07, base - wall - 0.02), (0.1, base - wall), (height * 0.5, belly - wall), (height * 1.2, above - wall))
     body = Turned((0, 0, 0), profile)
     handle_y, handle_r, thick = height * u(0.48, 0.56), height * u(0.22, 0.29), u(0.038, 0.055)
     stretch = u(0.85, 1.15)
     wall_z = -(body.radius_at(handle_y) - wall / 2)
     ring = Ring((0, handle_y, wall_z), handle_r, thick, stretch)
-    parts = [Part(body, "body"), Part(ring, "handle")]
+    lip = Ring((0, height - wall / 2, 0), rim - wall / 2, wall / 2, axis=1)
+    parts = [Part(body, "body"), Part(ring, "handle"), Part(lip, "body")]
     band_y, band_half = height * u(0.35, 0.65), u(0.03, 0.1)
     colour = bright(rng)
     inside = (0.95, 0.94, 0.9) if rng.random() < 0.6 else darker(colour, 0.8)
-    paints = {"body": colour, "handle": colour if rng.random() < 0.6 else contrast(rng, colour), "inside": inside, "band": contrast(rng, colour)}
-    decals = [Decal(Turned((0, 0, 0), ((0.05, base - wall * 0.6), (height * 0.5, belly - wall * 0.6), (height + 0.1, rim - wall * 0.6))), "inside", mirrored=False)]
+    paints = {
+        "body": colour,
+        "handle": colour if rng.random() < 0.6 else contrast(rng, colour),
+        "inside": inside,
+        "band": contrast(rng, colour),
+    }
+    decals = [
+        Decal(
+            Turned((0, 0, 0), ((0.05, base - wall * 0.6), (height * 0.5, belly - wall * 0.6), (height * 1.2, above - wall * 0.6))),
+            "inside",
+            mirrored=False,
+        )
+    ]
     if rng.random() < 0.5:
         decals.insert(0, Decal(Turned((0, band_y, 0), ((-band_half, 1.0), (band_half, 1.0))), "band", mirrored=False, on="body"))
     outer_z = wall_z - stretch * handle_r
     attach = 0.5 * handle_r
     middle = height * 0.5
     keypoints: dict[str, Vector] = {
-        **{f"rim_{name}": (x * rim, height, z * rim) for name, x, z in _ROUND},
+        **{f"rim_{name}": (x * (rim - wall / 2), height, z * (rim - wall / 2)) for name, x, z in _ROUND},
         **{f"base_{name}": (x * base, 0.0, z * base) for name, x, z in _ROUND},
         **{f"belly_{name}": (x * belly, middle, z * belly) for name, x, z in _ROUND if name != "back"},
         "handle_top": (0.0, handle_y + handle_r + thick, wall_z - attach * 0.6 * stretch),
@@ -48,7 +62,7 @@ def _mug(rng: np.random.Generator) -> Toy:
     # The hollow is carved after the handle is on: whatever of the ring reaches inside goes with it.
     hole = Turned((0, 0, 0), hollow)
     pattern = texture(rng, "body", colour, ("checks", "bands", "blotches"))
-    return Toy(tuple(parts), keypoints, paints, tuple(decals), (hole,), pattern, blend=0.03, cells=44)
+    return Toy(tuple(parts), keypoints, paints, tuple(decals), (hole,), pattern, blend=0.02, cells=30)
 
 
 def _bottle(rng: np.random.Generator) -> Toy:
@@ -61,7 +75,8 @@ def _bottle(rng: np.random.Generator) -> Toy:
     glass = Turned(
         (0, 0, 0),
         ((0.0, radius * 0.9), (0.03, radius), (waist_y - 0.06, radius), (waist_y, radius * waist), (waist_y + 0.06, radius),
-         (shoulder, radius * u(0.95, 1.0)), (shoulder + (neck_low - shoulder) * 0.5, radius * u(0.6, 0.8)), (neck_low, neck), (cap_low, neck)),
+         (shoulder, radius * u(0.95, 1.0)), (shoulder + (neck_low - shoulder) * 0.5, radius * u(0.6, 0.8)), (neck_low, neck),
+         (cap_low, neck)),
     )  # fmt: skip
     lid = Turned((0, 0, 0), ((cap_low - 0.01, cap), (0.99, cap), (1.0, cap * 0.9)))
     colour = bright(rng)
@@ -72,9 +87,18 @@ def _bottle(rng: np.random.Generator) -> Toy:
     radii = (cap, cap, neck, *(glass.radius_at(y) for y in heights[3:]))
     keypoints: dict[str, Vector] = {}
     for name, y, r in zip(_LEVELS, heights, radii, strict=True):
-        keypoints |= {f"{name}_left": (r, y, 0.0), f"{name}_right": (-r, y, 0.0)}
+        keypoints |= both_sides(name, (r, y, 0.0))
     pattern = texture(rng, "label", label, ("bands",), 0.5)
-    return Toy((Part(glass, "glass"), Part(lid, "cap")), keypoints, paints, (Decal(band, "label", mirrored=False, on="glass"),), (), pattern, 0.015, 64)
+    return Toy(
+        (Part(glass, "glass"), Part(lid, "cap")),
+        keypoints,
+        paints,
+        (Decal(band, "label", mirrored=False, on="glass"),),
+        (),
+        pattern,
+        0.015,
+        58,
+    )
 
 
 def _quadruped(rng: np.random.Generator) -> Toy:
@@ -87,12 +111,23 @@ def _quadruped(rng: np.random.Generator) -> Toy:
     rump: Vector = (0.0, body_y + u(-0.02, 0.02), -half_length + body_r * 0.3)
     parts = [Part(Rod(rump, chest, body_r * u(0.85, 1.0), body_r), "fur")]
     neck_angle, neck = np.deg2rad(u(35, 75)), u(0.1, 0.3)
-    head: Vector = (0.0, float(chest[1] + body_r * 0.5 + neck * np.sin(neck_angle)), float(chest[2] + body_r * 0.3 + neck * np.cos(neck_angle)))
+    head: Vector = (
+        0.0,
+        float(chest[1] + body_r * 0.5 + neck * np.sin(neck_angle)),
+        float(chest[2] + body_r * 0.3 + neck * np.cos(neck_angle)),
+    )
     head_r = u(0.07, 0.095)
     parts.append(Part(Rod((0, chest[1] + body_r * 0.2, chest[2]), head, body_r * u(0.55, 0.7), head_r * 0.75), "fur"))
     snout_length, snout_r, droop = u(0.07, 0.15), head_r * u(0.5, 0.7), np.deg2rad(u(5, 35))
-    snout: Vector = (0.0, float(head[1] - np.sin(droop) * snout_length), float(head[2] + head_r * 0.5 + np.cos(droop) * snout_length))
-    parts += [Part(Ellipsoid(head, (head_r * 0.9, head_r, head_r * 1.1)), "fur"), Part(Rod(head, snout, head_r * 0.75, snout_r), "muzzle")]
+    snout: Vector = (
+        0.0,
+        float(head[1] - np.sin(droop) * snout_length),
+        float(head[2] + head_r * 0.5 + np.cos(droop) * snout_length),
+    )
+    parts += [
+        Part(Ellipsoid(head, (head_r * 0.9, head_r, head_r * 1.1)), "fur"),
+        Part(Rod(head, snout, head_r * 0.75, snout_r), "muzzle"),
+    ]
     nose: Vector = (0.0, snout[1] + snout_r * 0.45, snout[2] + snout_r * 0.8)
     parts.append(Part(Ellipsoid(nose, (snout_r * 0.5, snout_r * 0.38, snout_r * 0.4)), "dark"))
     eye: Vector = (head_r * 0.68, head[1] + head_r * 0.38, head[2] + head_r * 0.68)
@@ -100,10 +135,8 @@ def _quadruped(rng: np.random.Generator) -> Toy:
     ears, ear_tip = _ears(rng, head, head_r)
     parts += ears
     keypoints: dict[str, Vector] = {
-        "eye_left": (eye[0] + 0.01, eye[1], eye[2] + 0.01),
-        "eye_right": (-eye[0] - 0.01, eye[1], eye[2] + 0.01),
-        "ear_left": ear_tip,
-        "ear_right": (-ear_tip[0], ear_tip[1], ear_tip[2]),
+        **both_sides("eye", (eye[0] + 0.01, eye[1], eye[2] + 0.01)),
+        **both_sides("ear", ear_tip),
         "nose": (0.0, nose[1], nose[2] + 0.02),
         "chin": (0.0, snout[1] - snout_r, snout[2]),
         "withers": (0.0, chest[1] + body_r, chest[2] - body_r * 0.75),
@@ -120,7 +153,13 @@ def _quadruped(rng: np.random.Generator) -> Toy:
     away = np.subtract(tip, root) / tail_length * 0.03
     keypoints["tail"] = (0.0, float(tip[1] + away[1]), float(tip[2] + away[2]))
     coat = fur(rng) if rng.random() < 0.75 else bright(rng)
-    paints = {"fur": coat, "muzzle": darker(coat, u(0.6, 1.3)), "dark": (0.06, 0.05, 0.05), "ear": darker(coat, u(0.55, 1.0)), "foot": darker(coat, u(0.35, 1.0))}
+    paints = {
+        "fur": coat,
+        "muzzle": darker(coat, u(0.6, 1.3)),
+        "dark": (0.06, 0.05, 0.05),
+        "ear": darker(coat, u(0.55, 1.0)),
+        "foot": darker(coat, u(0.35, 1.0)),
+    }
     pattern = texture(rng, "fur", coat, ("blotches", "hoops"), 0.45)
     return Toy(tuple(parts), keypoints, paints, texture=pattern, blend=0.035, cells=54)
 
@@ -157,24 +196,22 @@ def _legs(
     return parts, keypoints
 
 
-def _four(*names: str) -> tuple[str, ...]:
-    return tuple(f"{name}_{end}_{side}" for end in ("front", "back") for side in ("left", "right") for name in names)
-
-
 MUG = Category(
     _mug,
     (
         *(f"rim_{name}" for name, _, _ in _ROUND),
         *(f"base_{name}" for name, _, _ in _ROUND),
-        "belly_front", "belly_left", "belly_right", "handle_top", "handle_bottom", "handle_outside", "handle_side_left", "handle_side_right",
+        "belly_front", "belly_left", "belly_right", "handle_top", "handle_bottom", "handle_outside",
+        "handle_side_left", "handle_side_right",
     ),
     elevation=(5, 45),
 )  # fmt: skip
-BOTTLE = Category(_bottle, tuple(f"{level}_{side}" for level in _LEVELS for side in ("left", "right")), elevation=(0, 25), turns=False)
+BOTTLE = Category(_bottle, sides(*_LEVELS), elevation=(0, 25), turns=False)
 QUADRUPED = Category(
     _quadruped,
     (
-        "eye_left", "eye_right", "ear_left", "ear_right", "nose", "chin", "withers", "croup", "chest", *_four("knee", "foot"), "tail",
+        "eye_left", "eye_right", "ear_left", "ear_right", "nose", "chin", "withers", "croup", "chest",
+        *sides("knee_front", "foot_front", "knee_back", "foot_back"), "tail",
     ),
     elevation=(0, 30), outdoor=True,
 )  # fmt: skip

@@ -1,0 +1,231 @@
+"""What a run has produced so far: as numbers, and as tables in the terminal for somebody who has read only the README."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pipelines.label import STAGES
+from pipelines.manifest import IMAGES, PAIRS, read_images, read_pairs
+from pipelines.match import LabelStage, MatchStage
+from pipelines.reconstruct import OrientStage, ReconstructStage
+from pipelines.stage import Stage
+from sc3d.config import RunConfig
+from sc3d.errors import SchemaError, UpstreamError
+from sc3d.records import ImageRecord, Pair, Reject
+from sc3d.report.metrics import filter_table, pck_tables
+from sc3d.shards import Artefacts
+from sc3d.store import RunFolder
+
+_READERS = 8
+_ALPHA = 0.10
+
+Columns = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class RunSummary:
+    """What is there of a run's present configuration.
+
+    ``images``, ``pairs`` (to be labelled), ``annotated`` (pairs): the manifest. ``rejects``: of all stages, in their order. The others hold
+    one array a column: ``reconstructions`` (image_id, category, iou_before, iou_after, injected_turn), ``orientations`` (image_id, category,
+    turn, uncertain), ``matches`` (pair_id, category, n_candidates, n_cycle) and ``labels`` (the same and n_kept); empty where not computed.
+    """
+
+    images: list[ImageRecord]
+    pairs: list[Pair]
+    annotated: list[Pair]
+    rejects: list[Reject]
+    reconstructions: Columns
+    orientations: Columns
+    matches: Columns
+    labels: Columns
+
+    @property
+    def image_rejects(self) -> int:
+        """Images that a stage rejected."""
+        images = {image.image_id for image in self.images}
+        return len({reject.id for reject in self.rejects} & images)
+
+    @property
+    def pair_rejects(self) -> int:
+        """Pairs that were rejected for a reason of their own, not for one of their images."""
+        pairs = {pair.pair_id for pair in self.pairs}
+        return len({r.id for r in self.rejects if r.error_type != UpstreamError.__name__} & pairs)
+
+
+def summarise(config: RunConfig) -> RunSummary:
+    """Read what a run holds; only small columns are kept in memory.
+
+    Raises:
+        SchemaError, StoreError: a file cannot be read.
+    """
+    run = RunFolder(config.run)
+    planned = run.exists(PAIRS)
+    matched = ["pair_id", "category", "n_candidates", "n_cycle"]
+    return RunSummary(
+        images=read_images(run) if run.exists(IMAGES) else [],
+        pairs=read_pairs(run, labelled=True) if planned else [],
+        annotated=read_pairs(run, labelled=False) if planned else [],
+        rejects=[reject for stage in STAGES for reject in stage(config).artefacts.rejects()],
+        reconstructions=_columns(
+            ReconstructStage(config), ["image_id", "category", "iou_before", "iou_after", "injected_turn", "flags"]
+        ),
+        orientations=_columns(OrientStage(config), ["image_id", "category", "turn", "uncertain"]),
+        matches=_columns(MatchStage(config), matched),
+        labels=_columns(LabelStage(config), [*matched, "n_kept"]),
+    )
+
+
+def _columns(stage: Stage, names: Sequence[str]) -> Columns:
+    tables = read_tables(stage.artefacts, stage.artefacts.files(), names)
+    if not tables:
+        return {name: np.zeros(0) for name in names}
+    table = pa.concat_tables(tables)
+    return {name: table.column(name).to_numpy(zero_copy_only=False) for name in names}
+
+
+def read_tables(artefacts: Artefacts, files: Sequence[str], columns: Sequence[str]) -> list[pa.Table]:
+    """Some columns of shards. One that is damaged is left out: its stage makes it again when it is run next."""
+
+    def read(name: str) -> pa.Table | None:
+        try:
+            return artefacts.run.read_table(artefacts.record, name, columns)
+        except SchemaError:
+            return None
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        return [table for table in pool.map(read, files) if table is not None]
+
+
+def print_labels(config: RunConfig, page: str, console: Console | None = None) -> None:
+    """Print what ``sc3d label`` (or a part of it) has produced, and where it is. ``page`` is the report's path or URI."""
+    console = console or Console(highlight=False, soft_wrap=False)
+    summary = summarise(config)
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column("what", style="bold", no_wrap=True)
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("meaning", style="dim")
+    for row in [*_image_lines(summary), *_pair_lines(summary), *_time_lines(config)]:
+        table.add_row(*(escape(cell) for cell in row))
+    console.print()
+    console.print(table)
+    console.print()
+    if _nothing_done(config):
+        console.print("Everything was there already; nothing was computed.")
+    stage = LabelStage(config)
+    if len(summary.labels["pair_id"]):
+        console.print(f"labels: {escape(stage.run.uri)}/{stage.artefacts.prefix}", soft_wrap=True)
+    console.print(f"report: {escape(page)}", soft_wrap=True)
+
+
+def _image_lines(summary: RunSummary) -> list[tuple[str, str, str]]:
+    kinds = len({image.category for image in summary.images})
+    lines = [("images", f"{len(summary.images):,}", f"of {kinds} {'category' if kinds == 1 else 'categories'}")]
+    if summary.image_rejects or summary.pair_rejects:
+        rejected = f"{summary.image_rejects:,} images, {summary.pair_rejects:,} pairs"
+        lines.append(("rejected", f"{summary.image_rejects + summary.pair_rejects:,}", f"{rejected}; the report says why"))
+    else:
+        lines.append(("rejected", "0", "images or pairs that could not be processed"))
+    before, after = summary.reconstructions["iou_before"], summary.reconstructions["iou_after"]
+    if len(before):
+        meaning = "mean overlap (IoU) of mesh and object mask, before -> after alignment"
+        lines.append(("mesh fit", f"{before.mean():.2f} -> {after.mean():.2f}", meaning))
+    turns, uncertain = summary.orientations["turn"], summary.orientations["uncertain"]
+    if len(turns):
+        lines.append(("turned", f"{int((turns != 0).sum()):,}", "meshes whose front was put right by a quarter or half turn"))
+        lines.append(("uncertain", f"{int(uncertain.sum()):,}", "meshes left alone, since too few views agree on their front"))
+    return lines
+
+
+def _pair_lines(summary: RunSummary) -> list[tuple[str, str, str]]:
+    matches = summary.labels if len(summary.labels["pair_id"]) else summary.matches
+    pairs = len(matches["pair_id"])
+    if not pairs:
+        return []
+    candidates = int(matches["n_candidates"].sum())
+    lines = [
+        ("pairs", f"{pairs:,}", "of two images of one category"),
+        ("candidates", f"{candidates:,}", "each spot of the source object and its most similar spot in the target"),
+    ]
+    if "n_kept" in matches:
+        kept = matches["n_kept"]
+        share = f"{100 * kept.sum() / candidates:.1f} % of the candidates" if candidates else "there were no candidates"
+        lines.append(("labels", f"{int(kept.sum()):,}", f"verified by geometry: {share}"))
+        lines.append(("labels a pair", f"{kept.mean():,.0f}", f"mean; {int((kept == 0).sum()):,} pairs have none"))
+    return lines
+
+
+def _time_lines(config: RunConfig) -> list[tuple[str, str, str]]:
+    rows = [values for stage in STAGES if (values := _timing(config, stage.name))]
+    total = sum(row["seconds"] for row in rows)
+    parts = ", ".join(f"{row['stage']} {row['seconds']:.0f}" for row in rows)
+    return [("time", f"{total:,.0f} s", f"over all runs of this folder: {parts}")] if rows else []
+
+
+def _timing(config: RunConfig, stage: str) -> dict[str, Any]:
+    run, name = RunFolder(config.run), f"timings/{stage}.json"
+    return run.read_json(name) if run.exists(name) else {}
+
+
+def _nothing_done(config: RunConfig) -> bool:
+    rows = [values for stage in STAGES if (values := _timing(config, stage.name))]
+    return bool(rows) and all(row["computed"] == 0 for row in rows)
+
+
+def print_metrics(metrics: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print the filters' quality and PCK at 0.10: zero-shot and with the adapter, on all points and on those with look-alikes."""
+    console = console or Console(highlight=False)
+    _print_filters(metrics, console)
+    _print_pck(metrics, console)
+
+
+def _print_filters(metrics: Mapping[str, Any], console: Console) -> None:
+    rows = filter_table(metrics)
+    if not rows:
+        console.print("\nNo annotated pair was evaluated, so there is no filter quality and no PCK.")
+        return
+    console.print("\n[bold]Filters[/]: how many of the kept matches are wrong, and how many are kept")
+    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    table.add_column("filter", no_wrap=True)
+    table.add_column("features", no_wrap=True)
+    table.add_column("wrong", justify="right", no_wrap=True)
+    table.add_column("kept a pair", justify="right", no_wrap=True)
+    table.add_column("what it asks of a match", style="dim")
+    for row in rows:
+        wrong = "-" if row.fpr is None else f"{100 * row.fpr:.1f} %"
+        kept = "-" if row.kept is None else f"{row.kept:,.0f}"
+        table.add_row(*(escape(cell) for cell in (row.filter, row.descriptors, wrong, kept, row.meaning)))
+    console.print(table)
+    console.print("[dim]wrong: of those at annotated points, more than a tenth of the object's box away from the annotation[/]")
+
+
+def _print_pck(metrics: Mapping[str, Any], console: Console) -> None:
+    tables = [table for table in pck_tables(metrics) if table.main and _ALPHA in table.alphas]
+    if not tables:
+        return
+    console.print(f"\n[bold]PCK@{_ALPHA:.2f}[/]: annotated points found to within a tenth of the object's box")
+    columns = [(table.subset, table.average) for table in tables]
+    methods = list(dict.fromkeys(row.method for table in tables for row in table.rows if not row.published))
+    view = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    view.add_column("method", no_wrap=True)
+    for subset, average in columns:
+        view.add_column(f"{escape(subset)}\na {escape(average)}", justify="right", no_wrap=True)
+    for method in methods:
+        cells = []
+        for table in tables:
+            row = next((r for r in table.rows if r.method == method and not r.published), None)
+            value = row.values[table.alphas.index(_ALPHA)] if row else None
+            cells.append("-" if value is None else f"{100 * value:.1f} %")
+        view.add_row(escape(method), *cells)
+    console.print(view)
+    console.print("[dim]geo-aware: points with a look-alike on the object, such as left and right wheels. mean over images or over points[/]")

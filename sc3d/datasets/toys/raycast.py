@@ -1,0 +1,96 @@
+"""Rays against one toy: hits, shadows, closest surface points, and which keypoints the camera sees.
+
+All rays run on one thread: the images are made in parallel, and results must not depend on the number of cores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import open3d as o3d
+
+from sc3d.datasets.toys.meshing import ToyMesh
+from sc3d.datasets.toys.views import View
+from sc3d.geometry.camera import project
+
+# A keypoint counts as seen if the camera sees a point this far above it: corners lie on the horizon of half of all views.
+_LIFT = 0.016
+# Pixels by which a seen keypoint may lie off the visible mask, for the same reason.
+_RIM = 2
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Where rays meet the toy. ``index`` (M,) says which ray, ``points`` and unit ``normals`` (M, 3) are canonical."""
+
+    index: np.ndarray
+    points: np.ndarray
+    normals: np.ndarray
+    openness: np.ndarray
+
+
+class ToyScene:
+    """A toy's mesh, ready for ray casting."""
+
+    def __init__(self, mesh: ToyMesh) -> None:
+        self.mesh = mesh
+        self._scene = o3d.t.geometry.RaycastingScene(nthreads=1)
+        self._scene.add_triangles(o3d.core.Tensor(mesh.vertices.astype(np.float32)), o3d.core.Tensor(mesh.faces.astype(np.uint32)))
+        self._openness = self._vertex_openness()
+
+    def cast(self, rays: np.ndarray) -> Hits:
+        """First hits of rays (N, 6) with interpolated normals; rays that miss do not appear."""
+        answer = self._scene.cast_rays(o3d.core.Tensor(np.ascontiguousarray(rays, np.float32)), nthreads=1)
+        depth = answer["t_hit"].numpy()
+        index = np.flatnonzero(np.isfinite(depth))
+        hit = answer["primitive_ids"].numpy()[index].astype(np.int64)
+        uv = answer["primitive_uvs"].numpy()[index].astype(np.float64)
+        weights = np.column_stack([1 - uv.sum(axis=1), uv])
+        normals = np.einsum("nk,nkc->nc", weights, self.mesh.shading[hit])
+        normals /= np.sqrt(np.maximum(np.einsum("nc,nc->n", normals, normals), 1e-18))[:, None]
+        points = rays[index, :3] + rays[index, 3:] * depth[index, None]
+        return Hits(index, points.astype(np.float64), normals, np.einsum("nk,nk->n", weights, self._openness[self.mesh.faces[hit]]))
+
+    def occluded(self, origins: np.ndarray, directions: np.ndarray, reach: float = float("inf")) -> np.ndarray:
+        """Whether the toy is in the way (N,) of segments from origins (N, 3) along ``reach`` times directions (N, 3) or (3,)."""
+        rays = np.hstack([origins, np.broadcast_to(directions, origins.shape)]).astype(np.float32)
+        return np.asarray(self._scene.test_occlusions(o3d.core.Tensor(rays), tfar=reach, nthreads=1).numpy())
+
+    def snap(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Closest surface points (N, 3) to canonical points (N, 3), and their interpolated unit normals (N, 3)."""
+        answer = self._scene.compute_closest_points(o3d.core.Tensor(points.astype(np.float32)), nthreads=1)
+        faces = self.mesh.faces[answer["primitive_ids"].numpy().astype(np.int64)]
+        uv = answer["primitive_uvs"].numpy().astype(np.float64)
+        weights = np.column_stack([1 - uv.sum(axis=1), uv])
+        # From the corners in double precision, so that the points lie on the stored mesh and not just near it.
+        snapped = np.einsum("nk,nkc->nc", weights, self.mesh.vertices[faces])
+        normals = np.einsum("nk,nkc->nc", weights, self.mesh.normals[faces])
+        return snapped, normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+
+    def sees(self, view: View, points: np.ndarray, normals: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Which surface points (K, 3) a view shows (K,): inside the image, not hidden by the toy, and on the visible ``mask``."""
+        xy, _ = project(points, view.pose, view.camera)
+        column_row = np.floor(xy).astype(np.int64)
+        inside = ((column_row >= 0) & (column_row < [mask.shape[1], mask.shape[0]])).all(axis=1)
+        lifted = points + _LIFT * normals
+        free = ~self.occluded(np.broadcast_to(view.centre, lifted.shape), lifted - view.centre, reach=1.0)
+        on_mask = np.zeros(len(points), bool)
+        for i in np.flatnonzero(inside):
+            x, y = column_row[i]
+            on_mask[i] = mask[max(y - _RIM, 0) : y + _RIM + 1, max(x - _RIM, 0) : x + _RIM + 1].any()
+        return np.asarray(inside & free & on_mask)
+
+    def _vertex_openness(self, directions: int = 24, reach: float = 0.35) -> np.ndarray:
+        """Share (V,) of the hemisphere above each vertex that nothing of the toy blocks within ``reach``."""
+        k = np.arange(directions) + 0.5
+        y, turn = 1 - 2 * k / directions, np.pi * (1 + 5**0.5) * k
+        sphere = np.column_stack([np.cos(turn) * np.sqrt(1 - y * y), y, np.sin(turn) * np.sqrt(1 - y * y)])
+        normals = self.mesh.normals
+        cosines = normals @ sphere.T
+        origins = self.mesh.vertices + 0.02 * normals
+        # Directions below the horizon are mirrored above it: the same rays sample every vertex's hemisphere.
+        rays = sphere[None] - 2 * np.minimum(cosines, 0)[..., None] * normals[:, None]
+        blocked = self.occluded(np.repeat(origins, directions, axis=0), rays.reshape(-1, 3), reach).reshape(-1, directions)
+        weight = np.abs(cosines)
+        return np.asarray(1 - (blocked * weight).sum(axis=1) / np.maximum(weight.sum(axis=1), 1e-9))

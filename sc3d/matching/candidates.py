@@ -1,0 +1,72 @@
+"""Candidate matches of a pair and the relaxed cycle (3D-SC, stage 2; DIY-SC): one similarity matrix serves both directions."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from sc3d.matching.described import Described
+from sc3d.matching.fusion import Taps
+
+
+def similarity(source: Described, target: Described) -> torch.Tensor:
+    """Fused cosines (N, M) float32 of the matching cells of two images.
+
+    Raises:
+        FeatureError: the images were described by different recipes.
+    """
+    source.check_pair(target)
+    if not source.coarse:
+        return source.dense @ target.dense.T
+    nodes, weights, rows, first = [], [], [], 0
+    for mine, theirs in zip(source.coarse, target.coarse, strict=True):
+        rows.append(theirs.taps.apply(theirs.values @ mine.values.T))
+        nodes.append(mine.taps.nodes + first)
+        weights.append(mine.taps.weights)
+        first += len(mine.values)
+    stacked = Taps(torch.cat(nodes, dim=1), torch.cat(weights, dim=1))
+    result = stacked.apply(torch.cat(rows, dim=1).T.contiguous())
+    return result.addmm_(source.dense, target.dense.T)
+
+
+def nearest(similarity: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest neighbours in both directions of a similarity matrix (N, M), N and M at least 1.
+
+    Returns:
+        The best column (N,) of each row and the best row (M,) of each column, int64; the lowest index where several are equal.
+    """
+    if similarity.device.type == "cpu":
+        values = similarity.numpy()
+        return values.argmax(axis=1), values.argmax(axis=0)
+    return similarity.argmax(dim=1).cpu().numpy(), similarity.argmax(dim=0).cpu().numpy()
+
+
+def cycle_error(source_cells: np.ndarray, forward: np.ndarray, backward: np.ndarray, side: int, cell_pixels: float) -> np.ndarray:
+    """|NN_t->s(NN_s->t(p)) - p| of every source cell, in pixels of the source image.
+
+    Args:
+        source_cells: (N,) flat cells of the rows of the similarity.
+        forward, backward: as :func:`nearest` returns them.
+        side: cells along one side of the grid.
+        cell_pixels: side of a cell in source pixels.
+
+    Returns:
+        (N,) float32.
+    """
+    returned = source_cells[backward[forward]]
+    rows = returned // side - source_cells // side
+    columns = returned % side - source_cells % side
+    return (np.hypot(rows, columns) * cell_pixels).astype(np.float32)
+
+
+def cycle_tolerance(tau: float, extent: float, cell_pixels: float) -> float:
+    """The widest cycle error that passes, in source pixels: ``tau`` object extents, and never less than one cell."""
+    return max(tau * extent, cell_pixels)
+
+
+def passes_cycle(errors: np.ndarray, tolerance: float) -> np.ndarray:
+    """Whether each stored cycle error (N,) is within ``tolerance``, both in source pixels.
+
+    Errors are whole-cell distances stored as float32, so one that equals the tolerance must not fail by its last bit.
+    """
+    return errors <= tolerance * (1 + 1e-6)

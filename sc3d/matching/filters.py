@@ -1,0 +1,70 @@
+"""Filters of candidate matches side by side: the paper's bicyclic geodesic filter and the simpler ones it is compared with.
+
+The paper names its rivals (spherical mapper, triplane, 3D feature similarity) without their settings. The definitions here are this
+project's: every filter but ``none`` starts from the candidates that pass the relaxed cycle, and adds one test of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from sc3d.config import LabelConfig
+from sc3d.matching.label import CYCLE, Explanation
+from sc3d.matching.thresholds import passes_geodesic
+
+MIN_SHAPE_COSINE = 0.8
+"""Least cosine of the 3D descriptors at the two hits. Ours."""
+MAX_POSITION_DISTANCE = 0.1
+"""Greatest distance of the canonical positions, in mesh diagonals: twice the geodesic threshold, since the mean of the bicyclic error
+lets one of its terms reach that. Ours; stands for the paper's triplane filter."""
+MAX_DIRECTION_ANGLE = 27.0
+"""Greatest angle in degrees between the canonical directions from the box's centre: the 0.15 pi of DIY-SC's spherical filter."""
+
+Filter = Callable[[Explanation, LabelConfig], np.ndarray]
+
+
+def keep_all(explanation: Explanation, config: LabelConfig) -> np.ndarray:
+    """Every candidate."""
+    return np.ones(len(explanation), bool)
+
+
+def keep_cycle(explanation: Explanation, config: LabelConfig) -> np.ndarray:
+    """Candidates that pass the relaxed cycle."""
+    return explanation.rejected_by != CYCLE
+
+
+def keep_shape(explanation: Explanation, config: LabelConfig) -> np.ndarray:
+    """Relaxed cycle, and 3D descriptors at the two hits that are similar enough."""
+    return keep_cycle(explanation, config) & (explanation.shape_cosine >= MIN_SHAPE_COSINE)
+
+
+def keep_position(explanation: Explanation, config: LabelConfig) -> np.ndarray:
+    """Relaxed cycle, and canonical positions that are close."""
+    distance = np.linalg.norm(explanation.source_position - explanation.target_position, axis=1)
+    return keep_cycle(explanation, config) & (distance <= MAX_POSITION_DISTANCE)
+
+
+def keep_direction(explanation: Explanation, config: LabelConfig) -> np.ndarray:
+    """Relaxed cycle, and canonical directions that are close."""
+    source, target = explanation.source_position, explanation.target_position
+    lengths = np.linalg.norm(source, axis=1) * np.linalg.norm(target, axis=1)
+    cosine = (source * target).sum(axis=1) / np.maximum(lengths, 1e-12)
+    return keep_cycle(explanation, config) & (cosine >= np.cos(np.radians(MAX_DIRECTION_ANGLE)))
+
+
+def keep_geodesic(explanation: Explanation, config: LabelConfig) -> np.ndarray:
+    """Relaxed cycle and bicyclic geodesic error: the labels."""
+    return keep_cycle(explanation, config) & passes_geodesic(explanation.geodesic_error, config.tau_geo)
+
+
+FILTERS: dict[str, Filter] = {
+    "none": keep_all,
+    "cycle": keep_cycle,
+    "3D-feature similarity": keep_shape,
+    "canonical position": keep_position,
+    "canonical direction": keep_direction,
+    "cycle + geodesic": keep_geodesic,
+}
+"""Name -> which candidates (N,) bool survive."""

@@ -1,0 +1,134 @@
+"""The page: what it shows, as plain values, and the template that turns them into one self-contained HTML file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from sc3d.report.alignment import AlignmentCard, YawCard
+from sc3d.report.colours import TURNS
+from sc3d.report.feature_maps import FeatureCard
+from sc3d.report.metrics import FilterRow, PckTable
+from sc3d.report.pairs import PairFigure
+from sc3d.report.rejects import RejectGroup
+
+_FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A number of the header, what it counts, and a remark. ``link``: section that tells more."""
+
+    value: str
+    label: str
+    note: str = ""
+    link: str = ""
+    warning: bool = False
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Why a section is empty, and the command that fills it (empty: none does)."""
+
+    text: str
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class FunnelStep:
+    """How many matches are left after a step: ``name``, what it asks, ``count``, and the share of the first step's count."""
+
+    name: str
+    meaning: str
+    count: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One stage's time. ``share`` of the slowest stage's; ``rate`` in words."""
+
+    stage: str
+    seconds: float
+    items: int
+    rejects: int
+    rate: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Link:
+    """A file or folder of the run, relative to the page."""
+
+    name: str
+    href: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything on the page. ``missing`` and ``notes`` are keyed by section: pairs, filters, alignment, yaw, features, evaluation,
+    training, timings, rejects. A section that is missing shows only that."""
+
+    run: str
+    facts: tuple[tuple[str, str], ...]
+    tiles: tuple[Tile, ...]
+    config_yaml: str
+    links: tuple[Link, ...] = ()
+    pairs: tuple[PairFigure, ...] = ()
+    funnel: tuple[FunnelStep, ...] = ()
+    geodesic_chart: Markup | None = None
+    iou_chart: Markup | None = None
+    worst: tuple[AlignmentCard, ...] = ()
+    best: tuple[AlignmentCard, ...] = ()
+    features: tuple[FeatureCard, ...] = ()
+    yaw: tuple[YawCard, ...] = ()
+    filters: tuple[FilterRow, ...] = ()
+    published_filters: tuple[FilterRow, ...] = ()
+    pck: tuple[PckTable, ...] = ()
+    loss_chart: Markup | None = None
+    timings: tuple[Timing, ...] = ()
+    rejects: tuple[RejectGroup, ...] = ()
+    missing: Mapping[str, Missing] = field(default_factory=dict)
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def render(page: Page) -> str:
+    """The page as HTML: no request leaves it, everything that comes from outside is escaped, and only its own script may run."""
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"count": _count, "percent": _percent, "seconds": _seconds}
+    script = (_FOLDER / "script.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    style = (_FOLDER / "style.css").read_text(encoding="utf-8")
+    return environment.get_template("template.html").render(
+        page=page,
+        # Files of this package, not text from outside.
+        script=Markup(script),  # noqa: S704
+        style=Markup(style),  # noqa: S704
+        script_hash=digest,
+        colours=TURNS,
+    )
+
+
+def _count(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None else f"{100 * value:.{digits}f}"
+
+
+def _seconds(value: float) -> str:
+    if value < 120:
+        return f"{value:.1f} s"
+    minutes, seconds = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s"

@@ -1,0 +1,58 @@
+"""What to show of much: deterministic choices that show variety."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+
+def spread(n: int, count: int) -> list[int]:
+    """``count`` different positions of ``n`` in ascending order, evenly spaced, both ends included; all where there are fewer."""
+    if n <= count:
+        return list(range(n))
+    if count == 1:
+        return [n // 2]
+    return [int(i) for i in np.round(np.linspace(0, n - 1, count))]
+
+
+def choose_pairs(kept: Mapping[str, Sequence[tuple[str, float]]], total: int, most: int) -> list[str]:
+    """Pairs to show: of each category those with the largest, middle and smallest share of kept matches.
+
+    Args:
+        kept: category -> (pair id, share of its candidates that were kept).
+        total: pairs to show in all; with more categories than that, categories spread over the alphabet.
+        most: pairs of one category at most.
+
+    Returns:
+        Pair ids, category by category, the largest share first.
+    """
+    names = sorted(category for category, pairs in kept.items() if pairs)
+    shown = [names[i] for i in spread(len(names), total)]
+    quotas = [min(most, total // len(shown) + (i < total % len(shown))) for i in range(len(shown))]
+    chosen = []
+    for category, quota in zip(shown, quotas, strict=True):
+        ordered = sorted(kept[category], key=lambda pair: (-pair[1], pair[0]))
+        chosen += [ordered[i][0] for i in spread(len(ordered), quota)]
+    return chosen
+
+
+def worst_and_best(values: Mapping[str, float], each: int) -> tuple[list[str], list[str]]:
+    """The ``each`` names with the lowest and with the highest value, no name twice; the lowest, and the highest, first."""
+    ordered = sorted(values, key=lambda name: (values[name], name))
+    worst = ordered[: min(each, (len(ordered) + 1) // 2)]
+    best = ordered[len(worst) :][::-1][:each]
+    return worst, best
+
+
+def scattered(xy: np.ndarray, count: int) -> np.ndarray:
+    """Positions (K,) in ``xy`` (N, 2) of at most ``count`` points that lie far apart: each is the farthest from those before it."""
+    xy = np.asarray(xy, np.float64)
+    if len(xy) <= count:
+        return np.arange(len(xy))
+    chosen = [int(np.argmin(((xy - xy.mean(axis=0)) ** 2).sum(axis=1)))]
+    distance = ((xy - xy[chosen[0]]) ** 2).sum(axis=1)
+    while len(chosen) < count:
+        chosen.append(int(distance.argmax()))
+        distance = np.minimum(distance, ((xy - xy[chosen[-1]]) ** 2).sum(axis=1))
+    return np.array(chosen)

@@ -1,0 +1,156 @@
+"""The actors' contract: one bad row becomes a reject and never takes its batch along; running out of GPU memory halves the batch."""
+
+import logging
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.base import Actor, check_actors, run_actors
+from sc3d.config import RunConfig
+from sc3d.errors import ConfigError, InputError
+
+BROKEN = InputError("photo is broken; remove it")
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named like torch's own."""
+
+
+class Double(Actor):
+    requires = {"x": "a number"}
+    provides = {"y": "twice the number"}
+    batch_size = 8
+
+    def __init__(self, bad=(), capacity=None, error=BROKEN):
+        super().__init__(RunConfig())
+        self.bad, self.capacity, self.error = set(bad), capacity, error
+        self.batches = []
+
+    def process(self, row):
+        if row["x"] in self.bad:
+            raise self.error
+        return {"y": 2 * row["x"]}
+
+    def process_batch(self, rows):
+        self.batches.append(len(rows))
+        if self.capacity is not None and len(rows) > self.capacity:
+            raise OutOfMemoryError("CUDA out of memory")
+        return super().process_batch(rows)
+
+
+class Increment(Actor):
+    requires = {"y": "twice the number"}
+    provides = {"z": "one more"}
+
+    def __init__(self):
+        super().__init__(RunConfig())
+        self.seen = []
+
+    def process(self, row):
+        self.seen.append(row["x"])
+        return {"z": row["y"] + 1}
+
+
+def rows(n):
+    return [{"image_id": f"i{x}", "x": x} for x in range(n)]
+
+
+def run(actors, n, stage="describe"):
+    return run_actors(actors, rows(n), "image_id", stage)
+
+
+def test_rows_go_through_all_actors_in_order():
+    outcomes = run([Double(), Increment()], 20)
+    assert [o.row["z"] for o in outcomes] == [2 * x + 1 for x in range(20)]
+    assert all(o.reject is None and o.seconds > 0 for o in outcomes)
+
+
+@given(st.sets(st.integers(0, 19)))
+def test_bad_rows_are_rejected_alone(bad):
+    later = Increment()
+    outcomes = run([Double(bad), later], 20)
+    assert [o.row["image_id"] for o in outcomes] == [f"i{x}" for x in range(20)]
+    for x, outcome in enumerate(outcomes):
+        if x in bad:
+            assert (outcome.reject.id, outcome.reject.stage, outcome.reject.error_type) == (f"i{x}", "describe", "InputError")
+            assert outcome.reject.message == "Double: photo is broken; remove it"
+        else:
+            assert outcome.reject is None
+            assert outcome.row["z"] == 2 * x + 1
+    assert later.seen == [x for x in range(20) if x not in bad]
+
+
+def test_errors_that_are_not_ours_are_rejects_too_and_are_logged(caplog):
+    with caplog.at_level(logging.WARNING):
+        outcomes = run([Double([3], error=ZeroDivisionError("in the model"))], 8)
+    assert outcomes[3].reject.error_type == "ZeroDivisionError"
+    assert sum(o.reject is None for o in outcomes) == 7
+    assert "i3" in caplog.text
+
+
+def test_out_of_memory_halves_the_batch_until_it_fits():
+    actor = Double(capacity=2)
+    outcomes = run([actor], 8)
+    assert [o.row["y"] for o in outcomes] == [2 * x for x in range(8)]
+    assert actor.batches == [8, 4, 2, 2, 4, 2, 2]
+
+
+def test_out_of_memory_on_a_single_row_is_a_reject():
+    outcomes = run([Double(capacity=0)], 3)
+    assert [o.reject.error_type for o in outcomes] == ["OutOfMemoryError"] * 3
+
+
+def test_out_of_memory_and_a_bad_row_in_one_batch():
+    outcomes = run([Double([5], capacity=4)], 8)
+    assert [o.reject is not None for o in outcomes] == [x == 5 for x in range(8)]
+
+
+def test_batches_are_as_large_as_the_actor_says():
+    actor = Double()
+    run([actor], 20)
+    assert actor.batches == [8, 8, 4]
+
+
+def test_missing_result_is_a_contract_error():
+    class Forgetful(Double):
+        def process(self, row):
+            return {} if row["x"] == 1 else super().process(row)
+
+    outcomes = run([Forgetful()], 3)
+    assert [o.reject and o.reject.error_type for o in outcomes] == [None, "ContractError", None]
+    assert "['y']" in outcomes[1].reject.message
+
+
+def test_results_that_do_not_fit_the_rows_are_never_mixed_up():
+    class Short(Double):
+        def process_batch(self, rows):
+            return super().process_batch(rows)[1:]
+
+    assert all(o.reject.error_type == "RuntimeError" for o in run([Short()], 4))
+
+
+def test_rows_of_the_caller_stay_as_they_are():
+    given_rows = rows(3)
+    run_actors([Double()], given_rows, "image_id", "describe")
+    assert given_rows == rows(3)
+
+
+def test_contract_check_accepts_what_fits():
+    check_actors([Double, Increment], ["image_id", "x"])
+
+
+@pytest.mark.parametrize(("actors", "given_keys"), [([Increment], ["x"]), ([Increment, Double], ["x"]), ([Double], ["image_id"])])
+def test_contract_check_names_what_nobody_provides(actors, given_keys):
+    missing = "x" if actors == [Double] else "y"
+    with pytest.raises(ConfigError, match=rf"needs {missing} \(.*\), which no earlier actor provides"):
+        check_actors(actors, given_keys)
+
+
+def test_actor_without_process_cannot_be_built():
+    class Nothing(Actor):
+        requires = {}
+        provides = {}
+
+    with pytest.raises(TypeError, match="process"):
+        Nothing(RunConfig())

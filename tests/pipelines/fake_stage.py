@@ -1,0 +1,89 @@
+"""A stage with two actor pools and made-up failures, for the tests of the stage runner. Workers get it by value."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from actors.base import Actor, Resources, Row
+from pipelines.stage import Stage
+from sc3d.config import RunConfig
+from sc3d.errors import InputError, UpstreamError
+from sc3d.records import Orientation, Record
+from sc3d.shards import Shard
+
+
+class First(Actor):
+    """Fails on ids with 'bad', kills its process once on ids with 'kill'."""
+
+    requires = {"image_id": "id"}
+    provides = {"numbers": "array", "nested": "dictionary of arrays", "blob": "bytes", "note": "plain value"}
+
+    @classmethod
+    def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
+        return {"seed": config.seed}
+
+    def process(self, row: Row) -> Row:
+        image_id = row["image_id"]
+        marker = Path(self.config.run) / f"killed-{image_id}"
+        if "kill" in image_id and not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if "bad" in image_id:
+            raise InputError(f"{image_id} cannot be read; replace the file")
+        if "crash" in image_id:
+            raise ZeroDivisionError("a bug in a model")
+        calls = Path(self.config.run) / "calls"
+        with calls.open("a") as stream:
+            stream.write(image_id + "\n")
+        n = len(image_id)
+        return {"numbers": np.arange(n), "nested": {"a/b": np.ones((2, n))}, "blob": image_id.encode(), "note": {"n": [n]}}
+
+
+class Second(Actor):
+    """Lives in a pool of its own, because it asks for a custom resource; checks what came over."""
+
+    requires = {"numbers": "array", "nested": "dictionary of arrays", "blob": "bytes", "note": "plain value"}
+    provides = {"turn": "0"}
+    # Every head node has this resource, so no special cluster is needed.
+    resources = Resources(num_cpus=0.5, custom={"node:__internal_head__": 0.001})
+
+    def process(self, row: Row) -> Row:
+        n = len(row["image_id"])
+        assert row["numbers"].tolist() == list(range(n))
+        assert row["nested"]["a/b"].shape == (2, n)
+        assert row["blob"] == row["image_id"].encode()
+        assert row["note"] == {"n": [n]}
+        return {"turn": 0}
+
+
+class FakeStage(Stage):
+    """Images in, orientations out."""
+
+    name = "fake"
+    folder = "fakes"
+    record = Orientation
+    by_category = True
+    given = {"image_id": "id", "category": "category"}
+
+    def actors(self) -> Sequence[type[Actor]]:
+        return First, Second
+
+    @property
+    def shard_size(self) -> int:
+        return 3
+
+    def load(self, shard: Shard) -> list[Row]:
+        rows: list[Row] = [{"image_id": i, "category": shard.category} for i in shard.ids]
+        for row in rows:
+            if "orphan" in row["image_id"]:
+                row["error"] = UpstreamError("rejected earlier")
+        return rows
+
+    def finish(self, row: Row, seconds: float) -> Record:
+        return Orientation(row["image_id"], row["category"], row["turn"], np.zeros(8), False, seconds=seconds)

@@ -1,0 +1,101 @@
+"""The stage runner on a real local Ray: every id ends as one row or one reject, whatever happens to a worker."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from ray import cloudpickle
+
+sys.path.insert(0, str(Path(__file__).parent))
+import fake_stage
+from fake_stage import FakeStage, First, Second
+
+from actors.base import check_actors
+from cluster.session import RaySession
+from pipelines.progress import Progress
+from pipelines.stage import StageSummary, run_stage, segments
+from sc3d.config import load_config
+from sc3d.errors import ConfigError, RejectBudgetError
+
+cloudpickle.register_pickle_by_value(fake_stage)
+
+
+def stage_in(folder: Path, *overrides: str) -> FakeStage:
+    return FakeStage(load_config(overrides=[f"run={folder}", *overrides]))
+
+
+def run(stage: FakeStage, ids: list[str]) -> StageSummary:
+    return run_stage(stage, [("car", i) for i in ids], Progress(), RaySession(stage.config.ray))
+
+
+def rows(stage: FakeStage) -> list[str]:
+    files = stage.artefacts.files()
+    return sorted(r.image_id for name in files for r in stage.run.read_records(stage.record, name))  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_every_id_is_computed_once_and_a_second_run_does_nothing(tmp_path: Path) -> None:
+    ids = [f"i{n:02}" for n in range(10)]
+    stage = stage_in(tmp_path)
+    first = run(stage, ids)
+    assert (first.items, first.computed, first.rejects) == (10, 10, 0)
+    assert rows(stage) == ids
+    again = run(stage_in(tmp_path), ids)
+    assert (again.items, again.computed) == (10, 0)
+    assert sorted((tmp_path / "calls").read_text().split()) == ids
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_another_configuration_is_computed_beside_the_old_one(tmp_path: Path) -> None:
+    run(stage_in(tmp_path), ["a1"])
+    other = stage_in(tmp_path, "seed=7")
+    assert run(other, ["a1"]).computed == 1
+    assert len(other.run.names("fakes", ".parquet")) == 2
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_bad_rows_become_rejects_and_take_nobody_along(tmp_path: Path) -> None:
+    stage = stage_in(tmp_path, "max_reject_fraction=0.5")
+    summary = run(stage, ["a1", "a2", "bad1", "crash1", "z1", "z2"])
+    assert rows(stage) == ["a1", "a2", "z1", "z2"]
+    rejects = {r.id: r for r in stage.artefacts.rejects()}
+    assert summary.rejects == 2
+    assert set(rejects) == {"bad1", "crash1"}
+    assert rejects["bad1"].error_type == "InputError"
+    assert "replace the file" in rejects["bad1"].message
+    assert rejects["crash1"].error_type == "ZeroDivisionError"
+    assert run(stage_in(tmp_path, "max_reject_fraction=0.5"), ["a1", "a2", "bad1", "crash1", "z1", "z2"]).computed == 0
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_too_many_rejects_stop_the_run_with_the_commonest_reasons(tmp_path: Path) -> None:
+    with pytest.raises(RejectBudgetError, match=r"max_reject_fraction = 0.05.*bad\d cannot be read.*rejects/fake"):
+        run(stage_in(tmp_path), [f"bad{n}" for n in range(4)] + ["a1"])
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_what_an_earlier_stage_rejected_does_not_count_against_the_budget(tmp_path: Path) -> None:
+    stage = stage_in(tmp_path)
+    assert run(stage, ["a1", "orphan1", "orphan2", "orphan3"]).rejects == 3
+    assert rows(stage) == ["a1"]
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_killed_worker_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    ids = [f"i{n:02}" for n in range(8)] + ["kill1"]
+    stage = stage_in(tmp_path)
+    assert run(stage, ids).rejects == 0
+    assert (tmp_path / "killed-kill1").exists()
+    assert rows(stage) == sorted(ids)
+
+
+def test_actors_that_need_something_of_their_own_get_their_own_pool() -> None:
+    assert segments([First, First, Second, First]) == [[First, First], [Second], [First]]
+
+
+def test_an_actor_whose_needs_nobody_provides_is_refused_before_the_run() -> None:
+    with pytest.raises(ConfigError, match=r"Second needs numbers \(array\)"):
+        check_actors([Second], ["image_id"])
+    check_actors([First, Second], ["image_id"])

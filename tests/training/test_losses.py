@@ -1,0 +1,111 @@
+"""The losses against plain loops, their gradients against finite differences, and what duplicates do."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from training.losses import dense_loss, predict_xy, sparse_loss
+
+
+def _unit(*shape: int, dim: int, seed: int = 0) -> torch.Tensor:
+    x = torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return functional.normalize(x, dim=dim)
+
+
+def _cells(n: int) -> torch.Tensor:
+    return torch.arange(n)
+
+
+def test_sparse_loss_is_the_symmetric_cross_entropy() -> None:
+    source, target, scale = _unit(4, 6, dim=1), _unit(4, 6, dim=1, seed=1), torch.tensor(1.5, dtype=torch.float64)
+    logits = [[math.exp(1.5) * float(s @ t) for t in target] for s in source]
+    expected = 0.0
+    for i in range(4):
+        row = -logits[i][i] + math.log(sum(math.exp(v) for v in logits[i]))
+        column = -logits[i][i] + math.log(sum(math.exp(logits[k][i]) for k in range(4)))
+        expected += (row + column) / 8
+    assert float(sparse_loss(source, target, scale, _cells(4), _cells(4))) == pytest.approx(expected, rel=1e-12)
+
+
+def test_one_label_has_no_negatives() -> None:
+    scale = torch.tensor(2.0, dtype=torch.float64)
+    assert float(sparse_loss(_unit(1, 5, dim=1), _unit(1, 5, dim=1, seed=1), scale, _cells(1), _cells(1))) == 0.0
+
+
+@given(st.integers(2, 5), st.integers(2, 3))
+def test_repeated_labels_are_no_negatives_of_themselves(n: int, times: int) -> None:
+    source, target, scale = _unit(n, 6, dim=1), _unit(n, 6, dim=1, seed=1), torch.tensor(2.0, dtype=torch.float64)
+    cells = _cells(n)
+    # Perfect descriptors: repeating every label must leave the positives' share of the denominator alone.
+    perfect = torch.eye(n, dtype=torch.float64)
+    repeated = cells.repeat(times)
+    masked = sparse_loss(perfect[repeated], perfect[repeated], torch.tensor(20.0), repeated, repeated)
+    kept = sparse_loss(perfect[repeated], perfect[repeated], torch.tensor(20.0), repeated, repeated, duplicates="keep")
+    assert float(masked) < 1e-6
+    assert float(kept) > 0.9 * math.log(times)
+    once, twice = (sparse_loss(source[c], target[c], scale, c, c, duplicates=d) for c, d in ((cells, "keep"), (cells, "mask")))
+    assert torch.equal(once, twice)
+
+
+def test_labels_that_share_one_end_are_left_out_of_each_others_denominator() -> None:
+    source = _unit(3, 6, dim=1)
+    target = _unit(3, 6, dim=1, seed=1)
+    scale = torch.tensor(2.0, dtype=torch.float64)
+    source_cells, target_cells = torch.tensor([7, 8, 9]), torch.tensor([5, 5, 6])
+    logits = math.exp(2.0) * source @ target.T
+    rows = [[0, 2], [1, 2], [0, 1, 2]]
+    expected = 0.0
+    for i, allowed in enumerate(rows):
+        expected += float(torch.logsumexp(logits[i, allowed], 0) - logits[i, i]) / 6
+        expected += float(torch.logsumexp(logits[allowed, i], 0) - logits[i, i]) / 6
+    assert float(sparse_loss(source, target, scale, source_cells, target_cells)) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("duplicates", ["mask", "keep"])
+def test_sparse_gradient(duplicates: str) -> None:
+    inputs = (_unit(5, 4, dim=1), _unit(5, 4, dim=1, seed=1), torch.tensor(0.7, dtype=torch.float64))
+    cells = torch.tensor([0, 1, 1, 2, 3])
+    for x in inputs:
+        x.requires_grad_()
+    assert torch.autograd.gradcheck(lambda s, t, k: sparse_loss(s, t, k, _cells(5), cells, duplicates), inputs)  # type: ignore[arg-type]
+
+
+def _grid(height: int, width: int) -> torch.Tensor:
+    """Mutually orthogonal descriptors (C, H, W), one a cell."""
+    return torch.eye(height * width, dtype=torch.float64).reshape(-1, height, width)
+
+
+@pytest.mark.parametrize("window", [0, 2])
+def test_dense_prediction_is_the_expected_cell_centre(window: int) -> None:
+    target = _unit(6, 5, 7, dim=0)
+    source = _unit(3, 6, dim=1, seed=1)
+    predicted = predict_xy(source, target, temperature=0.3, window=window)
+    for n in range(3):
+        similarity = {(x, y): float(source[n] @ target[:, y, x]) for y in range(5) for x in range(7)}
+        bx, by = max(similarity, key=similarity.__getitem__)
+        inside = {c: s for c, s in similarity.items() if window == 0 or max(abs(c[0] - bx), abs(c[1] - by)) <= window}
+        weights = {c: math.exp(s / 0.3) for c, s in inside.items()}
+        total = sum(weights.values())
+        expected = [sum(w * (c[axis] + 0.5) for c, w in weights.items()) / total for axis in (0, 1)]
+        torch.testing.assert_close(predicted[n], torch.tensor(expected, dtype=torch.float64))
+
+
+def test_dense_loss_of_perfect_descriptors_is_the_distance_to_the_label() -> None:
+    grid = _grid(4, 5)
+    cells = torch.tensor([0, 7, 19])
+    source = grid.flatten(1)[:, cells].T
+    exact = torch.stack([cells % 5, cells // 5], dim=1) + 0.5
+    assert float(dense_loss(source, grid, exact)) == pytest.approx(0.01, abs=1e-6)
+    off = exact + torch.tensor([3.0, 4.0])
+    assert float(dense_loss(source, grid, off)) == pytest.approx(5.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("window", [0, 2])
+def test_dense_gradient(window: int) -> None:
+    source, target = _unit(3, 4, dim=1).requires_grad_(), _unit(4, 4, 5, dim=0, seed=1).requires_grad_()
+    label = torch.tensor([[1.0, 2.0], [3.3, 0.7], [2.5, 3.5]], dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda s, t: dense_loss(s, t, label, temperature=0.2, window=window), (source, target))
