@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from sc3d.config import RayConfig
@@ -60,9 +63,24 @@ class RaySession:
 
         if not ray.is_initialized():
             options = {} if address else _local_options(self._config)
-            ray.init(address=address, logging_level=logging.ERROR, **options)
+            with _without_startup_line():
+                ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
             RaySession._started = True
         _quiet_ray_data()
+
+
+@contextmanager
+def _without_startup_line() -> Iterator[None]:
+    # Ray's native code writes one line to file descriptor 2 because a log level is set at all. Real failures raise.
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _local_options(config: RayConfig) -> dict[str, Any]:

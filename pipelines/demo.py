@@ -22,6 +22,8 @@ from sc3d.store import RunFolder
 DEFAULTS: dict[str, Any] = {
     "dataset": {"kind": "toys"},
     "pairs": {"strategy": "random", "targets": 4},
+    "describe": {"ball_radius": 0.2},
+    "match": {"tau_geo": 0.1},
     "train": {"steps": 300, "pairs_per_step": 2, "channels": 128},
     "evaluate": {"max_pairs_per_category": 30},
 }

@@ -72,7 +72,7 @@ class ScoreActor(Actor):
         predictions = [
             score
             for method, (source, target) in row["maps"].items()
-            for score in score_pair(*annotations, source, target, boxes, evaluate, row["groups"], method)
+            for score in score_pair(annotations[0], annotations[1], source, target, boxes, evaluate, row["groups"], method)
         ]
         return {"score": PairScore.of(row["pair_id"], row["category"], row["split"], predictions, judged)}
 

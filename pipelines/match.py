@@ -63,7 +63,7 @@ class MatchActor(Actor):
         return {"version": "match-1", "alpha": match.alpha, "beta": match.beta, "tau_cc": match.tau_cc, "tau_geo": match.tau_geo}
 
     def process(self, row: Row) -> Row:
-        return {"matches": match_pair(row["source"], row["target"], self.config.match, row["category"])}
+        return {"matches": match_pair(row["source"], row["target"], row["category"], self.config.match)}
 
 
 class MatchStage(Stage):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, lru_cache
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -19,17 +19,16 @@ import yaml
 from pipelines.describe import DescribeStage
 from pipelines.label import STAGES
 from pipelines.manifest import IMAGES, PAIRS, RUN
-from pipelines.match import DescribedImages, LabelStage, MatchStage
+from pipelines.match import DescribedImages, MatchStage
 from pipelines.reconstruct import OrientStage, ReconstructStage
 from pipelines.summary import RunSummary, read_tables, summarise
 from pipelines.timings import read_summaries
 from pipelines.train import train_job
 from sc3d.config import RunConfig, to_values
 from sc3d.errors import InputError, Sc3dError, StoreError, UpstreamError
-from sc3d.features import Features
 from sc3d.images import load_image
 from sc3d.matching.label import explain_pair
-from sc3d.report.alignment import AlignmentCard, YawCard, alignment_card, yaw_card
+from sc3d.report.alignment import AlignmentCard, alignment_card, turn_left, yaw_card
 from sc3d.report.charts import Series, curve, histogram
 from sc3d.report.feature_maps import FeatureCard, feature_card
 from sc3d.report.metrics import filter_table, pck_tables
@@ -37,9 +36,9 @@ from sc3d.report.overview import funnel, image_tiles, label_tiles, metric_tiles,
 from sc3d.report.page import Link, Missing, Page, Tile, render
 from sc3d.report.pairs import PairFigure, View, pair_figure
 from sc3d.report.rejects import group_rejects
-from sc3d.report.selection import choose_pairs, spread, worst_and_best
+from sc3d.report.selection import choose_pairs, choose_ranked, spread, worst_and_best
 from sc3d.store import RunFolder
-from training.loop import finished_result
+from training.checkpoint import finished_result
 
 PAGE = "report/index.html"
 METRICS = "report/metrics.json"
@@ -126,7 +125,7 @@ class Reporter:
         dataset = self.config.dataset
         versions = self.run.read_json(RUN).get("versions", {})
         return (
-            ("profile", f"{self.config.profile} ({_PROFILES[self.config.profile]})"),
+            ("profile", self.config.profile),
             ("data set", f"{dataset.kind}, {dataset.root}"),
             ("seed", str(self.config.seed)),
             ("made with", ", ".join(f"{name} {value}" for name, value in sorted(versions.items()))),
@@ -165,7 +164,10 @@ class Reporter:
         if not s.pairs:
             return Missing("There is no pair to label: a category needs at least two images that are not held out.")
         if s.image_rejects >= len(s.images) or s.pair_rejects >= len(s.pairs):
-            return Missing("Every record was rejected; the reasons are below, under “Rejected records”. Fix them and run:", self.command("label"))
+            return Missing(
+                "Every record was rejected; the reasons are below, under “Rejected records”. Fix them and run:",
+                self.command("label"),
+            )
         return Missing("No pair was matched yet with this configuration.", self.command("label"))
 
     def pairs(self) -> Fields:
@@ -181,7 +183,10 @@ class Reporter:
         known = {pair.pair_id: pair for pair in self.summary.pairs}
         images = DescribedImages(self.config)
         figures = self._each("pairs", [c for c in chosen if c in known], lambda i: self._pair(known[i], images))
-        self._note("pairs", f"{len(figures)} of {len(kept):,} pairs are shown: of each category the largest, middle and smallest share kept.")
+        self._note(
+            "pairs",
+            f"{len(figures)} of {len(kept):,} pairs are shown: of each category the largest, middle and smallest share kept.",
+        )
         return {"pairs": tuple(figures)}
 
     def _pair(self, pair: Any, images: DescribedImages) -> PairFigure:
@@ -233,7 +238,10 @@ class Reporter:
             one = found[image_id]
             return alignment_card(self._sized(image_id, one.width, one.height), one)
 
-        series = [Series("as reconstructed", columns["iou_before"], "series-a"), Series("after alignment", columns["iou_after"], "series-b")]
+        series = [
+            Series("as reconstructed", columns["iou_before"], "series-a"),
+            Series("after alignment", columns["iou_after"], "series-b"),
+        ]
         return {
             "iou_chart": histogram(series, (0.0, 1.0), 25, "IoU of mesh silhouette and mask", "images"),
             "worst": tuple(self._each("alignment", worst, card)),
@@ -241,30 +249,129 @@ class Reporter:
         }
 
     def yaw(self) -> Fields:
-        """Votes: those that are known to be wrong, uncertain or turned first, then a few of the others."""
+        """Votes: those that are known to be wrong first, then turned, uncertain and other meshes."""
         columns = self.summary.orientations
         if not len(columns["image_id"]):
             return {"missing": self._no_images("label")}
-        known = dict(zip(self.summary.reconstructions["image_id"], self.summary.reconstructions["injected_turn"], strict=True))
-        groups: dict[int, list[str]] = {0: [], 1: [], 2: [], 3: []}
-        undone = injected = 0
+        injected = dict(zip(self.summary.reconstructions["image_id"], self.summary.reconstructions["injected_turn"], strict=True))
+        ranks: dict[str, int] = {}
         for image_id, turn, uncertain in zip(columns["image_id"], columns["turn"], columns["uncertain"], strict=True):
-            was = int(known.get(image_id, -1))
-            right = was < 0 or (was + turn) % 360 == 0
-            injected, undone = injected + (was > 0), undone + (was > 0 and right)
-            groups[0 if not right else 1 if turn else 2 if uncertain else 3].append(str(image_id))
-        chosen: list[str] = []
-        for rank, quota in ((0, MAX_YAW // 3), (1, MAX_YAW // 2), (2, MAX_YAW // 3), (3, MAX_YAW)):
-            members = sorted(groups[rank])
-            chosen += [members[i] for i in spread(len(members), min(quota, MAX_YAW - len(chosen)))]
+            wrong = turn_left(int(injected.get(image_id, -1)), int(turn)) > 0
+            ranks[str(image_id)] = 0 if wrong else 1 if turn else 2 if uncertain else 3
+        chosen = choose_ranked(ranks, MAX_YAW)
         orientations = OrientStage(self.config).artefacts.catalogue().read(chosen)
         reconstructions = ReconstructStage(self.config).artefacts.catalogue().read(chosen)
         turned, doubtful = int((columns["turn"] != 0).sum()), int(columns["uncertain"].sum())
-        self._note("yaw", f"Of {len(columns['turn']):,} meshes, {turned:,} were turned and {doubtful:,} were uncertain.")
-        if injected:
-            self._note("yaw", f"{injected} meshes of this data set had been turned on purpose; {undone} of these turns were undone.")
+        self._note("yaw", f"Of {len(ranks):,} meshes, {turned:,} were turned and {doubtful:,} were too uncertain to turn.")
+        simulated = sum(int(v) > 0 for v in injected.values())
+        if simulated:
+            left = sum(rank == 0 and injected[image_id] > 0 for image_id, rank in ranks.items())
+            self._note("yaw", f"{simulated} meshes of this data set had been turned on purpose; {left} of these turns are left.")
+        return {"yaw": tuple(self._each("yaw", chosen, lambda i: yaw_card(orientations[i], reconstructions[i])))}
 
-        def card(image_id: str) -> YawCard:
-            return yaw_card(orientations[image_id], reconstructions[image_id])
+    def features(self) -> Fields:
+        """Feature maps of a few images of a few categories."""
+        stage = DescribeStage(self.config)
+        described = stage.artefacts.catalogue()
+        by_category: dict[str, list[str]] = {}
+        for image in self.summary.images:
+            if image.image_id in described:
+                by_category.setdefault(image.category, []).append(image.image_id)
+        if not by_category:
+            return {"missing": self._no_images("describe")}
+        names = sorted(by_category)
 
-        return {"yaw": tuple(self._each("yaw", chosen, card))}
+        def card(category: str) -> FeatureCard:
+            ids = sorted(by_category[category])
+            images = [stage.read_features(ids[i]) for i in spread(len(ids), IMAGES_PER_FEATURE_CARD)]
+            photos = [self._sized(f.image_id, f.letterbox.width, f.letterbox.height) for f in images]
+            return feature_card(category, photos, images)
+
+        shown = [names[i] for i in spread(len(names), MAX_FEATURE_CARDS)]
+        return {"features": tuple(self._each("features", shown, card))}
+
+    def evaluation(self) -> Fields:
+        """Filter quality and PCK from ``metrics.json``."""
+        if not self.run.exists(METRICS):
+            if not self.summary.annotated:
+                return {"missing": Missing("The data set has no annotated pairs, so there is nothing to evaluate against.")}
+            return {"missing": Missing("The annotated pairs were not evaluated yet.", self.command("evaluate"))}
+        metrics = self.run.read_json(METRICS)
+        filters, pck = filter_table(metrics), pck_tables(metrics)
+        if not filters and not pck:
+            return {"missing": Missing("No annotated pair could be evaluated.", self.command("evaluate"))}
+        return {"filters": tuple(filters), "published_filters": tuple(filter_table({}, published=True)), "pck": tuple(pck)}
+
+    def training(self) -> Fields:
+        """The loss curve of this configuration's adapter, as far as it has got."""
+        job = train_job(self.config)
+        if not self.run.exists(job.checkpoint_file):
+            return {"missing": Missing("No adapter was trained yet with this configuration.", self.command("train"))}
+        history = finished_result(self.run.read_bytes(job.checkpoint_file)).history
+        if not history:
+            return {"missing": Missing("The adapter's training has just begun.", self.command("train"))}
+        steps, losses = np.array([record.step for record in history]), np.array([record.loss for record in history])
+        self._note("training", f"{steps[-1]:,} of {self.config.train.steps:,} steps. The adapter: {job.adapter_file}")
+        return {"loss_chart": curve(steps, losses, "step", "loss", max(5, len(steps) // 25))}
+
+    def timings(self) -> Fields:
+        """Seconds of each stage, over all runs of the folder."""
+        rows = read_summaries(self.run, (*(stage.name for stage in STAGES), "train", "evaluate"))
+        if not rows:
+            return {"missing": Missing("No stage has run yet.", self.command("label"))}
+        return {"timings": tuple(timing_rows(rows))}
+
+    def links(self) -> Iterator[Link]:
+        """What is in the run folder, as far as it is there."""
+        files = (
+            (RUN, "configuration, versions and counts"),
+            (IMAGES, "the images"),
+            (PAIRS, "the pairs"),
+            (METRICS, "the evaluation"),
+        )
+        for name, meaning in files:
+            if self.run.exists(name):
+                yield Link(name, f"../{quote(name)}", meaning)
+        for stage in STAGES:
+            artefacts = stage(self.config).artefacts
+            if artefacts.files():
+                meaning = (stage.record.__doc__ or "").partition("\n")[0]
+                yield Link(f"{artefacts.prefix}/", f"../{quote(artefacts.prefix)}/", f"Parquet. {meaning}")
+        for folder, meaning in (
+            ("rejects", "Parquet, a row a rejected record"),
+            ("adapters", "trained adapters and their checkpoints"),
+        ):
+            if self.run.names(folder):
+                yield Link(f"{folder}/", f"../{folder}/", meaning)
+
+    def _no_images(self, command: str) -> Missing:
+        s = self.summary
+        if s.images and s.image_rejects >= len(s.images):
+            return Missing("Every image was rejected; the reasons are under “Rejected records”.")
+        return Missing("Nothing of this was computed yet with this configuration.", self.command(command))
+
+    def _each(self, section: str, names: Iterable[str], make: Callable[[str], T]) -> list[T]:
+        """``make`` of each name; one that cannot be shown is a note of the section."""
+        return [one for name in names if (one := self._attempt(section, name, make)) is not None]
+
+    def _attempt(self, section: str, name: str, make: Callable[[str], T]) -> T | None:
+        try:
+            return make(name)
+        except (Sc3dError, KeyError) as error:
+            self._note(section, f"{name} could not be shown: {error}")
+            return None
+
+    def _note(self, section: str, text: str) -> None:
+        self.notes[section] = (*self.notes.get(section, ()), text)
+
+    def _sized(self, image_id: str, width: int, height: int) -> np.ndarray:
+        """The photo (height, width, 3), or a grey one where it is gone or was replaced by one of another size."""
+        photo = self.photo(image_id)
+        grey = np.full((height, width, 3), _GREY, np.uint8)
+        return photo if photo is not None and photo.shape == grey.shape else grey
+
+    def _photo(self, image_id: str) -> np.ndarray | None:
+        try:
+            return load_image(self.paths[image_id])
+        except (InputError, KeyError):
+            return None

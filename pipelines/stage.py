@@ -9,9 +9,10 @@ travel between pools as one safetensors blob a row.
 from __future__ import annotations
 
 import logging
+import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -28,6 +29,9 @@ from sc3d.shards import Artefacts, Catalogue, Shard, plan_shards, recipe_of, rem
 from sc3d.store import RunFolder
 
 logger = logging.getLogger(__name__)
+
+
+_LOCAL_SHARDS = 1000
 
 
 class Stage(ABC):
@@ -131,12 +135,10 @@ class SegmentWorker:
     """One process of one segment of a stage: maps a block that is one shard. Ray Data builds it once and calls it often."""
 
     def __init__(self, stage: type[Stage], config: RunConfig, segment: int) -> None:
-        # Several actors share the machine's cores; each library's own thread pool would fight the others'.
-        import torch
-
-        torch.set_num_threads(1)
         self.stage = stage(config)
         groups = segments(self.stage.actors()) or [[]]
+        if groups[segment]:
+            _single_threaded()
         self.actors = [actor(config) for actor in groups[segment]]
         self.first, self.last = segment == 0, segment == len(groups) - 1
 
@@ -178,6 +180,15 @@ class SegmentWorker:
         return rejects
 
 
+def _single_threaded() -> None:
+    # Several actors share the machine's cores; each library's own thread pool would fight the others'.
+    import cv2
+    import torch
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
 def run_stage(stage: Stage, items: Sequence[tuple[str, str]], progress: Progress, ray: RaySession) -> StageSummary:
     """Compute what is missing of ``items``, pairs of (category, id), and return what was done. Ray is started if there is something to do.
 
@@ -191,8 +202,7 @@ def run_stage(stage: Stage, items: Sequence[tuple[str, str]], progress: Progress
     task = progress.start(stage.name, len(items), done=len(items) - todo)
     reasons: Counter[str] = Counter()
     if shards:
-        ray.start()
-        for result in _execute(stage, shards):
+        for result in _execute(stage, shards, ray):
             reasons.update(filter(_counts_against_budget, result["reasons"].split("\n")))
             task.advance(int(result["items"]), int(result["rejects"]))
             _check_budget(stage, reasons, len(items))
@@ -201,7 +211,15 @@ def run_stage(stage: Stage, items: Sequence[tuple[str, str]], progress: Progress
     return StageSummary(stage.name, len(items), todo, rejects, seconds)
 
 
-def _execute(stage: Stage, shards: Sequence[Shard]) -> Any:
+def _execute(stage: Stage, shards: Sequence[Shard], session: RaySession) -> Iterator[dict[str, Any]]:
+    """The result of each shard, as it is finished."""
+    if not stage.actors() and len(shards) <= _LOCAL_SHARDS:
+        # Without a model to load, starting a process costs more than the work.
+        worker = SegmentWorker(type(stage), stage.config, 0)
+        blocks = ({"category": [s.category], "ids": ["\n".join(s.ids)]} for s in shards)
+        yield from ({key: value[0] for key, value in worker(block).items()} for block in blocks)
+        return
+    session.start()
     import ray.data
 
     rows = [{"category": s.category, "ids": "\n".join(s.ids)} for s in shards]
@@ -209,19 +227,22 @@ def _execute(stage: Stage, shards: Sequence[Shard]) -> Any:
     for index, group in enumerate(segments(stage.actors()) or [[]]):
         needs = group[0].resources if group else Resources()
         most = max(1, min(stage.config.ray.workers, len(shards)))
-        dataset = dataset.map_batches(
-            SegmentWorker,
-            fn_constructor_args=(type(stage), stage.config, index),
-            batch_size=1,
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
-            num_cpus=needs.num_cpus,
-            num_gpus=needs.num_gpus or None,
-            resources=dict(needs.custom) or None,
-            runtime_env={"conda": needs.environment} if needs.environment else None,
-            max_restarts=4,
-            max_task_retries=2,
-        )
-    return dataset.iter_rows()
+        with warnings.catch_warnings():
+            # Ray announces that restart limits move to other arguments in 2.64; until then there is no other way to set them.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            dataset = dataset.map_batches(
+                SegmentWorker,
+                fn_constructor_args=(type(stage), stage.config, index),
+                batch_size=1,
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
+                num_cpus=needs.num_cpus,
+                num_gpus=needs.num_gpus or None,
+                resources=dict(needs.custom) or None,
+                runtime_env={"conda": needs.environment} if needs.environment else None,
+                max_restarts=4,
+                max_task_retries=2,
+            )
+    yield from dataset.iter_rows()
 
 
 def _counts_against_budget(reason: str) -> bool:

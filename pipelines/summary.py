@@ -36,9 +36,10 @@ Columns = dict[str, np.ndarray]
 class RunSummary:
     """What is there of a run's present configuration.
 
-    ``images``, ``pairs`` (to be labelled), ``annotated`` (pairs): the manifest. ``rejects``: of all stages, in their order. The others hold
-    one array a column: ``reconstructions`` (image_id, category, iou_before, iou_after, injected_turn), ``orientations`` (image_id, category,
-    turn, uncertain), ``matches`` (pair_id, category, n_candidates, n_cycle) and ``labels`` (the same and n_kept); empty where not computed.
+    ``images``, ``pairs`` (to be labelled), ``annotated`` (pairs): the manifest. ``rejects``: of all stages, in their order. The others
+    hold one array a column, empty where not computed: ``reconstructions`` (image_id, category, iou_before, iou_after, injected_turn),
+    ``orientations`` (image_id, category, turn, uncertain), ``matches`` (pair_id, category, n_candidates, n_cycle), and ``labels`` (the
+    same and n_kept).
     """
 
     images: list[ImageRecord]
@@ -77,9 +78,7 @@ def summarise(config: RunConfig) -> RunSummary:
         pairs=read_pairs(run, labelled=True) if planned else [],
         annotated=read_pairs(run, labelled=False) if planned else [],
         rejects=[reject for stage in STAGES for reject in stage(config).artefacts.rejects()],
-        reconstructions=_columns(
-            ReconstructStage(config), ["image_id", "category", "iou_before", "iou_after", "injected_turn", "flags"]
-        ),
+        reconstructions=_columns(ReconstructStage(config), ["image_id", "category", "iou_before", "iou_after", "injected_turn"]),
         orientations=_columns(OrientStage(config), ["image_id", "category", "turn", "uncertain"]),
         matches=_columns(MatchStage(config), matched),
         labels=_columns(LabelStage(config), [*matched, "n_kept"]),
@@ -228,4 +227,6 @@ def _print_pck(metrics: Mapping[str, Any], console: Console) -> None:
             cells.append("-" if value is None else f"{100 * value:.1f} %")
         view.add_row(escape(method), *cells)
     console.print(view)
-    console.print("[dim]geo-aware: points with a look-alike on the object, such as left and right wheels. mean over images or over points[/]")
+    console.print(
+        "[dim]geo-aware: points with a look-alike on the object, such as left and right wheels. mean over images or over points[/]"
+    )

@@ -198,6 +198,11 @@ class RunConfig:
     ray: RayConfig = RayConfig()
 
     def __post_init__(self) -> None:
+        if self.describe.ball_radius < 2 * self.match.tau_geo - 1e-9:
+            raise ValueError(
+                f"describe.ball_radius = {self.describe.ball_radius} must be at least twice match.tau_geo = {self.match.tau_geo}: "
+                "the error is a mean of two distances, and one of them may be zero"
+            )
         for name in ("tau_cc", "tau_geo"):
             narrow, wide = getattr(self.label, name), getattr(self.match, name)
             if narrow > wide:

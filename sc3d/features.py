@@ -22,10 +22,11 @@ FEATURES_VERSION = 1
 
 @dataclass(frozen=True, eq=False)
 class GeodesicBalls:
-    """For each centre vertex, the vertices within ``radius`` and their geodesic distances (compressed rows, mesh units).
+    """For each centre vertex, the vertices within ``radius`` and their geodesic distances (compressed rows).
 
     ``centres`` (B,) ascending vertex indices; ``offsets`` (B + 1,); ``members`` (M,) vertex indices, ascending inside a row;
-    ``distances`` (M,) float32; ``radius`` in mesh units. A vertex that is not in a row is farther than ``radius``.
+    ``distances`` (M,) uint16 in steps of ``radius`` / 65,535; ``radius`` in mesh units. A vertex that is not in a row is farther than
+    ``radius``. :func:`sc3d.geometry.geodesic.lookup` reads them.
     """
 
     centres: np.ndarray

@@ -6,6 +6,7 @@ Sizes are (width, height) in pixels, arrays are (height, width, ...). "Upright" 
 from __future__ import annotations
 
 import io
+from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image
@@ -40,8 +41,11 @@ def read_bytes(path: str) -> bytes:
     """The content of a local path or of a ``file://`` or ``s3://`` URI.
 
     Raises:
-        InputError: missing, unreadable or empty.
+        InputError: missing, unreadable or empty; or credentials in the URI.
     """
+    if "://" in path and "@" in urlsplit(path).netloc:
+        # Not echoed: messages end in logs and tables.
+        raise InputError("an image's URI holds credentials; take them out and use the environment, a profile or an instance role")
     try:
         if "://" in path:
             # Imported here since most runs read local files, and Arrow's S3 client takes a while to start.

@@ -6,46 +6,22 @@ workers with the same pairs a step, gives the losses of an unbroken run in one p
 
 from __future__ import annotations
 
-import dataclasses
-import io
-import json
 import math
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from sc3d.config import TrainConfig
-from sc3d.errors import ConfigError, Sc3dError, SchemaError
-from training.adapter import Adapter, adapter_from_state, check_dims, feature_dims, native_input, unit_length
+from sc3d.errors import ConfigError, Sc3dError
+from training.adapter import Adapter, check_dims, feature_dims, native_input, unit_length
+from training.checkpoint import FitResult, StepRecord, TrainState, identity_of, restore_state, save_state
 from training.data import LabelledPairs, PairSample, generator
 from training.losses import dense_loss, sparse_loss
-
-CHECKPOINT_VERSION = 1
-
-
-class StepRecord(NamedTuple):
-    """What one optimiser step saw: means over its pairs. ``step`` counts from 1."""
-
-    step: int
-    loss: float
-    sparse: float
-    dense: float
-    learning_rate: float
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """A trained adapter in evaluation mode, its loss curve, and (step, score) of each validation."""
-
-    adapter: Adapter
-    history: list[StepRecord]
-    validation: list[tuple[int, float]]
 
 
 class DivergenceError(Sc3dError):
@@ -90,19 +66,6 @@ class Hooks:
     checkpoint_every: int = 0
 
 
-@dataclass
-class _State:
-    adapter: Adapter
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    scheduler: torch.optim.lr_scheduler.LRScheduler
-    history: list[StepRecord] = field(default_factory=list)
-    validation: list[tuple[int, float]] = field(default_factory=list)
-
-    def result(self) -> FitResult:
-        return FitResult(self.adapter.eval(), list(self.history), list(self.validation))
-
-
 def fit(
     pairs: LabelledPairs,
     dims: Sequence[int],
@@ -138,7 +101,7 @@ def fit(
         raise ConfigError(f"train.pairs_per_step = {config.pairs_per_step} cannot be shared evenly by {replica.world} workers")
     state = _start(dims, config, seed, torch.device(device), replica)
     if checkpoint is not None:
-        _restore(state, checkpoint, _identity(dims, config, seed))
+        restore_state(state, checkpoint, identity_of(dims, config, seed))
     first = len(state.history)
     for step, (samples, inputs) in zip(
         range(first, config.steps), _batches(pairs, dims, config, seed, first, replica), strict=True
@@ -151,7 +114,7 @@ def fit(
             state.validation.append((step + 1, float(hooks.validate(state.adapter.eval()))))
             state.adapter.train()
         if hooks.on_checkpoint is not None and _due(step, hooks.checkpoint_every, config.steps):
-            hooks.on_checkpoint(_save(state, _identity(dims, config, seed)))
+            hooks.on_checkpoint(save_state(state, identity_of(dims, config, seed)))
     return state.result()
 
 
@@ -159,7 +122,7 @@ def _due(step: int, every: int, steps: int) -> bool:
     return step + 1 == steps or (every > 0 and (step + 1) % every == 0)
 
 
-def _start(dims: Sequence[int], config: TrainConfig, seed: int, device: torch.device, replica: Replica) -> _State:
+def _start(dims: Sequence[int], config: TrainConfig, seed: int, device: torch.device, replica: Replica) -> TrainState:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         adapter = Adapter(dims, config.channels)
@@ -167,7 +130,7 @@ def _start(dims: Sequence[int], config: TrainConfig, seed: int, device: torch.de
     trained = [p for p in adapter.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=config.steps + 1)
-    return _State(adapter, replica.wrap(adapter), optimizer, scheduler)
+    return TrainState(adapter, replica.wrap(adapter), optimizer, scheduler)
 
 
 def _batches(
@@ -195,7 +158,7 @@ def _batches(
 
 
 def _step(
-    state: _State,
+    state: TrainState,
     config: TrainConfig,
     seed: int,
     step: int,
@@ -263,62 +226,3 @@ def _dropout(parts: list[Tensor], probability: float, name: str) -> list[Tensor]
     random = torch.Generator(device).manual_seed(zlib.crc32(name.encode()))
     kept = [torch.rand(x.shape, generator=random, device=device) >= probability for x in parts]
     return [x * keep / (1 - probability) for x, keep in zip(parts, kept, strict=True)]
-
-
-def _identity(dims: Sequence[int], config: TrainConfig, seed: int) -> str:
-    """Everything that the numbers of a run depend on, apart from its data. How many workers share a step is not part of it."""
-    values = {k: v for k, v in dataclasses.asdict(config).items() if k != "workers"}
-    return json.dumps({"feature_dims": list(dims), "seed": seed, **values}, sort_keys=True)
-
-
-def _save(state: _State, identity: str) -> bytes:
-    values = {
-        "version": CHECKPOINT_VERSION,
-        "identity": identity,
-        "adapter": state.adapter.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
-        "scheduler": state.scheduler.state_dict(),
-        "history": torch.tensor(state.history, dtype=torch.float64),
-        "validation": torch.tensor(state.validation, dtype=torch.float64),
-    }
-    stream = io.BytesIO()
-    torch.save(values, stream)
-    return stream.getvalue()
-
-
-def finished_result(checkpoint: bytes) -> FitResult:
-    """The adapter and curves in a checkpoint, whichever step it was written at.
-
-    Raises:
-        SchemaError: it cannot be read.
-    """
-    values = _read(checkpoint)
-    return FitResult(adapter_from_state(values["adapter"]), *_curves(values))
-
-
-def _read(checkpoint: bytes) -> dict[str, Any]:
-    try:
-        values: dict[str, Any] = torch.load(io.BytesIO(checkpoint), map_location="cpu", weights_only=True)
-        version = values["version"]
-    except Exception as error:  # torch.load raises whatever the damaged bytes lead it to
-        raise SchemaError(f"the training checkpoint cannot be read ({error}); delete it to train from the start") from None
-    if version != CHECKPOINT_VERSION:
-        raise SchemaError(f"training checkpoint format {version}, this sc3d reads {CHECKPOINT_VERSION}; delete it to train anew")
-    return values
-
-
-def _curves(values: dict[str, Any]) -> tuple[list[StepRecord], list[tuple[int, float]]]:
-    history = [StepRecord(int(row[0]), *row[1:]) for row in values["history"].tolist()]
-    return history, [(int(step), score) for step, score in values["validation"].tolist()]
-
-
-def _restore(state: _State, checkpoint: bytes, identity: str) -> None:
-    values = _read(checkpoint)
-    if values["identity"] != identity:
-        then, now = json.loads(values["identity"]), json.loads(identity)
-        changed = ", ".join(f"{k}: {then.get(k)} -> {now.get(k)}" for k in sorted(now) if then.get(k) != now.get(k))
-        raise ConfigError(f"the training checkpoint is of another configuration ({changed}); delete it, or use another folder")
-    state.adapter.load_state_dict(values["adapter"])
-    state.optimizer.load_state_dict(values["optimizer"])
-    state.scheduler.load_state_dict(values["scheduler"])
-    state.history, state.validation = _curves(values)

@@ -25,8 +25,9 @@ from sc3d.config import TrainConfig
 from sc3d.errors import ConfigError, PreflightError, Sc3dError
 from sc3d.store import RunFolder
 from training.adapter import Adapter, encode_adapter
+from training.checkpoint import FitResult, StepRecord, finished_result
 from training.data import LabelledPairs
-from training.loop import DivergenceError, FitResult, Hooks, Replica, StepRecord, finished_result, fit
+from training.loop import DivergenceError, Hooks, Replica, fit
 
 _MAX_FAILURES = 2
 

@@ -17,7 +17,7 @@ from sc3d.geometry.camera import Pose, yaw_rotation
 MAX_SCALE = 1.5
 MIN_SCALE = 1.1
 # Shift across the image in object diagonals, and relative change of the depth.
-SHIFT = (0.08, 0.2)
+SHIFT = (0.05, 0.15)
 MAX_DEPTH_CHANGE = 0.1
 # Root mean square displacement of the surface, in mesh diagonals.
 NOISE = 0.005

@@ -17,7 +17,7 @@ from skimage.measure import marching_cubes
 from sc3d.errors import InputError
 from sc3d.geometry.camera import Camera, Pose
 
-CELLS = 64
+CELLS = 48
 # Silhouettes thinner than a few cells get a finer grid, up to this many times as fine.
 _MAX_REFINEMENT = 4
 MIN_SIDE = 8

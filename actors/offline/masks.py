@@ -1,7 +1,7 @@
 """Object masks without a segmenter: the dataset's own mask file where there is one, else GrabCut.
 
 GrabCut (Rother et al., SIGGRAPH 2004) separates two colour models. Seeded with an annotated box it is usable; seeded with nothing but
-the assumption that the object is in the middle and not at the border, it works for clear photos of one object and fails for busy
+the assumption that the object is near the middle and unlike the border, it works for clear photos of one object and fails for busy
 ones. It knows nothing of categories: the category name, which a text-prompted segmenter would use, is not looked at.
 """
 
@@ -23,9 +23,13 @@ ITERATIONS = 5
 MIN_AREA = 0.005
 MAX_AREA = 0.95
 _SEED = 0
-# Without a box: a ring this wide (in image sides) is background, and an ellipse with these half axes probably the object.
-_RING = 0.03
-_ELLIPSE = 0.36
+# Without a box: the outermost pixels are background; the object is looked for in the part of the image that differs most from all four
+# borders (bands this wide, in image sides) and lies near the middle (a Gaussian this wide).
+_RING = 0.01
+_BAND = 0.1
+_MIDDLE = 0.35
+_SALIENT_SHARE = 0.2
+_LIGHTNESS_NOISE = 5.0
 # A box over nearly the whole image leaves GrabCut no sure background to learn from.
 _WIDEST_BOX = 0.9
 
@@ -36,7 +40,7 @@ def grabcut_mask(image: np.ndarray, bbox: np.ndarray | None = None) -> np.ndarra
     Works at a long side of 320 pixels and is deterministic.
 
     Args:
-        bbox: x1, y1, x2, y2 in pixels around the object; ``None``: an object in the middle that leaves the border free is assumed.
+        bbox: x1, y1, x2, y2 in pixels around the object; ``None``: an object near the middle, unlike the image's border, is assumed.
 
     Raises:
         InputError: the box does not overlap the image; or the result is empty, below 0.5 % of the image, or nearly all of it.
@@ -45,11 +49,12 @@ def grabcut_mask(image: np.ndarray, bbox: np.ndarray | None = None) -> np.ndarra
     scale = min(1.0, WORKING_SIDE / max(height, width))
     size = max(round(width * scale), 3), max(round(height * scale), 3)
     small = cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
-    seeds = _seeds(small.shape[1], small.shape[0], None if bbox is None else np.asarray(bbox, np.float64) * scale)
+    seeds = _seeds(small, None if bbox is None else np.asarray(bbox, np.float64) * scale)
     # GrabCut initialises its colour models by k-means with OpenCV's global random state.
     cv2.setRNGSeed(_SEED)
     models = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.grabCut(small, seeds, (0, 0, 1, 1), *models, ITERATIONS, cv2.GC_INIT_WITH_MASK)
+    if (seeds == cv2.GC_PR_FGD).any():  # nothing stands out of an image of one colour
+        cv2.grabCut(small, seeds, (0, 0, 1, 1), *models, ITERATIONS, cv2.GC_INIT_WITH_MASK)
     piece = _largest_piece((seeds == cv2.GC_FGD) | (seeds == cv2.GC_PR_FGD))
     area = float(piece.mean())
     if not MIN_AREA <= area <= MAX_AREA:
@@ -61,7 +66,8 @@ def grabcut_mask(image: np.ndarray, bbox: np.ndarray | None = None) -> np.ndarra
     return cv2.resize(piece.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) > 0.5
 
 
-def _seeds(width: int, height: int, box: np.ndarray | None) -> np.ndarray:
+def _seeds(image: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+    height, width = image.shape[:2]
     ring_x, ring_y = max(1, round(_RING * width)), max(1, round(_RING * height))
     if box is not None:
         x1, y1 = (int(v) for v in np.floor(np.maximum(box[:2], 0)))
@@ -74,10 +80,30 @@ def _seeds(width: int, height: int, box: np.ndarray | None) -> np.ndarray:
             return seeds
     seeds = np.full((height, width), cv2.GC_BGD, np.uint8)
     seeds[ring_y:-ring_y, ring_x:-ring_x] = cv2.GC_PR_BGD
-    y, x = np.mgrid[:height, :width]
-    radius = ((x + 0.5) / width - 0.5) ** 2 + ((y + 0.5) / height - 0.5) ** 2
-    seeds[(radius <= _ELLIPSE**2) & (seeds == cv2.GC_PR_BGD)] = cv2.GC_PR_FGD
+    contrast = _border_contrast(image)
+    seeds[(contrast > np.quantile(contrast, 1 - _SALIENT_SHARE)) & (seeds == cv2.GC_PR_BGD)] = cv2.GC_PR_FGD
     return seeds
+
+
+def _border_contrast(image: np.ndarray) -> np.ndarray:
+    """How unlike the colours of each of the four borders a pixel is, times a preference for the middle: (H, W, 3) BGR -> (H, W).
+
+    The product over the borders asks that a pixel differs from all of them: sky, road and both sides (the boundary prior of salient
+    object detection).
+    """
+    colour = cv2.cvtColor(image, cv2.COLOR_BGR2LAB).astype(np.float64)
+    height, width = colour.shape[:2]
+    band_y, band_x = max(1, round(_BAND * height)), max(1, round(_BAND * width))
+    contrast = np.ones((height, width))
+    for border in (colour[:band_y], colour[-band_y:], colour[:, :band_x], colour[:, -band_x:]):
+        pixels = border.reshape(-1, 3)
+        spread = np.cov(pixels.T) + _LIGHTNESS_NOISE**2 * np.eye(3)
+        difference = colour - pixels.mean(axis=0)
+        contrast *= np.einsum("hwi,ij,hwj->hw", difference, np.linalg.inv(spread), difference) ** 0.125
+    y, x = np.mgrid[:height, :width]
+    middle = ((x + 0.5) / width - 0.5) ** 2 + ((y + 0.5) / height - 0.5) ** 2
+    blurred = cv2.GaussianBlur(contrast, (0, 0), max(height, width) / 55)
+    return blurred * np.exp(-middle / (2 * _MIDDLE**2))
 
 
 def _largest_piece(mask: np.ndarray) -> np.ndarray:
@@ -106,7 +132,7 @@ class OfflineMask(Actor):
     @classmethod
     def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
         """The algorithm's version and whether mask files count."""
-        return {"mask": "grabcut-1", "source": config.reconstruct.mask}
+        return {"mask": "grabcut-2", "source": config.reconstruct.mask}
 
     def process(self, row: Row) -> Row:
         """Find the mask; raises :class:`~sc3d.errors.InputError` where none can be used."""

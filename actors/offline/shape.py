@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-from sc3d.geometry.shape_descriptors import shape_descriptors
 
 from actors.base import Actor, Row
 from sc3d.config import RunConfig
 from sc3d.geometry.mesh import Mesh
+from sc3d.geometry.shape_descriptors import shape_descriptors
 
 
 class SpectralShape(Actor):

@@ -47,10 +47,14 @@ RendererFactory = Callable[[Mesh, np.ndarray, Camera, int], SilhouetteRenderer]
 class Alignment:
     """The result of :func:`align`.
 
-    ``pose`` has the start's rotation. ``iou_before`` and ``iou_after`` compare hard silhouettes with the mask at the working resolution,
-    inside the image. ``flags``: ``not_improved`` (no visited pose beat the start), ``mostly_outside`` (most of the silhouette is outside the
-    image), ``low_iou`` (below ``config.low_iou``), ``occluded`` (the mask is explained as part of a larger silhouette; its IoU is then the
-    visible share of the object and says little about the pose). ``steps`` counts the Adam steps taken.
+    ``pose`` has the start's rotation. ``iou_before`` and ``iou_after`` compare hard silhouettes with the mask at the working
+    resolution, inside the image; after is never less than before. ``steps`` counts the Adam steps taken. ``flags``:
+
+    - ``not_improved``: the IoU is the start's;
+    - ``mostly_outside``: most of the silhouette is outside the image;
+    - ``low_iou``: below ``config.low_iou``;
+    - ``occluded``: the mask is explained as part of a larger silhouette, so that the IoU is the visible share of the object and says
+      little about the pose.
     """
 
     pose: Pose
@@ -213,10 +217,11 @@ def align_batch(
     items: Iterable[tuple[Mesh, np.ndarray, Pose, Camera]], config: AlignConfig | None = None
 ) -> list[Alignment | Sc3dError]:
     """Align (mesh, mask, pose, camera) items one after the other; an item that cannot be aligned yields its error, and the others go on."""
-    results: list[Alignment | Sc3dError] = []
-    for mesh, mask, pose, camera in items:
+
+    def attempt(mesh: Mesh, mask: np.ndarray, pose: Pose, camera: Camera) -> Alignment | Sc3dError:
         try:
-            results.append(align(mesh, mask, pose, camera, config))
+            return align(mesh, mask, pose, camera, config)
         except Sc3dError as error:
-            results.append(error)
-    return results
+            return error
+
+    return [attempt(*item) for item in items]

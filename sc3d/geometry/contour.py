@@ -1,8 +1,8 @@
 """The outline of a projected triangle mesh: which pixels it covers, which of its edges form the outline, and how the outline moves.
 
-For a mesh under a similarity with a fixed rotation, all that a silhouette loss can see is the outline. It consists of projected mesh edges
-whose triangles all lie on one side (folds and open borders), wherever nothing else of the mesh covers the other side. These kernels find
-that outline a pixel at a time inside a narrow band, so that their cost follows the outline's length and not the number of triangles a pixel.
+For a mesh under a similarity with a fixed rotation, all that a silhouette loss can see is the outline. It consists of projected mesh
+edges whose triangles all lie on one side (folds and open borders), wherever nothing else of the mesh covers the other side. These kernels
+find that outline a pixel at a time inside a narrow band, so that their cost follows its length and not the number of triangles a pixel.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-# A test point this far beyond an edge, in pixels, falls into a pixel whose centre is beyond the edge too (half a pixel's diagonal is 0.707).
+# A test point this far beyond an edge falls into a pixel whose centre is beyond the edge too: half a pixel's diagonal is 0.707.
 _BEYOND = 0.75
 
 

@@ -92,17 +92,14 @@ def lookup(balls: GeodesicBalls, centres: np.ndarray, vertices: np.ndarray) -> n
     centres, vertices = np.asarray(centres, np.int64), np.asarray(vertices, np.int64)
     if len(centres) == 0:
         return np.empty(0, np.float32)
-    row = np.minimum(np.searchsorted(balls.centres, centres), len(balls.centres) - 1) if len(balls.centres) else centres * 0 - 1
-    if len(balls.centres) == 0 or (balls.centres[row] != centres).any():
+    row = np.searchsorted(balls.centres, centres)
+    if len(balls.centres) == 0 or (balls.centres[np.minimum(row, len(balls.centres) - 1)] != centres).any():
         raise GeometryError("no geodesic ball was stored around one of the centres; describe the image again")
-    low, end = balls.offsets[row], balls.offsets[row + 1]
-    high = end.copy()
-    # A binary search in all rows at once; a row of M members takes log2(M) rounds.
-    for _ in range(int((end - low).max()).bit_length()):
-        middle = (low + high) >> 1
-        open_ = low < high
-        below = open_ & (balls.members[np.where(open_, middle, 0)] < vertices)
-        low, high = np.where(below, middle + 1, low), np.where(open_ & ~below, middle, high)
-    at = np.where(low < end, low, 0)
-    found = (low < end) & (balls.members[at] == vertices)
+    at, width = balls.offsets[row], np.diff(balls.offsets)[row]
+    # A binary search in all rows at once, without a branch: log2 of the largest ball rounds.
+    for _ in range(int(width.max()).bit_length()):
+        half = width >> 1
+        at = at + half * (balls.members[at + half - 1] < vertices)
+        width = width - half
+    found = balls.members[at] == vertices
     return np.where(found, balls.distances[at] * np.float32(balls.radius / LEVELS), np.float32(np.inf)).astype(np.float32)

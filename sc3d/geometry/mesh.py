@@ -161,13 +161,14 @@ def clean_mesh(vertices: np.ndarray, faces: np.ndarray, max_vertices: int = 8000
     Raises:
         GeometryError: unusable arrays, or fewer than 4 faces with an area.
     """
-    mesh = Mesh(vertices, faces)
+    # A stray vertex far off must not widen the box that tolerances are relative to.
+    mesh = _referenced(Mesh(vertices, faces))
     mesh = _drop_useless(*_weld(mesh))
     return mesh if len(mesh.vertices) <= max_vertices else _simplify(mesh, max_vertices)
 
 
 def _weld(mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
-    """Merge vertices closer than the tolerance; a merged vertex keeps the position of its first member."""
+    """Vertices, and faces in which every vertex closer than the tolerance to others is replaced by the first of them."""
     if not 0 < mesh.diagonal < np.inf:
         raise GeometryError(f"the mesh's box has the diagonal {mesh.diagonal}; its vertices coincide or overflow")
     tolerance = WELD_TOLERANCE * mesh.diagonal
@@ -175,13 +176,17 @@ def _weld(mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
     grid = np.round((mesh.vertices - mesh.vertices.min(axis=0)) / tolerance).astype(np.int64)
     side = int(np.ceil(1 / WELD_TOLERANCE)) + 2
     keys = (grid[:, 0] * side + grid[:, 1]) * side + grid[:, 2]
-    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    points = mesh.vertices[first]
+    _, first, rounded = np.unique(keys, return_index=True, return_inverse=True)
     # Copies that rounding separated lie in neighbouring grid cells.
-    pairs = cKDTree(points).query_pairs(tolerance, output_type="ndarray")
-    labels = component_labels(len(points), pairs)
-    _, representative, merged = np.unique(labels, return_index=True, return_inverse=True)
-    return points[representative], merged.ravel()[inverse.ravel()][mesh.faces]
+    pairs = cKDTree(mesh.vertices[first]).query_pairs(tolerance, output_type="ndarray")
+    group = component_labels(len(first), pairs)[rounded.ravel()]
+    representative = np.unique(group, return_index=True)[1]
+    return mesh.vertices, representative[group][mesh.faces]
+
+
+def _referenced(mesh: Mesh) -> Mesh:
+    used, compact = np.unique(mesh.faces, return_inverse=True)
+    return Mesh(mesh.vertices[used], compact.reshape(mesh.faces.shape))
 
 
 def _drop_useless(vertices: np.ndarray, faces: np.ndarray) -> Mesh:
@@ -195,10 +200,9 @@ def _drop_useless(vertices: np.ndarray, faces: np.ndarray) -> Mesh:
     _, pair = np.unique(ordered[:, 0] * len(vertices) + ordered[:, 1], return_inverse=True)
     _, first = np.unique(pair * len(vertices) + ordered[:, 2], return_index=True)
     faces = faces[np.sort(first)]
-    used, compact = np.unique(faces, return_inverse=True)
     if len(faces) < MIN_FACES:
         raise GeometryError(f"only {len(faces)} of the faces have an area and differ; a mesh needs at least {MIN_FACES}")
-    return Mesh(vertices[used], compact.reshape(faces.shape))
+    return _referenced(Mesh(vertices, faces))
 
 
 def decimate(mesh: Mesh, max_vertices: int) -> tuple[Mesh, float]:
@@ -219,6 +223,8 @@ def decimate(mesh: Mesh, max_vertices: int) -> tuple[Mesh, float]:
 
 
 def _simplify(mesh: Mesh, max_vertices: int) -> Mesh:
+    if max_vertices < MIN_FACES:
+        raise GeometryError(f"a mesh cannot be decimated to {max_vertices} vertices; allow at least {MIN_FACES}")
     o3d = open3d_binding()
     current = o3d.geometry.TriangleMesh(o3d.utility.Vector3dVector(mesh.vertices), o3d.utility.Vector3iVector(mesh.faces))
     if len(mesh.vertices) > _CLUSTER_BUDGETS * max_vertices:

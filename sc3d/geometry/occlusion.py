@@ -31,6 +31,8 @@ _CELLS = 40
 _NEAR = 2.0
 # Price of a share of the mask outside the silhouette, in shares of agreeing outline.
 _UNCOVERED = 3.0
+# Share of the mask that may be uncovered for free: pixels on the outline fall either way.
+_BORDER = 0.01
 # When a candidate beats the template: margins measured on exact and on deformed meshes, occluded and not (benchmarks/alignment.py). A
 # complete object with another shape than its mesh must not be taken for an occluded one.
 _LEAST_AGREEMENT, _LEAST_COVERED, _LEAST_GAIN = 0.5, 0.985, 0.3
@@ -40,7 +42,7 @@ _ROUNDS = 2
 
 @dataclass(frozen=True)
 class Evidence:
-    """``agreement``: share of the mask's outline that lies on the silhouette's outline. ``covered``: share of the mask in the silhouette."""
+    """``agreement``: share of the mask's outline that lies on the silhouette's; ``covered``: share of the mask in the silhouette."""
 
     agreement: float
     covered: float
@@ -48,7 +50,7 @@ class Evidence:
     @property
     def score(self) -> float:
         """What the search maximises."""
-        return self.agreement - _UNCOVERED * (1.0 - self.covered)
+        return self.agreement - _UNCOVERED * max(0.0, 1.0 - _BORDER - self.covered)
 
     def beats(self, other: Evidence) -> bool:
         """Whether this is enough to prefer a partly hidden object to ``other``, although its silhouette fills the mask less well."""
@@ -90,7 +92,7 @@ class OutlineMatcher:
         # A pixel inside is one pixel from the outside when the outline passes right beside it.
         inside, outside = _distance(window)[rows, columns] - 1.0, _distance(~window)[rows, columns]
         near = np.where(window[rows, columns], inside, outside) <= _NEAR
-        covered = np.count_nonzero(window[1:-1, 1:-1] & self.target.mask) / self.target.area
+        covered = float(np.count_nonzero(window[1:-1, 1:-1] & self.target.mask) / self.target.area)
         return Evidence(float(near.mean()), covered)
 
     def search(self, template: np.ndarray) -> list[Similarity]:
@@ -181,9 +183,9 @@ def _outline_points(coverage: np.ndarray) -> np.ndarray:
     top, left, crop = _crop(coverage)
     coverage = np.pad(crop, 1)
     rows, columns = np.nonzero(coverage[:, 1:] != coverage[:, :-1])
-    across = np.column_stack([columns + 1.0, rows + 0.5])
+    across = np.column_stack([columns + left, rows + (top - 0.5)])
     rows, columns = np.nonzero(coverage[1:] != coverage[:-1])
-    return np.concatenate([across, np.column_stack([columns + 0.5, rows + 1.0])]) + [left - 1.0, top - 1.0]
+    return np.concatenate([across, np.column_stack([columns + (left - 0.5), rows + top])])
 
 
 def _crop(coverage: np.ndarray) -> tuple[int, int, np.ndarray]:

@@ -74,6 +74,8 @@ class Raster:
         self._scene = open3d_binding().t.geometry.RaycastingScene(nthreads=1)
         corners = ((mesh.vertices - self._centre) / mesh.diagonal).astype(np.float32)
         self._scene.add_triangles(self._core.Tensor(corners), self._core.Tensor(mesh.faces.astype(np.uint32)))
+        # The first question builds the index: ask it here, where nothing runs beside it.
+        self._scene.cast_rays(self._core.Tensor(np.ones((1, 6), np.float32)), nthreads=1)
 
     def cast(self, pose: Pose, camera: Camera, xy: np.ndarray) -> Hits:
         """The first surface point behind each pixel position ``xy`` (N, 2); positions may lie outside the image, NaN meets nothing.

@@ -1,9 +1,9 @@
 """A differentiable soft silhouette as a function of log scale and translation, at a fixed rotation.
 
-The reference is PyTorch3D's SoftSilhouetteShader (Ravi et al. 2020; after Liu et al., Soft Rasterizer, ICCV 2019): a pixel's alpha falls off
-with the logistic of its squared distance to the triangles. That renderer multiplies over all triangles near a pixel. :class:`OutlineRenderer`
-takes the distance to the outline of their union instead, which is what a silhouette loss responds to, and differentiates it through the
-motion of the nearest outline point: exact for the outline, and hundreds of times cheaper on a CPU.
+The reference is PyTorch3D's SoftSilhouetteShader (Ravi et al. 2020; after Liu et al., Soft Rasterizer, ICCV 2019): a pixel's alpha falls
+off with the logistic of its squared distance to the triangles. That renderer multiplies over all triangles near a pixel.
+:class:`OutlineRenderer` takes the distance to the outline of their union instead, which is what a silhouette loss responds to, and
+differentiates it through the motion of the nearest outline point. Its cost follows the outline's length.
 
 Every loss here is a function of a few weighted areas of the silhouette, so :meth:`Silhouette.areas` is the whole differentiable interface,
 and another renderer (:mod:`sc3d.geometry.silhouette_pytorch3d`) fits behind it.
@@ -102,8 +102,9 @@ class OutlineRenderer:
         camera: intrinsics and size of the image.
         margin: pixels that the canvas is larger than the image on each side, so that what leaves the image can be measured.
         sigma: sharpness in squared normalised units, where the image's short side is 2 (PyTorch3D's unit).
-        overlap: n in ``alpha = 1 - (1 - logistic)^n``. With 1 the soft outline (alpha 1/2) lies on the hard one. The reference multiplies over
-            all triangles whose blur overlaps there, which widens its silhouette by about ``1.3 sqrt(sigma)``; 4 reproduces that.
+        overlap: n in ``alpha = 1 - (1 - logistic)^n``. With 1 the soft outline (alpha 1/2) lies on the hard one. The reference
+            multiplies over all triangles whose blur overlaps there, which widens its silhouette by about ``1.3 sqrt(sigma)``; 4
+            reproduces that.
 
     One renderer keeps scratch images and must not be used by two threads at once.
     """

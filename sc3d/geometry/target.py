@@ -63,12 +63,12 @@ class MaskTarget:
         """Intersection over union, inside the image, with a hard silhouette ``coverage`` on the canvas."""
         inside = coverage[self.window]
         intersection = np.count_nonzero(inside & self.mask)
-        return intersection / (np.count_nonzero(inside) + self.area - intersection)
+        return float(intersection / (np.count_nonzero(inside) + self.area - intersection))
 
     def outside_share(self, coverage: np.ndarray) -> float:
         """Share of the silhouette on the canvas that lies outside the image; 1 if there is no silhouette."""
         total = np.count_nonzero(coverage)
-        return 1.0 - np.count_nonzero(coverage[self.window]) / total if total else 1.0
+        return 1.0 - float(np.count_nonzero(coverage[self.window]) / total) if total else 1.0
 
     def free_sides(self) -> tuple[np.ndarray, np.ndarray]:
         """The mask's box ``(left, top, right, bottom)`` in pixels, and which of these sides do not touch the image's border (4,) bool."""
@@ -80,8 +80,8 @@ class MaskTarget:
     def distance_weights(self, dilation: int, interior_weight: float) -> tuple[np.ndarray, float]:
         """The distance-transform loss as weights of the silhouette's pixels (3D-SC, stage 1).
 
-        ``L = 1/(HW) sum_p alpha_p D_out(p) + D_in(p) (1 - lambda alpha_p)`` is ``constant + sum_p weights_p alpha_p``. Distances are squared,
-        to the mask dilated by ``dilation`` pixels, and divided by the image's diagonal.
+        ``L = 1/(HW) sum_p alpha_p D_out(p) + D_in(p) (1 - lambda alpha_p)`` is ``constant + sum_p weights_p alpha_p``. Distances are
+        squared, to the mask dilated by ``dilation`` pixels, and divided by the image's diagonal.
 
         Returns:
             ``weights`` (H, W) float64, and the loss's scale: ``1/(HW) sum_p D_out + lambda D_in``.

@@ -12,9 +12,13 @@ import numpy as np
 from sc3d.errors import FeatureError
 
 _LLOYD_ITERATIONS = 4
+_SAMPLE = 16
+"""Vertices a centre that k-means is fitted to."""
 _PLAIN_BELOW = 512
 """Meshes with fewer vertices are searched by one matrix product."""
 _CLUSTER_SIZE = 96
+_GIVE_UP = 0.4
+"""Share of all comparisons beyond which one product with all vertices is faster than visiting clusters."""
 _MARGIN = 1e-5
 """Slack of the bound in cosine: float32 dot products of unit vectors are right to about 1e-6."""
 
@@ -35,8 +39,8 @@ class VertexIndex:
         self._vertices = np.argsort(assignment, kind="stable")
         self._values = np.ascontiguousarray(values[self._vertices])
         self._offsets = np.concatenate([[0], np.cumsum(np.bincount(assignment, minlength=len(self._centres)))])
-        # Chords in float64: the angle of a nearly coincident pair drowns in the rounding of a float32 cosine.
-        chords = np.linalg.norm(self._values.astype(np.float64) - self._centres[assignment[self._vertices]], axis=1)
+        # Radii from chords: the angle of a nearly coincident pair drowns in the rounding of a float32 cosine.
+        chords = np.linalg.norm(self._values - self._centres[assignment[self._vertices]], axis=1).astype(np.float64)
         radii = 2 * np.arcsin(np.minimum(np.maximum.reduceat(chords, self._offsets[:-1]) / 2, 1.0))
         self._cos_radii, self._sin_radii = np.cos(radii).astype(np.float32), np.sin(radii).astype(np.float32)
 
@@ -60,6 +64,8 @@ class VertexIndex:
             self._visit(cluster, order[starts[cluster] : starts[cluster + 1]], queries, best, position)
         bounds[np.arange(len(queries)), first] = -np.inf
         pending = best < bounds.T
+        if pending.sum(axis=1) @ np.diff(self._offsets) > _GIVE_UP * len(queries) * len(self._vertices):
+            return self._vertices[(queries @ self._values.T).argmax(axis=1)]
         for cluster in np.flatnonzero(pending.any(axis=1)).tolist():
             rows = np.flatnonzero(pending[cluster])
             rows = rows[bounds[rows, cluster] > best[rows]]
@@ -86,18 +92,18 @@ class VertexIndex:
 
 
 def _cluster(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Spherical k-means: unit centres (k, D) and the centre of each row (V,); every centre has a member."""
+    """Spherical k-means, fitted to a sample: unit centres (k, D) and the centre of each row (V,); every centre has a member."""
     n = len(values)
     if n < _PLAIN_BELOW:
         return values[:1], np.zeros(n, np.int64)
-    centres = values[np.random.default_rng(0).choice(n, n // _CLUSTER_SIZE, replace=False)]
-    assignment = (values @ centres.T).argmax(axis=1)
+    n_centres = n // _CLUSTER_SIZE
+    sample = values[np.random.default_rng(0).permutation(n)[: max(n_centres * _SAMPLE, _PLAIN_BELOW)]]
+    centres = sample[:n_centres]
     for _ in range(_LLOYD_ITERATIONS):
-        used, assignment = np.unique(assignment, return_inverse=True)
-        order = np.argsort(assignment, kind="stable")
-        starts = np.searchsorted(assignment[order], np.arange(len(used)))
-        sums = np.add.reduceat(values[order], starts, axis=0)
+        used, assignment = np.unique((sample @ centres.T).argmax(axis=1), return_inverse=True)
+        members = np.zeros((len(used), len(sample)), np.float32)
+        members[assignment, np.arange(len(sample))] = 1
+        sums = members @ sample
         centres = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
-        assignment = (values @ centres.T).argmax(axis=1)
-    used, assignment = np.unique(assignment, return_inverse=True)
-    return np.ascontiguousarray(centres[used], np.float32), assignment
+    used, assignment = np.unique((values @ centres.T).argmax(axis=1), return_inverse=True)
+    return np.ascontiguousarray(centres[used]), assignment

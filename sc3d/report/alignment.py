@@ -14,6 +14,8 @@ from sc3d.report.pictures import front_view, jpeg_uri, outline_mask, overlay_mes
 
 _PHOTO_PIXELS = 260
 _FRONT_PIXELS = 88
+_MARGIN = 0.3
+"""Space around the object in its own sizes: a mesh that is not aligned yet lies beside it."""
 
 FLAGS = {
     "not_improved": "alignment found nothing better than the start",
@@ -43,10 +45,12 @@ def alignment_card(photo: np.ndarray, one: Reconstruction) -> AlignmentCard:
         InputError: the stored mask is damaged.
         GeometryError: mesh, camera or pose cannot be drawn.
     """
-    small = shrink(photo, _PHOTO_PIXELS)
-    mask = shrink_mask(decode_mask(one.mask), (small.shape[1], small.shape[0]))
+    whole = decode_mask(one.mask)
+    x, y, width, height = _around(whole)
+    small = shrink(photo[y : y + height, x : x + width], _PHOTO_PIXELS)
+    mask = shrink_mask(whole[y : y + height, x : x + width], (small.shape[1], small.shape[0]))
     mesh = Mesh(one.vertices, one.faces)
-    camera = Camera(one.intrinsics, one.width, one.height)
+    camera = Camera(one.intrinsics - np.array([[0, 0, x], [0, 0, y], [0, 0, 0]]), width, height)
     before = Pose(one.rotation, one.translation_initial, one.scale_initial)
     after = Pose(one.rotation, one.translation, one.scale)
     return AlignmentCard(
@@ -59,6 +63,17 @@ def alignment_card(photo: np.ndarray, one: Reconstruction) -> AlignmentCard:
         iou_after=one.iou_after,
         flags=tuple(FLAGS.get(flag, flag) for flag in one.flags),
     )
+
+
+def _around(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """Box (x, y, width, height) around the mask's inside with a margin; the whole image for an empty mask."""
+    rows, columns = np.nonzero(mask)
+    if len(rows) == 0:
+        return 0, 0, mask.shape[1], mask.shape[0]
+    margin = int(_MARGIN * max(np.ptp(rows), np.ptp(columns))) + 2
+    left, top = max(int(columns.min()) - margin, 0), max(int(rows.min()) - margin, 0)
+    right, bottom = min(int(columns.max()) + margin + 1, mask.shape[1]), min(int(rows.max()) + margin + 1, mask.shape[0])
+    return left, top, right - left, bottom - top
 
 
 @dataclass(frozen=True)
@@ -79,7 +94,12 @@ class YawCard:
     @property
     def wrong(self) -> bool:
         """Whether a known turn was not undone."""
-        return self.injected >= 0 and (self.injected + self.turn) % 360 != 0
+        return turn_left(self.injected, self.turn) > 0
+
+
+def turn_left(injected: int, turn: int) -> int:
+    """Degrees that a simulated mesh is still turned by after its correction; 0 where ``injected`` is -1, which is unknown."""
+    return (injected + turn) % 360 if injected >= 0 else 0
 
 
 def yaw_card(orientation: Orientation, one: Reconstruction) -> YawCard:

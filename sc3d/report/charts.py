@@ -108,11 +108,9 @@ def _axes(limits: tuple[float, float], x_ticks: Sequence[float], y_ticks: Sequen
         y = _y(tick, (y_ticks[0], y_ticks[-1]))
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="tick end" x="{_LEFT - 6}" y="{y + 4:.1f}">{_short(tick)}</text>')
-    for tick in x_ticks:
-        if limits[0] - 1e-9 <= tick <= limits[1] + 1e-9:
-            parts.append(
-                f'<text class="tick middle" x="{_x(tick, limits):.1f}" y="{_HEIGHT - _BOTTOM + 16}">{_short(tick)}</text>'
-            )
+    inside = [tick for tick in x_ticks if limits[0] - 1e-9 <= tick <= limits[1] + 1e-9]
+    baseline = _HEIGHT - _BOTTOM + 16
+    parts += [f'<text class="tick middle" x="{_x(tick, limits):.1f}" y="{baseline}">{_short(tick)}</text>' for tick in inside]
     middle = _TOP + (_HEIGHT - _TOP - _BOTTOM) / 2
     parts.append(
         f'<text class="axis middle" x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 8}">{escape(x_label)}</text>'

@@ -73,7 +73,7 @@ class _Window:
         if len(rows) == 0:
             return cls(0, 0, len(foreground))
         size = int(max(np.ptp(rows), np.ptp(columns))) + 5
-        top, left = (int(round((v.min() + v.max() + 1) / 2 - size / 2)) for v in (rows, columns))
+        top, left = (int(np.round((v.min() + v.max() + 1 - size) / 2)) for v in (rows, columns))
         return cls(top, left, size)
 
     def of_grid(self, picture: np.ndarray) -> np.ndarray:

@@ -22,6 +22,10 @@ FILTER_MEANINGS = {
 }
 
 
+_DATASETS = {"spair": "SPair-71k"}
+"""Layout of a data set -> the name that the paper's rows have."""
+
+
 @dataclass(frozen=True)
 class FilterRow:
     """A filter with one kind of descriptors. ``fpr`` in [0, 1]: the share of wrong matches among the kept ones that can be judged."""
@@ -82,7 +86,7 @@ def pck_tables(metrics: Mapping[str, Any]) -> list[PckTable]:
     """A table for each data set, subset and average that was measured, in the order of the rows; published rows last in each."""
     measured = _rows(metrics, "pck")
     published = published_pck_rows()
-    keys = list(dict.fromkeys((str(r.get("dataset")), str(r.get("subset")), str(r.get("average"))) for r in measured))
+    keys = list(dict.fromkeys(_key(row) for row in measured))
     tables = []
     for key in keys:
         mine, theirs = ([r for r in rows if _key(r) == key] for rows in (measured, published))
@@ -93,7 +97,8 @@ def pck_tables(metrics: Mapping[str, Any]) -> list[PckTable]:
 
 
 def _key(row: Mapping[str, Any]) -> tuple[str, str, str]:
-    return str(row.get("dataset")), str(row.get("subset")), str(row.get("average"))
+    dataset = str(row.get("dataset"))
+    return _DATASETS.get(dataset, dataset), str(row.get("subset")), str(row.get("average"))
 
 
 def _pck_rows(rows: Sequence[Mapping[str, Any]], alphas: Sequence[float], published: bool) -> list[PckRow]:
@@ -105,16 +110,15 @@ def _pck_rows(rows: Sequence[Mapping[str, Any]], alphas: Sequence[float], publis
     for method in methods:
         mine = tuple(values.get((method, alpha)) for alpha in alphas)
         best = tuple(
-            v is not None and len(methods) > 1 and not published and v == max(columns[a])
-            for v, a in zip(mine, alphas, strict=True)
+            v is not None and len(methods) > 1 and not published and v == max(columns[a]) for v, a in zip(mine, alphas, strict=True)
         )
         result.append(PckRow(method, mine, best, pairs[method], published))
     return result
 
 
 def _rows(metrics: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
-    found = metrics.get(name) or []
-    return [row for row in found if isinstance(row, Mapping)]
+    needed = {"filters": ("filter",), "pck": ("method", "alpha")}[name]
+    return [row for row in metrics.get(name) or [] if isinstance(row, Mapping) and all(key in row for key in needed)]
 
 
 def _number(value: object) -> float | None:

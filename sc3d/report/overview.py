@@ -24,13 +24,14 @@ def image_tiles(n_images: int, n_categories: int, iou_before: np.ndarray, iou_af
 def label_tiles(n_pairs: int, n_candidates: np.ndarray, n_kept: np.ndarray | None) -> list[Tile]:
     """Pairs, candidates and labels. Arrays (P,): a number a matched pair; ``n_kept`` is ``None`` where no thresholds were applied yet."""
     matched = len(n_candidates)
-    note = "all matched" if matched == n_pairs else f"{matched:,} matched"
-    tiles = [Tile(f"{n_pairs:,}", "pairs", note, "pairs"), Tile(_big(int(n_candidates.sum())), "candidates", "most similar spots")]
+    tiles = [Tile(f"{n_pairs:,}", "pairs", "all matched" if matched == n_pairs else f"{matched:,} matched", "pairs")]
+    if matched:
+        tiles.append(Tile(_big(int(n_candidates.sum())), "candidates", "most similar spots"))
     if n_kept is not None and matched:
         total, candidates = int(n_kept.sum()), max(int(n_candidates.sum()), 1)
         none = int((n_kept == 0).sum())
         tiles.append(Tile(_big(total), "labels", f"{100 * total / candidates:.0f} % of the candidates", "filters", total == 0))
-        tiles.append(Tile(f"{n_kept.mean():,.0f}", "labels a pair", f"{none:,} pairs have none" if none else "every pair has some"))
+        tiles.append(Tile(f"{n_kept.mean():,.0f}", "labels a pair", f"{none:,} {'pair has' if none == 1 else 'pairs have'} none"))
     return tiles
 
 
@@ -58,10 +59,14 @@ def funnel(config: RunConfig, n_candidates: int, n_cycle: int, n_kept: int | Non
     wide, label = config.match.tau_cc, config.label
     steps = [
         FunnelStep("candidates", "each spot of the source object with its most similar spot in the target", n_candidates, 1.0),
-        FunnelStep("come back", f"matched back, within {100 * wide:g} % of the object's size of the start", n_cycle, n_cycle / total),
+        FunnelStep(
+            "come back", f"matched back, within {100 * wide:g} % of the object's size of the start", n_cycle, n_cycle / total
+        ),
     ]
     if n_kept is not None:
-        meaning = f"back within {100 * label.tau_cc:g} % (or one cell), and at most {label.tau_geo:g} mesh diagonals off on the surface"
+        meaning = (
+            f"back within {100 * label.tau_cc:g} % (or one cell), and at most {label.tau_geo:g} mesh diagonals off on the surface"
+        )
         steps.append(FunnelStep("labels", meaning, n_kept, n_kept / total))
     return steps
 
@@ -72,7 +77,9 @@ def timing_rows(summaries: Sequence[Mapping[str, Any]]) -> list[Timing]:
     rows = []
     for row in summaries:
         seconds, items = float(row["seconds"]), int(row["items"])
-        rate = "" if not items or not seconds else f"{items / seconds:,.1f}/s" if items >= seconds else f"{seconds / items:.1f} s each"
+        rate = (
+            "" if not items or not seconds else f"{items / seconds:,.1f}/s" if items >= seconds else f"{seconds / items:.1f} s each"
+        )
         rows.append(Timing(str(row["stage"]), seconds, items, int(row["rejects"]), rate, seconds / slowest))
     return rows
 

@@ -110,7 +110,9 @@ class PairFigure:
     evidence: str
 
 
-def pair_figure(pair_id: str, category: str, ids: tuple[str, str], views: tuple[View, View], explanation: Explanation) -> PairFigure:
+def pair_figure(
+    pair_id: str, category: str, ids: tuple[str, str], views: tuple[View, View], explanation: Explanation
+) -> PairFigure:
     """The figure of one pair.
 
     Args:
@@ -146,9 +148,11 @@ def _place(views: Sequence[View]) -> tuple[Side, Side]:
     sides = []
     for view, box, ratio, start in zip(views, boxes, ratios, starts, strict=True):
         x, y, w, h = (int(v) for v in box)
-        picture = shrink(faded(view.photo[y : y + h, x : x + w], 0.35), _PHOTO_PIXELS)
+        picture = shrink(faded(view.photo[y : y + h, x : x + w], 0.5), _PHOTO_PIXELS)
         (fx, fy), (gx, gy) = view.letterbox.to_image(np.array([[0, 0], [view.letterbox.square] * 2]))
-        sides.append(Side(jpeg_uri(picture), start, 0.0, height * ratio, height, box, (fx, fy, gx - fx, gy - fy), view.letterbox.side))
+        sides.append(
+            Side(jpeg_uri(picture), start, 0.0, height * ratio, height, box, (fx, fy, gx - fx, gy - fy), view.letterbox.side)
+        )
     return sides[0], sides[1]
 
 
@@ -166,10 +170,10 @@ def _crop(view: View) -> tuple[float, float, float, float]:
 
 
 _TITLES = {
-    KEPT: "kept",
-    CYCLE: "not back where it started",
-    SURFACE: "misses the mesh",
-    GEODESIC: "elsewhere on the mesh",
+    KEPT: "labels: they pass every test",
+    CYCLE: "matched back, they do not land near where they started",
+    SURFACE: "no mesh behind the spot",
+    GEODESIC: "the meshes disagree on where on the surface they are",
 }
 
 
@@ -187,9 +191,8 @@ def _layer(name: str, explanation: Explanation, rows: np.ndarray, views: Sequenc
     ]
     drawn = scattered(xy, _KEPT_LINES if name == KEPT else _REJECTED_LINES)
     starts, ends = sides[0].place(xy[drawn]), sides[1].place(explanation.target_xy[rows][drawn])
-    lines = tuple(
-        Line(*(round(float(v), 1) for v in (*a, *b)), hex_of(c)) for a, b, c in zip(starts, ends, colours[drawn], strict=True)
-    )
+    ends_of = np.round(np.concatenate([starts, ends], axis=1), 1).tolist()
+    lines = tuple(Line(x1, y1, x2, y2, hex_of(c)) for (x1, y1, x2, y2), c in zip(ends_of, colours[drawn], strict=True))
     return Layer(name, _TITLES[name], colour, len(xy), name == KEPT, grids[0], grids[1], lines)
 
 

@@ -1,7 +1,7 @@
 "use strict";
 // Follow a match: pointing at a cell of the left photo shows where it was matched to, and why it was kept or rejected.
 document.documentElement.classList.add("js");
-const FATES = ["kept", "rejected: does not come back near its start", "rejected: misses the mesh", "rejected: lands elsewhere on the mesh"];
+const FATES = ["kept", "rejected by the cycle", "rejected by the surface", "rejected by the geodesic test"];
 
 function decode(text) {
   const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
@@ -40,8 +40,8 @@ for (const figure of document.querySelectorAll(".pair")) {
     line.setAttribute("d", `M${ends[0]}L${ends[1]}`);
     probe.setAttribute("class", `probe fate-${match.fate}`);
     probe.removeAttribute("hidden");
-    const geodesic = match.geodesic < 0 ? "geodesic error not measured" : `geodesic error ${match.geodesic.toFixed(3)} mesh diagonals`;
-    caption.textContent = `${FATES[match.fate]} · cosine ${match.cosine.toFixed(2)} · cycle error ${match.cycle.toFixed(1)} px · ${geodesic}`;
+    const geodesic = match.geodesic < 0 ? "geodesic error too large to measure" : `geodesic error ${match.geodesic.toFixed(3)} mesh diagonals`;
+    caption.textContent = `${FATES[match.fate]} · cosine ${match.cosine.toFixed(2)} · back within ${match.cycle.toFixed(0)} px · ${geodesic}`;
   };
   svg.addEventListener("pointermove", follow);
   svg.addEventListener("pointerdown", follow);

@@ -9,6 +9,8 @@ import numpy as np
 
 def spread(n: int, count: int) -> list[int]:
     """``count`` different positions of ``n`` in ascending order, evenly spaced, both ends included; all where there are fewer."""
+    if count <= 0:
+        return []
     if n <= count:
         return list(range(n))
     if count == 1:
@@ -56,3 +58,19 @@ def scattered(xy: np.ndarray, count: int) -> np.ndarray:
         chosen.append(int(distance.argmax()))
         distance = np.minimum(distance, ((xy - xy[chosen[-1]]) ** 2).sum(axis=1))
     return np.array(chosen)
+
+
+def choose_ranked(ranks: Mapping[str, int], total: int) -> list[str]:
+    """At most ``total`` names, low ranks first; a rank that has successors present leaves them at least half of what is left.
+
+    Args:
+        ranks: name -> rank, 0 being what a reader should see before anything else.
+    """
+    chosen: list[str] = []
+    present = sorted(set(ranks.values()))
+    for rank in present:
+        members = sorted(name for name in ranks if ranks[name] == rank)
+        left = total - len(chosen)
+        quota = left if rank == present[-1] else (left + 1) // 2
+        chosen += [members[i] for i in spread(len(members), quota)]
+    return chosen

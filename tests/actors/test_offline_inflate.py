@@ -67,7 +67,7 @@ def test_mesh_is_closed_and_projects_onto_the_mask(name):
     assert iou(silhouette(vertices, faces, pose, camera), mask) > 0.97
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.integers(0, 10**6), st.integers(2, 6))
 def test_any_blob_projects_onto_itself(seed, blobs):
     generator = np.random.default_rng(seed)

@@ -42,6 +42,16 @@ def stored_as(upright, orientation):
     return np.ascontiguousarray(image.swapaxes(0, 1) if orientation >= 5 else image)
 
 
+def rgb_png(width, height, depth, rows):
+    """An RGB PNG written by hand (PNG specification, chunks IHDR, IDAT, IEND)."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
 def save_with_orientation(upright, orientation, path):
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -89,14 +99,8 @@ def test_16_bit_grey_image_keeps_its_contrast(tmp_path):
 
 def test_16_bit_rgb_image(tmp_path):
     values = np.random.default_rng(0).integers(0, 65536, (HEIGHT, WIDTH, 3)).astype(">u2")
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     rows = b"".join(b"\x00" + row.tobytes() for row in values)
-    header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, 16, 2, 0, 0, 0)
-    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    (tmp_path / "a.png").write_bytes(png)
+    (tmp_path / "a.png").write_bytes(rgb_png(WIDTH, HEIGHT, 16, rows))
     np.testing.assert_array_equal(load_image(str(tmp_path / "a.png")), values >> 8)
 
 
@@ -169,9 +173,9 @@ def test_1_pixel_image(tmp_path, size):
 @pytest.mark.parametrize("size", [(10_000, 10_000), (20_000, 20_000)])
 def test_decompression_bomb(tmp_path, size):
     """100 and 400 million pixels: below and above the size at which Pillow itself refuses."""
-    path = save(Image.new("1", size), tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes(rgb_png(*size, 8, b""))
     with pytest.raises(InputError, match=r"80 million pixels; scale it down"):
-        load_image(path)
+        load_image(str(tmp_path / "a.png"))
 
 
 def test_path_with_spaces_and_unicode(quadrants, tmp_path):
@@ -188,6 +192,22 @@ def test_file_uri(quadrants, tmp_path):
         load_image(f"file://{path}.missing")
     with pytest.raises(InputError, match="cannot be read"):
         load_image("nonsense://bucket/a.png")
+
+
+def test_s3_uri(quadrants, tmp_path, bucket, s3_server):
+    import boto3
+
+    path = save(quadrants, tmp_path / "a.png")
+    boto3.client("s3", endpoint_url=s3_server).upload_file(path, bucket.removeprefix("s3://"), "photos/a b.png")
+    np.testing.assert_array_equal(load_image(f"{bucket}/photos/a%20b.png"), quadrants)
+    with pytest.raises(InputError, match=r"gone\.png: cannot be read"):
+        load_image(f"{bucket}/photos/gone.png")
+
+
+def test_credentials_in_a_uri_are_refused_and_not_repeated():
+    with pytest.raises(InputError, match="credentials") as caught:
+        load_image("s3://key:secret@bucket/a.png")
+    assert "secret" not in str(caught.value)
 
 
 # --- masks ----------------------------------------------------------------------------------------------------------------------

@@ -13,8 +13,9 @@ from sc3d.errors import ConfigError, FeatureError, SchemaError
 from sc3d.features import Features
 from sc3d.records import Labels
 from training.adapter import Adapter
+from training.checkpoint import FitResult, StepRecord, finished_result
 from training.data import LabelledPairs
-from training.loop import DivergenceError, FitResult, Hooks, Replica, StepRecord, finished_result, fit
+from training.loop import DivergenceError, Hooks, Replica, fit
 
 DIMS = [4, 12]
 CONFIG = TrainConfig(steps=12, pairs_per_step=2, labels_per_pair=20, channels=16, learning_rate=5e-3, dropout=0.2, noise=0.1)

@@ -13,8 +13,9 @@ from sc3d.config import TrainConfig
 from sc3d.errors import ConfigError, PreflightError
 from sc3d.store import RunFolder
 from training.adapter import adapter_metadata, load_adapter
+from training.checkpoint import StepRecord
 from training.data import LabelledPairs
-from training.loop import DivergenceError, StepRecord
+from training.loop import DivergenceError
 from training.train import TrainJob, train
 
 CONFIG = TrainConfig(steps=8, pairs_per_step=2, labels_per_pair=20, channels=16, learning_rate=5e-3, dropout=0.2, noise=0.1)

@@ -75,7 +75,7 @@ def _aeroplane(rng: np.random.Generator) -> Toy:
         tuple(decals),
         texture=texture(rng, "wing", paints["wing"], ("hoops", "checks", "blotches"), 0.3),
         blend=0.014,
-        cells=62,
+        cells=56,
     )
 
 

@@ -90,7 +90,7 @@ def _bicycle(rng: np.random.Generator) -> Toy:
         "tyre_top_back": (0.0, back[1] + outer, back[2]),
         "head": (0.0, (head_low[1] + head_high[1]) / 2, (head_low[2] + head_high[2]) / 2 + tube * 1.15),
     }
-    return Toy(tuple(parts), keypoints, paints, blend=0.006, cells=64)
+    return Toy(tuple(parts), keypoints, paints, blend=0.006, cells=60)
 
 
 BICYCLE = Category(

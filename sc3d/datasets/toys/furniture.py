@@ -61,7 +61,7 @@ def _chair(rng: np.random.Generator) -> Toy:
         },
     }
     pattern = texture(rng, "seat", seat, ("checks", "hoops", "blotches"))
-    return Toy(tuple(parts), keypoints, {"seat": seat, "legs": frame}, texture=pattern, blend=0.012, cells=48)
+    return Toy(tuple(parts), keypoints, {"seat": seat, "legs": frame}, texture=pattern, blend=0.012, cells=46)
 
 
 def _backrest(

@@ -12,7 +12,7 @@ from skimage.measure import marching_cubes
 from sc3d.datasets.toys.shapes import Shape, mirrored, smooth_minimum
 from sc3d.datasets.toys.toy import Toy
 
-FACES = 5000
+FACES = 6000
 # Neighbouring faces that meet at more than this angle are an edge of the toy, not a piece of something round.
 _CREASE = np.cos(np.deg2rad(40))
 
@@ -38,11 +38,11 @@ class ToyMesh:
 
     def own(self, points: np.ndarray) -> np.ndarray:
         """Canonical points (N, 3) -> toy points (N, 3)."""
-        return np.asarray(points * self.size + self.middle)
+        return np.asarray(points * self.size + self.middle.astype(points.dtype))
 
 
 def mesh_toy(toy: Toy) -> ToyMesh:
-    """Mesh the soft union of the parts: marching cubes on a fine grid, then quadric decimation to at most 5,000 faces."""
+    """Mesh the soft union of the parts: marching cubes on a fine grid, then quadric decimation to at most 6,000 faces."""
     vertices, faces = _decimate(*_march(toy))
     lower, upper = vertices.min(0), vertices.max(0)
     middle, size = (lower + upper) / 2, float((upper - lower).max())
@@ -53,6 +53,8 @@ def mesh_toy(toy: Toy) -> ToyMesh:
 
 
 def _decimate(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if len(faces) <= FACES:
+        return vertices, faces
     fine = o3d.geometry.TriangleMesh(o3d.utility.Vector3dVector(vertices), o3d.utility.Vector3iVector(faces))
     coarse = fine.simplify_quadric_decimation(FACES)
     return np.asarray(coarse.vertices), np.ascontiguousarray(coarse.triangles, np.int32)

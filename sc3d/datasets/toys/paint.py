@@ -17,7 +17,7 @@ class Paintwork:
     def __init__(self, toy: Toy) -> None:
         self.toy = toy
         self.names = tuple(toy.paints)
-        self._colours = np.array([toy.paints[name] for name in self.names])
+        self._colours = np.array([toy.paints[name] for name in self.names], np.float32) ** np.float32(2.2)
 
     def labels(self, points: np.ndarray) -> np.ndarray:
         """Index into ``names`` (N,) of the paint at toy points (N, 3) near the surface: the nearest part's, or a decal's over it."""
@@ -47,8 +47,8 @@ class Paintwork:
         if texture is not None:
             painted = np.flatnonzero(labels == self.names.index(texture.paint))
             amount = pattern(texture, points[painted])[:, None]
-            colours[painted] = colours[painted] * (1 - amount) + np.asarray(texture.colour) * amount
-        return np.asarray(colours**2.2)
+            colours[painted] = colours[painted] * (1 - amount) + np.asarray(texture.colour, np.float32) ** np.float32(2.2) * amount
+        return colours
 
 
 def _near(points: np.ndarray, shape: Shape, margin: float) -> np.ndarray:
@@ -62,7 +62,7 @@ def _near(points: np.ndarray, shape: Shape, margin: float) -> np.ndarray:
 
 def pattern(texture: Texture, points: np.ndarray) -> np.ndarray:
     """Share (N,) of the second colour at toy points (N, 3)."""
-    p = (mirrored(points) + np.asarray(texture.phase)) * (2 * np.pi / texture.period)
+    p = (mirrored(points) + np.asarray(texture.phase, points.dtype)) * (2 * np.pi / texture.period)
     x, y, z = p[:, 0], p[:, 1], p[:, 2]
     if texture.kind == "hoops":
         wave = np.sin(z)

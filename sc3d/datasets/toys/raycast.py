@@ -16,13 +16,19 @@ from sc3d.geometry.camera import project
 
 # A keypoint counts as seen if the camera sees a point this far above it: corners lie on the horizon of half of all views.
 _LIFT = 0.016
+# But not if something this far in front of it is in the way, as when the camera looks along a flat side.
+_BURIED = 0.12
 # Pixels by which a seen keypoint may lie off the visible mask, for the same reason.
 _RIM = 2
 
 
 @dataclass(frozen=True)
 class Hits:
-    """Where rays meet the toy. ``index`` (M,) says which ray, ``points`` and unit ``normals`` (M, 3) are canonical."""
+    """Where rays meet the toy, in float32: enough for a picture.
+
+    ``index`` (M,) says which ray, ``points`` and unit ``normals`` (M, 3) are canonical, ``openness`` (M,) is the share of the
+    hemisphere above the point that the toy itself leaves open.
+    """
 
     index: np.ndarray
     points: np.ndarray
@@ -37,7 +43,8 @@ class ToyScene:
         self.mesh = mesh
         self._scene = o3d.t.geometry.RaycastingScene(nthreads=1)
         self._scene.add_triangles(o3d.core.Tensor(mesh.vertices.astype(np.float32)), o3d.core.Tensor(mesh.faces.astype(np.uint32)))
-        self._openness = self._vertex_openness()
+        self._shading = mesh.shading.astype(np.float32)
+        self._openness = self._vertex_openness().astype(np.float32)
 
     def cast(self, rays: np.ndarray) -> Hits:
         """First hits of rays (N, 6) with interpolated normals; rays that miss do not appear."""
@@ -45,12 +52,12 @@ class ToyScene:
         depth = answer["t_hit"].numpy()
         index = np.flatnonzero(np.isfinite(depth))
         hit = answer["primitive_ids"].numpy()[index].astype(np.int64)
-        uv = answer["primitive_uvs"].numpy()[index].astype(np.float64)
-        weights = np.column_stack([1 - uv.sum(axis=1), uv])
-        normals = np.einsum("nk,nkc->nc", weights, self.mesh.shading[hit])
-        normals /= np.sqrt(np.maximum(np.einsum("nc,nc->n", normals, normals), 1e-18))[:, None]
+        u, v = answer["primitive_uvs"].numpy()[index].T
+        weights = np.stack([1 - u - v, u, v], axis=1)
+        normals = np.einsum("nk,nkc->nc", weights, self._shading[hit])
+        normals /= np.sqrt(np.maximum(np.einsum("nc,nc->n", normals, normals), np.float32(1e-18)))[:, None]
         points = rays[index, :3] + rays[index, 3:] * depth[index, None]
-        return Hits(index, points.astype(np.float64), normals, np.einsum("nk,nk->n", weights, self._openness[self.mesh.faces[hit]]))
+        return Hits(index, points, normals, np.einsum("nk,nk->n", weights, self._openness[self.mesh.faces[hit]]))
 
     def occluded(self, origins: np.ndarray, directions: np.ndarray, reach: float = float("inf")) -> np.ndarray:
         """Whether the toy is in the way (N,) of segments from origins (N, 3) along ``reach`` times directions (N, 3) or (3,)."""
@@ -75,13 +82,21 @@ class ToyScene:
         inside = ((column_row >= 0) & (column_row < [mask.shape[1], mask.shape[0]])).all(axis=1)
         lifted = points + _LIFT * normals
         free = ~self.occluded(np.broadcast_to(view.centre, lifted.shape), lifted - view.centre, reach=1.0)
+        free &= self._buried(view, points) < _BURIED
         on_mask = np.zeros(len(points), bool)
         for i in np.flatnonzero(inside):
             x, y = column_row[i]
             on_mask[i] = mask[max(y - _RIM, 0) : y + _RIM + 1, max(x - _RIM, 0) : x + _RIM + 1].any()
         return np.asarray(inside & free & on_mask)
 
-    def _vertex_openness(self, directions: int = 24, reach: float = 0.35) -> np.ndarray:
+    def _buried(self, view: View, points: np.ndarray) -> np.ndarray:
+        """Distances (K,) between what a view shows first in the direction of surface points (K, 3), and those points."""
+        directions = points - view.centre
+        rays = np.hstack([np.broadcast_to(view.centre, points.shape), directions]).astype(np.float32)
+        reached = self._scene.cast_rays(o3d.core.Tensor(rays), nthreads=1)["t_hit"].numpy()
+        return np.asarray((1 - np.minimum(reached, 1)) * np.linalg.norm(directions, axis=1))
+
+    def _vertex_openness(self, directions: int = 16, reach: float = 0.35) -> np.ndarray:
         """Share (V,) of the hemisphere above each vertex that nothing of the toy blocks within ``reach``."""
         k = np.arange(directions) + 0.5
         y, turn = 1 - 2 * k / directions, np.pi * (1 + 5**0.5) * k

@@ -41,7 +41,7 @@ def render(rng: np.random.Generator, toy: Toy, scene: ToyScene, view: View, cate
     if occluder is not None:
         picture = picture * (1 - occluder[1][..., None]) + occluder[0] * occluder[1][..., None]
         mask = full_mask & (occluder[1] <= 0.5)
-    encoded = _ENCODED[(np.clip(picture * rng.uniform(0.9, 1.15), 0, 1) * (len(_ENCODED) - 1)).astype(np.int32)]
+    encoded = _ENCODED[(np.clip(picture * float(rng.uniform(0.9, 1.15)), 0, 1) * (len(_ENCODED) - 1)).astype(np.int32)]
     encoded += rng.standard_normal(encoded.shape, np.float32) * np.float32(rng.uniform(0.5, 3.0))
     return Picture(np.clip(np.round(encoded), 0, 255).astype(np.uint8), mask, full_mask)
 
@@ -66,21 +66,22 @@ class _Painter:
     def paint(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The toy's light (H, W, 3), premultiplied with its coverage (H, W), and its mask at pixel centres (H, W)."""
         camera = self.view.camera
-        layer, coverage = np.zeros((camera.height, camera.width, 3)), np.zeros((camera.height, camera.width))
+        layer = np.zeros((camera.height, camera.width, 3), np.float32)
+        coverage = np.zeros((camera.height, camera.width), np.float32)
         rows, columns = self._window()
         x, y = np.meshgrid(np.arange(columns.start, columns.stop), np.arange(rows.start, rows.stop))
         centres = np.column_stack([x.ravel(), y.ravel()]) + 0.5
         hits = self.scene.cast(self.view.rays(centres))
-        light = np.zeros((len(centres), 3))
+        light = np.zeros((len(centres), 3), np.float32)
         light[hits.index] = self._shade(hits)
         met = np.zeros(len(centres), bool)
         met[hits.index] = True
         edges = self._edges(light, met, x.shape)
         samples = (centres[edges][:, None] + _SUBPIXELS).reshape(-1, 2)
         fine = self.scene.cast(self.view.rays(samples))
-        light_fine, met_fine = np.zeros((len(samples), 3)), np.zeros(len(samples))
+        light_fine, met_fine = np.zeros((len(samples), 3), np.float32), np.zeros(len(samples), np.float32)
         light_fine[fine.index], met_fine[fine.index] = self._shade(fine), 1
-        share = met.astype(np.float64)
+        share = met.astype(np.float32)
         light[edges], share[edges] = light_fine.reshape(-1, 4, 3).mean(axis=1), met_fine.reshape(-1, 4).mean(axis=1)
         layer[rows, columns], coverage[rows, columns] = light.reshape(*x.shape, 3), share.reshape(x.shape)
         mask = np.zeros(coverage.shape, bool)
@@ -112,7 +113,7 @@ class _Painter:
         lit[candidates[blocked]] *= 0.15
         up = (0.5 + 0.5 * hits.normals[:, 1])[:, None]
         ambient = (light.sky * up + light.ground * (1 - up)) * hits.openness[:, None]
-        to_camera = self.view.centre - hits.points
+        to_camera = self.view.centre.astype(np.float32) - hits.points
         half = _unit(_unit(to_camera) + light.direction)
         highlight = self.gloss * np.maximum(np.einsum("nc,nc->n", half, hits.normals), 0) ** 40 * (lit > 0.05)
         return np.asarray(colours * (ambient + lit[:, None] * light.colour) + highlight[:, None] * light.colour)

@@ -125,8 +125,9 @@ class Rod:
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper corner (3,) of a box that contains the solid."""
-        reach = max(self.radius, self.end_radius or 0.0)
-        return np.minimum(self.start, self.end) - reach, np.maximum(self.start, self.end) + reach
+        start, end = np.asarray(self.start), np.asarray(self.end)
+        end_radius = self.radius if self.end_radius is None else self.end_radius
+        return np.minimum(start - self.radius, end - end_radius), np.maximum(start + self.radius, end + end_radius)
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,7 @@ class Ring:
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper corner (3,) of a box that contains the solid."""
         rim = self.radius + self.thickness / min(1.0, self.stretch)
-        reach = np.array([rim, rim, rim * max(1.0, self.stretch)])
+        reach = np.array([rim, rim, rim * self.stretch])
         reach[self.axis] = self.thickness
         return np.asarray(self.centre) - reach, np.asarray(self.centre) + reach
 

@@ -42,12 +42,12 @@ def sample_light(rng: np.random.Generator, azimuth: float) -> Light:
     direction = np.array([np.sin(side) * np.cos(height), np.sin(height), np.cos(side) * np.cos(height)])
     warmth, strength = rng.uniform(-0.08, 0.12), rng.uniform(0.75, 1.15)
     ambient = rng.uniform(0.3, 0.5)
-    return Light(
-        direction,
+    colours = (
         strength * np.array([1 + warmth, 1.0, 1 - warmth]),
         ambient * np.array([1 - warmth, 1.0, 1 + warmth]),
         ambient * np.array([0.62, 0.6, 0.57]),
     )
+    return Light(direction.astype(np.float32), *(colour.astype(np.float32) for colour in colours))
 
 
 def noise_texture(rng: np.random.Generator) -> np.ndarray:
@@ -84,8 +84,10 @@ def paint_backdrop(rng: np.random.Generator, view: View, category: Category, flo
     ground = _ground(rng, points, noise, category)
     flat = picture.reshape(-1, 3)
     # Far ground fades into what is above the horizon, as it does in haze, and so do the aliases of its pattern.
-    fade = np.clip((distance[index] - _HAZE) / (_FAR - _HAZE), 0, 1)[:, None] ** 0.5
-    flat[index] = ground * (1 - fade) + flat[index] * fade
+    far = np.flatnonzero(distance[index] > _HAZE)
+    fade = np.sqrt((distance[index[far]] - _HAZE) / (_FAR - _HAZE))[:, None]
+    ground[far] += (flat[index[far]] - ground[far]) * fade
+    flat[index] = ground
     if not category.grounded:
         index, points = index[:0], points[:0]
     return Backdrop(flat.reshape(height, width, 3), index, points)
@@ -244,7 +246,7 @@ def sample_occluder(rng: np.random.Generator, mask: np.ndarray) -> tuple[np.ndar
     inside = cv2.distanceTransform((coverage > 127).astype(np.uint8), cv2.DIST_L2, 3)
     # Darker towards its edge, so that it reads as a thing with a round rim and not as a hole.
     picture = picture * (0.55 + 0.45 * np.clip(inside / 10, 0, 1))[..., None]
-    return picture, coverage / 255.0
+    return picture.astype(np.float32), coverage / np.float32(255)
 
 
 def _occluder_outline(rng: np.random.Generator, at: np.ndarray, extent: np.ndarray, height: int) -> np.ndarray:

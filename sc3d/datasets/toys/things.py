@@ -97,7 +97,7 @@ def _bottle(rng: np.random.Generator) -> Toy:
         (),
         pattern,
         0.015,
-        58,
+        50,
     )
 
 
@@ -161,7 +161,7 @@ def _quadruped(rng: np.random.Generator) -> Toy:
         "foot": darker(coat, u(0.35, 1.0)),
     }
     pattern = texture(rng, "fur", coat, ("blotches", "hoops"), 0.45)
-    return Toy(tuple(parts), keypoints, paints, texture=pattern, blend=0.035, cells=54)
+    return Toy(tuple(parts), keypoints, paints, texture=pattern, blend=0.035, cells=48)
 
 
 def _ears(rng: np.random.Generator, head: Vector, head_r: float) -> tuple[list[Part], Vector]:

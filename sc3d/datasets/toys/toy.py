@@ -48,7 +48,7 @@ class Texture:
 
 @dataclass(frozen=True)
 class Toy:
-    """One instance of a category. ``keypoints`` are near the surface, in the order of the category's names; ``paints`` are sRGB 0-1."""
+    """One instance of a category. ``keypoints`` are near the surface, one for each of the category's names; ``paints`` are sRGB 0-1."""
 
     parts: tuple[Part, ...]
     keypoints: dict[str, Vector]

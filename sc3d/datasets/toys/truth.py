@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,19 +41,25 @@ class ToyTruth:
 
 def save_truth(path: Path, truth: ToyTruth) -> None:
     """Write a truth file; the same truth gives the same bytes."""
-    np.savez_compressed(
-        path,
-        vertices=truth.mesh.vertices.astype(np.float32),
-        faces=truth.mesh.faces,
-        K=truth.camera.K,
-        R=truth.pose.R,
-        t=truth.pose.t,
-        scale=np.float64(truth.pose.scale),
-        mask=truth.mask,
-        full_mask=truth.full_mask,
-        keypoints=truth.keypoints,
-        visible=truth.visible,
-    )
+    arrays = {
+        "vertices": truth.mesh.vertices.astype(np.float32),
+        "faces": truth.mesh.faces,
+        "K": truth.camera.K,
+        "R": truth.pose.R,
+        "t": truth.pose.t,
+        "scale": np.asarray(truth.pose.scale, np.float64),
+        "mask": truth.mask,
+        "full_mask": truth.full_mask,
+        "keypoints": truth.keypoints,
+        "visible": truth.visible,
+    }
+    # As np.savez_compressed does, but with the fastest compression: a third of the time for a tenth more bytes.
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, value in arrays.items():
+            content = io.BytesIO()
+            np.lib.format.write_array(content, np.asarray(value, order="C"), allow_pickle=False)
+            # A fixed date, so that the same arrays are the same bytes.
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), content.getvalue(), zipfile.ZIP_DEFLATED, 1)
 
 
 def toy_truth(path: str | Path) -> ToyTruth:
@@ -80,5 +88,5 @@ def toy_truth(path: str | Path) -> ToyTruth:
         )
     except FileNotFoundError:
         raise InputError(f"{path}: no such truth file; generate the toys again") from None
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, GeometryError) as error:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, GeometryError) as error:
         raise InputError(f"{path}: the truth file cannot be read ({error}); generate the toys again") from None

@@ -81,7 +81,7 @@ def _car(rng: np.random.Generator) -> Toy:
         tuple(decals),
         texture=texture(rng, "body", colour, ("hoops", "checks", "bands"), 0.25),
         blend=0.015,
-        cells=48,
+        cells=44,
     )
 
 
@@ -180,7 +180,7 @@ def _bus(rng: np.random.Generator) -> Toy:
         tuple(decals),
         texture=texture(rng, "body", colour, ("hoops", "checks"), 0.2),
         blend=0.01,
-        cells=48,
+        cells=44,
     )
 
 

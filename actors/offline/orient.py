@@ -1,0 +1,58 @@
+"""Telling a wrongly turned mesh without a learned orientation model: by what the other meshes of its category look like.
+
+Right only as long as most meshes of the category are turned rightly and look alike; it learns no front, it follows the majority. So a
+category whose reconstructions share one error keeps it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from actors.base import Actor, Row
+from sc3d.config import RunConfig
+from sc3d.geometry.mesh import Mesh
+from sc3d.geometry.yaw import ConsensusEstimator, render_yaw_views, vote_yaw
+
+
+class ConsensusOrient(Actor):
+    """The orientation model's slot: renders the mesh at known yaws, compares with reference views, and lets the views vote."""
+
+    requires: ClassVar[Mapping[str, str]] = {
+        "vertices": "(V, 3) welded mesh, canonical frame",
+        "faces": "(F, 3) triangles, vertex indices",
+        "reference_views": "(R, views, h, w) views of other meshes of the category, without the row's own",
+    }
+    provides: ClassVar[Mapping[str, str]] = {
+        "turn": "degrees the mesh is to be turned by about its y axis: 0, 90, 180 or 270",
+        "votes": "(views,) the correction that each rendered view asks for; -1 abstains",
+        "uncertain": "tie or too few agreeing votes: the mesh was left alone",
+        "symmetric": "no view has a front at all",
+    }
+
+    @classmethod
+    def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
+        """The algorithm's version, and how many views, votes and references decide."""
+        options = config.orient
+        return {
+            "orient": "consensus-1",
+            "views": options.views,
+            "min_votes": options.min_votes,
+            "references": options.references,
+        }
+
+    def process(self, row: Row) -> Row:
+        """Vote on one mesh. Without references it is left alone as uncertain.
+
+        Raises:
+            GeometryError: the mesh cannot be rendered.
+            InputError: the reference views do not fit the rendered ones.
+        """
+        count = self.config.orient.views
+        yaws = [360.0 * view / count for view in range(count)]
+        views = render_yaw_views(Mesh(row["vertices"], row["faces"]), yaws)
+        estimates = ConsensusEstimator(np.asarray(row["reference_views"], np.float32)).estimate(views)
+        vote = vote_yaw(estimates.yaw_degrees, np.array(yaws), estimates.symmetry, self.config.orient.min_votes)
+        return {"turn": vote.turn, "votes": vote.votes, "uncertain": vote.uncertain, "symmetric": vote.symmetric}

@@ -1,0 +1,65 @@
+"""Yaw correction by the category's consensus, seen through the actor."""
+
+import numpy as np
+import pytest
+import trimesh
+
+from actors.base import run_actors
+from actors.offline.orient import ConsensusOrient
+from sc3d.config import RunConfig, parse_config
+from sc3d.geometry.camera import yaw_rotation
+from sc3d.geometry.mesh import Mesh
+from sc3d.geometry.yaw import YAWS, render_yaw_views
+
+
+def animal(seed):
+    """A body along z with a head high up in front (+z): one clear front; proportions vary with the seed."""
+    generator = np.random.default_rng(seed)
+    body = trimesh.creation.box((0.3, 0.3, 0.9 * generator.uniform(0.9, 1.1)))
+    head = trimesh.creation.box((0.2, 0.4, 0.2))
+    head.apply_translation((0, 0.3, 0.4 * generator.uniform(0.9, 1.1)))
+    both = trimesh.util.concatenate([body, head]).subdivide().subdivide()
+    return Mesh(both.vertices, both.faces)
+
+
+@pytest.fixture(scope="module")
+def references():
+    return np.stack([render_yaw_views(animal(seed)) for seed in range(5)])
+
+
+def run(mesh, reference_views, config=None):
+    row = {"image_id": "a", "vertices": mesh.vertices, "faces": mesh.faces, "reference_views": reference_views}
+    return run_actors([ConsensusOrient(config or RunConfig())], [row], "image_id", "orient")[0]
+
+
+@pytest.mark.parametrize("turn", [0, 90, 180, 270])
+def test_injected_turn_is_undone(references, turn):
+    mesh = animal(9)
+    turned = Mesh(mesh.vertices @ yaw_rotation(turn).T, mesh.faces)
+    result = run(turned, references).row
+    assert result["turn"] == -turn % 360
+    assert not result["uncertain"]
+    assert len(result["votes"]) == len(YAWS)
+
+
+def test_without_references_the_mesh_is_left_alone():
+    for nothing in ([], np.zeros((0, 8, 64, 64), np.float32)):
+        result = run(animal(9), nothing).row
+        assert result["turn"] == 0
+        assert result["uncertain"]
+        assert (result["votes"] == -1).all()
+
+
+def test_more_votes_can_be_asked_for_than_there_are(references):
+    result = run(animal(9), references, parse_config({"orient": {"min_votes": 9}})).row
+    assert result["uncertain"]
+    assert result["turn"] == 0
+
+
+def test_references_that_do_not_fit_are_a_reject(references):
+    assert run(animal(9), references[:, :, :32]).reject.error_type == "InputError"
+
+
+def test_fingerprint_follows_the_options():
+    for option in ("views", "min_votes", "references"):
+        assert ConsensusOrient.fingerprint(parse_config({"orient": {option: 3}})) != ConsensusOrient.fingerprint(RunConfig())
