@@ -37,7 +37,6 @@ from sc3d.store import RunFolder
 from training.adapter import decode_adapter
 
 METRICS = "report/metrics.json"
-MAP_CACHE_BYTES = 512 * 2**20
 
 _IMAGE_PAIR = {
     **column_meanings(Pair),
@@ -155,7 +154,7 @@ class DescriptorMaps:
         self._weights = {"sd": config.match.alpha, "dino": config.match.beta}
         run = self._describe.run
         self._adapter = decode_adapter(run.read_bytes(adapter_file), adapter_file) if adapter_file else None
-        self._cache: ByteCache[str, dict[str, np.ndarray]] = ByteCache(self._load, _bytes_of, MAP_CACHE_BYTES)
+        self._cache: ByteCache[str, dict[str, np.ndarray]] = ByteCache(self._load, _bytes_of, config.ray.cache_mb * 2**20)
 
     def get(self, image_id: str) -> dict[str, np.ndarray]:
         """Method -> map of an image."""

@@ -19,7 +19,12 @@ from sc3d.store import RunFolder
 STAGES: tuple[type[Stage], ...] = (ReconstructStage, OrientStage, DescribeStage, MatchStage, LabelStage)
 
 
-STAGE_OF = {"label": LabelStage, "reconstruct": ReconstructStage, "describe": DescribeStage, "match": MatchStage}
+STAGE_OF: dict[str, type[Stage]] = {
+    "label": LabelStage,
+    "reconstruct": ReconstructStage,
+    "describe": DescribeStage,
+    "match": MatchStage,
+}
 
 
 def run(config: RunConfig, until: type[Stage] = LabelStage) -> RunFolder:

@@ -19,17 +19,14 @@ from sc3d.records import Labels, Matches, Pair
 from sc3d.schema import column_meanings
 from sc3d.shards import Shard
 
-CACHE_BYTES = 512 * 2**20
-
-
 class DescribedImages:
     """The described images of a run, prepared for matching and kept in a cache bounded by bytes."""
 
-    def __init__(self, config: RunConfig, match: MatchConfig | None = None, max_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, config: RunConfig, match: MatchConfig | None = None) -> None:
         self._stage = DescribeStage(config)
         self._match = match or config.match
         self._known = self._stage.artefacts.catalogue()
-        self._cache: ByteCache[str, Described] = ByteCache(self._load, lambda described: described.n_bytes, max_bytes)
+        self._cache: ByteCache[str, Described] = ByteCache(self._load, lambda described: described.n_bytes, config.ray.cache_mb * 2**20)
 
     def get(self, image_id: str) -> Described:
         """The prepared features of an image.

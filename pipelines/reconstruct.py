@@ -10,7 +10,7 @@ from actors.align import AlignActor
 from actors.base import Actor, Row
 from actors.offline.load import LoadImage
 from actors.offline.masks import OfflineMask
-from actors.offline.orient import ConsensusOrient
+from actors.offline.orient import ConsensusOrient, KeepOrientation
 from actors.offline.reconstruct import OfflineReconstruct
 from pipelines.manifest import images_by_id
 from pipelines.stage import Stage
@@ -65,14 +65,14 @@ class OrientStage(Stage):
     }
 
     def actors(self) -> Sequence[type[Actor]]:
-        return (ConsensusOrient,)
+        return (KeepOrientation,) if self.config.orient.estimator == "none" else (ConsensusOrient,)
 
     def load(self, shard: Shard) -> list[Row]:
         reconstructions = self.inputs[ReconstructStage]
         images = images_by_id(self.run.uri)
         peers = sorted((i for i in reconstructions.located if i in images and images[i].category == shard.category), key=_shuffled)
         # One more than wanted, so that an image that is a reference itself still has enough others.
-        chosen = peers[: self.config.orient.references + 1]
+        chosen = peers[: self.config.orient.references + 1] if self.config.orient.estimator == "consensus" else []
         found = reconstructions.read({*shard.ids, *chosen})
         yaws = [360.0 * view / self.config.orient.views for view in range(self.config.orient.views)]
         views = {i: render_yaw_views(Mesh(found[i].vertices, found[i].faces), yaws) for i in chosen}

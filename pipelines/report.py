@@ -185,7 +185,7 @@ class Reporter:
         figures = self._each("pairs", [c for c in chosen if c in known], lambda i: self._pair(known[i], images))
         self._note(
             "pairs",
-            f"{len(figures)} of {len(kept):,} pairs are shown: of each category the largest, middle and smallest share kept.",
+            f"{len(figures)} of {len(kept):,} pairs are shown, spread over the categories and over the share of candidates that is kept.",
         )
         return {"pairs": tuple(figures)}
 
@@ -335,7 +335,7 @@ class Reporter:
         for stage in STAGES:
             artefacts = stage(self.config).artefacts
             if artefacts.files():
-                meaning = (stage.record.__doc__ or "").partition("\n")[0]
+                meaning = (stage.record.__doc__ or "").partition("\n")[0].replace("``", "")
                 yield Link(f"{artefacts.prefix}/", f"../{quote(artefacts.prefix)}/", f"Parquet. {meaning}")
         for folder, meaning in (
             ("rejects", "Parquet, a row a rejected record"),

@@ -77,12 +77,20 @@ def summarise(config: RunConfig) -> RunSummary:
         images=read_images(run) if run.exists(IMAGES) else [],
         pairs=read_pairs(run, labelled=True) if planned else [],
         annotated=read_pairs(run, labelled=False) if planned else [],
-        rejects=[reject for stage in STAGES for reject in stage(config).artefacts.rejects()],
+        rejects=[reject for stage in STAGES for reject in _rejects(stage(config))],
         reconstructions=_columns(ReconstructStage(config), ["image_id", "category", "iou_before", "iou_after", "injected_turn"]),
         orientations=_columns(OrientStage(config), ["image_id", "category", "turn", "uncertain"]),
         matches=_columns(MatchStage(config), matched),
         labels=_columns(LabelStage(config), [*matched, "n_kept"]),
     )
+
+
+def _rejects(stage: Stage) -> list[Reject]:
+    """The rejects of a stage. A file of them that cannot be read stands in their place, so that it is not overlooked."""
+    try:
+        return stage.artefacts.rejects()
+    except SchemaError as error:
+        return [Reject("rejects", stage.name, type(error).__name__, str(error))]
 
 
 def _columns(stage: Stage, names: Sequence[str]) -> Columns:

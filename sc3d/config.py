@@ -57,11 +57,11 @@ class AlignConfig:
 class ReconstructConfig:
     """Mask, mesh, camera and aligned pose of each image."""
 
-    mask: Annotated[Literal["file", "grabcut", "sam3"], Field(description="where masks come from; file falls back to grabcut")] = (
-        "file"
-    )
+    mask: Annotated[
+        Literal["file", "grabcut"], Field(description="mask files where there are any, else GrabCut; or GrabCut always")
+    ] = "file"
     mesh: Annotated[
-        Literal["auto", "disturbed_truth", "inflate", "sam3d"],
+        Literal["auto", "disturbed_truth", "inflate"],
         Field(description="where meshes come from; auto: the dataset's own, disturbed, where it has them, else inflate"),
     ] = "auto"
     align: Annotated[AlignConfig, Field(description="render and compare")] = AlignConfig()
@@ -73,9 +73,9 @@ class ReconstructConfig:
 class OrientConfig:
     """Yaw canonicalisation (3D-SC, stage 1)."""
 
-    estimator: Annotated[
-        Literal["consensus", "orient_anything", "none"], Field(description="what tells the orientation of a rendered view")
-    ] = "consensus"
+    estimator: Annotated[Literal["consensus", "none"], Field(description="what tells the orientation of a rendered view")] = (
+        "consensus"
+    )
     views: Annotated[Count, Field(description="rendered views that vote")] = 8
     min_votes: Annotated[Count, Field(description="agreeing votes below which the mesh is left alone")] = 4
     references: Annotated[Count, Field(description="meshes of the category that the consensus compares with")] = 12
@@ -85,11 +85,9 @@ class OrientConfig:
 class DescribeConfig:
     """Per-image features, surface hits and geodesic balls."""
 
-    dino: Annotated[Literal["daisy", "dinov2", "dinov3"], Field(description="descriptor in the DINO slot")] = "daisy"
-    sd: Annotated[Literal["hog", "stable_diffusion"], Field(description="descriptor in the Stable Diffusion slot")] = "hog"
-    shape: Annotated[Literal["spectral", "partfield"], Field(description="descriptor per mesh vertex, in PartField's slot")] = (
-        "spectral"
-    )
+    dino: Annotated[Literal["daisy"], Field(description="descriptor in the DINO slot")] = "daisy"
+    sd: Annotated[Literal["hog"], Field(description="descriptor in the Stable Diffusion slot")] = "hog"
+    shape: Annotated[Literal["spectral"], Field(description="descriptor per mesh vertex, in PartField's slot")] = "spectral"
     ball_radius: Annotated[Positive, Field(description="radius of the stored geodesic balls, in mesh diagonals")] = 0.4
 
 
@@ -161,7 +159,9 @@ class SweepConfig:
     steps: Annotated[Count, Field(description="alpha, beta and gamma take multiples of 1 / steps")] = 6
     tau_cc: Annotated[tuple[float, ...], Field(description="cycle thresholds to try")] = (0.03, 0.05, 0.08)
     tau_geo: Annotated[tuple[float, ...], Field(description="geodesic thresholds to try")] = (0.02, 0.03, 0.05, 0.08)
-    min_kept: Annotated[Positive, Field(description="labels a pair that the best setting must keep, in those of the present one")] = 1.0
+    min_kept: Annotated[
+        Positive, Field(description="labels a pair that the best setting must keep, in those of the present one")
+    ] = 1.0
     pairs_per_category: Annotated[Count, Field(description="validation pairs of a category that are used")] = 10
 
 
@@ -171,6 +171,7 @@ class RayConfig:
 
     address: Annotated[str | None, Field(description="Ray address; none: RAY_ADDRESS, or a local Ray of this process")] = None
     workers: Annotated[Count, Field(description="most actors of a CPU stage at once")] = 2
+    cache_mb: Annotated[int, Field(ge=0, description="memory of one actor's cache of described images, in MB")] = 256
     images_per_shard: Annotated[Count, Field(description="images written at once: the unit of resuming")] = 8
     pairs_per_shard: Annotated[Count, Field(description="pairs written at once")] = 64
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from actors.base import Actor, Row
 from sc3d.config import RunConfig
+from sc3d.datasets.spair import read_segmentation
 from sc3d.errors import InputError
 from sc3d.images import load_mask, read_orientation
 
@@ -59,10 +60,7 @@ def grabcut_mask(image: np.ndarray, bbox: np.ndarray | None = None) -> np.ndarra
     area = float(piece.mean())
     if not MIN_AREA <= area <= MAX_AREA:
         found = "nothing" if area == 0 else f"an object of {100 * area:.1f} % of the image"
-        raise InputError(
-            f"GrabCut found {found}; give a mask file (dataset.masks), an annotated box, or use a learned segmenter "
-            "(reconstruct.mask=sam3)"
-        )
+        raise InputError(f"GrabCut found {found}; give the photo a mask file (--masks DIR) or an annotated box")
     return cv2.resize(piece.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) > 0.5
 
 
@@ -124,6 +122,7 @@ class OfflineMask(Actor):
     requires: ClassVar[Mapping[str, str]] = {
         "image": "upright RGB, (H, W, 3) uint8",
         "path": "where the image is: a local path or a URI",
+        "category": "object category",
         "mask_path": "mask file of the dataset, if it has one",
         "bbox": "annotated box x1, y1, x2, y2 in pixels",
     }
@@ -138,9 +137,17 @@ class OfflineMask(Actor):
         """Find the mask; raises :class:`~sc3d.errors.InputError` where none can be used."""
         image = row["image"]
         if row["mask_path"] is not None and self.config.reconstruct.mask == "file":
-            size = (image.shape[1], image.shape[0])
-            return {"mask": load_mask(row["mask_path"], size, read_orientation(row["path"]))}
+            return {"mask": self._mask_file(row)}
         try:
             return {"mask": grabcut_mask(image, row["bbox"])}
         except InputError as error:
             raise InputError(f"{row['path']}: {error}") from None
+
+    def _mask_file(self, row: Row) -> np.ndarray:
+        height, width = row["image"].shape[:2]
+        if self.config.dataset.kind == "folder":
+            return load_mask(row["mask_path"], (width, height), read_orientation(row["path"]))
+        mask = read_segmentation(row["mask_path"], row["category"], row["bbox"])
+        if mask.shape != (height, width):
+            raise InputError(f"{row['mask_path']}: {mask.shape[1]} x {mask.shape[0]} pixels for an image of {width} x {height}")
+        return mask

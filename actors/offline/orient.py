@@ -17,6 +17,22 @@ from sc3d.geometry.mesh import Mesh
 from sc3d.geometry.yaw import ConsensusEstimator, render_yaw_views, vote_yaw
 
 
+class KeepOrientation(Actor):
+    """Leaves every mesh as it is, without a look: for reconstructions that are known to be turned rightly."""
+
+    requires: ClassVar[Mapping[str, str]] = {}
+    provides: ClassVar[Mapping[str, str]] = {
+        "turn": "0",
+        "votes": "no votes (0,)",
+        "uncertain": "False",
+        "symmetric": "False",
+    }
+
+    def process(self, row: Row) -> Row:
+        """No turn, no votes, no doubt."""
+        return {"turn": 0, "votes": np.zeros(0, np.int32), "uncertain": False, "symmetric": False}
+
+
 class ConsensusOrient(Actor):
     """The orientation model's slot: renders the mesh at known yaws, compares with reference views, and lets the views vote."""
 

@@ -21,10 +21,12 @@ from scipy import fft, ndimage
 from sc3d.errors import GeometryError
 from sc3d.geometry.image_motion import Similarity
 from sc3d.geometry.silhouette import Parameters, SilhouetteRenderer
-from sc3d.geometry.target import MaskTarget
+from sc3d.geometry.target import MaskTarget, depth_inside
 
 # Sizes tried, relative to the template: the visible part of an object is often fitted by a smaller copy, seldom by a larger one.
 SIZES = np.geomspace(0.8, 2.2, 22)
+# No silhouette larger than so many boxes of the mask is considered.
+_LARGEST = 4.0
 # Long side of the mask's box in cells of the correlation.
 _CELLS = 40
 # An outline point agrees with the mask if it is this near, in pixels.
@@ -35,9 +37,11 @@ _UNCOVERED = 3.0
 _BORDER = 0.01
 # When a candidate beats the template: margins measured on exact and on deformed meshes, occluded and not (benchmarks/alignment.py). A
 # complete object with another shape than its mesh must not be taken for an occluded one.
-_LEAST_AGREEMENT, _LEAST_COVERED, _LEAST_GAIN = 0.5, 0.985, 0.3
+_LEAST_AGREEMENT, _LEAST_COVERED, _LEAST_GAIN = 0.55, 0.97, 0.25
 _PEAKS, _REFINED = 3, 6
 _ROUNDS = 2
+# Outline points that the refinement looks at, at most.
+_POINTS = 1000
 
 
 @dataclass(frozen=True)
@@ -68,13 +72,12 @@ class OutlineMatcher:
         # At the image's border the mask ends because the image does.
         keep = (rows > 0) & (columns > 0) & (rows < height - 1) & (columns < width - 1)
         self.rows, self.columns = rows[keep], columns[keep]
-        outline = np.ones((height, width), np.uint8)
-        outline[self.rows, self.columns] = 0
-        distance = _distance(outline)
+        outline = np.ones((height, width), bool)
+        outline[self.rows, self.columns] = False
+        distance = depth_inside(outline)
         # The outline runs between pixels: half a pixel outside the centres of the mask's outermost ones.
-        signed = np.where(target.mask, -distance - 0.5, distance - 0.5).astype(np.float64)
-        self.fields = (signed, *np.gradient(signed))
-
+        signed = np.where(target.mask, -distance - 0.5, distance - 0.5)
+        self.fields = np.dstack([signed, *np.gradient(signed)]).astype(np.float32)
         # The refinement starts from what the search can resolve.
         self.reach = 2.0 * max(np.ptp(target.free_sides()[0].reshape(2, 2), axis=0).max() / _CELLS, 1.5)
 
@@ -90,7 +93,7 @@ class OutlineMatcher:
         window = np.ascontiguousarray(coverage[m : coverage.shape[0] - m, m : coverage.shape[1] - m])
         rows, columns = self.rows + 1, self.columns + 1
         # A pixel inside is one pixel from the outside when the outline passes right beside it.
-        inside, outside = _distance(window)[rows, columns] - 1.0, _distance(~window)[rows, columns]
+        inside, outside = depth_inside(window)[rows, columns] - 1.0, depth_inside(~window)[rows, columns]
         near = np.where(window[rows, columns], inside, outside) <= _NEAR
         covered = float(np.count_nonzero(window[1:-1, 1:-1] & self.target.mask) / self.target.area)
         return Evidence(float(near.mean()), covered)
@@ -100,14 +103,18 @@ class OutlineMatcher:
         top, left, crop = _crop(template)
         centre = np.array([left + crop.shape[1] / 2, top + crop.shape[0] / 2]) - self.target.margin
         box = self.target.free_sides()[0]
-        cell = max(float((box[2:] - box[:2]).max()) / _CELLS, 0.5)
-        side = fft.next_fast_len(int(_CELLS + SIZES[-1] * max(crop.shape) / cell) + 12, real=True)
+        extent = float((box[2:] - box[:2]).max())
+        cell = max(extent / _CELLS, 0.5)
+        sizes = SIZES[SIZES * max(crop.shape) <= _LARGEST * extent]
+        if not len(sizes):
+            return []
+        side = fft.next_fast_len(int(_CELLS + sizes[-1] * max(crop.shape) / cell) + 12, real=True)
         spectra = [fft.rfft2(image, (side, side)) for image in self._cells(box[:2], cell)]
         found: list[tuple[float, Similarity]] = []
-        for size in SIZES:
+        for size in sizes:
             width, height = (max(round(n * size / cell), 1) for n in crop.shape[::-1])
             inside = np.pad(cv2.resize(crop.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA), 3) >= 0.5
-            to_outside, to_inside = _distance(inside), _distance(~inside)
+            to_outside, to_inside = depth_inside(inside), depth_inside(~inside)
             ring = np.exp(-0.5 * (np.maximum(to_outside, to_inside) - 0.5) ** 2)
             # A cell more all round, as the mask's border cells are covered only in part.
             near, covered = (
@@ -154,6 +161,7 @@ class OutlineMatcher:
         outside, which an occluder explains.
         """
         points = _outline_points(template) - self.target.margin
+        points = points[:: len(points) // _POINTS + 1]
         size, shift = start.size, start.shift
         for reach in np.geomspace(self.reach, 1.5, 12):
             arm = points - start.centre
@@ -173,9 +181,9 @@ class OutlineMatcher:
         """Signed distance to the mask's outline (N,), its gradient (N, 2) and whether the point is inside the image (N,)."""
         height, width = self.target.mask.shape
         inside = (points > 0).all(axis=1) & (points[:, 0] < width) & (points[:, 1] < height)
-        rows_columns = [points[:, 1] - 0.5, points[:, 0] - 0.5]
-        distance, gy, gx = (ndimage.map_coordinates(field, rows_columns, order=1, mode="nearest") for field in self.fields)
-        return distance, np.stack([gx, gy], axis=1), inside
+        x, y = (points.T - 0.5).astype(np.float32)
+        sampled = cv2.remap(self.fields, x[None], y[None], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0].astype(np.float64)
+        return sampled[:, 0], sampled[:, :0:-1], inside
 
 
 def _outline_points(coverage: np.ndarray) -> np.ndarray:
@@ -192,11 +200,6 @@ def _crop(coverage: np.ndarray) -> tuple[int, int, np.ndarray]:
     """First row, first column and content of the box around the covered pixels."""
     rows, columns = np.flatnonzero(coverage.any(axis=1)), np.flatnonzero(coverage.any(axis=0))
     return int(rows[0]), int(columns[0]), coverage[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-
-
-def _distance(foreground: np.ndarray) -> np.ndarray:
-    """Distance of each foreground pixel to the nearest background pixel (H, W), in pixels."""
-    return cv2.distanceTransform(foreground.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
 
 
 def complete(

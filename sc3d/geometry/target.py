@@ -87,15 +87,15 @@ class MaskTarget:
             ``weights`` (H, W) float64, and the loss's scale: ``1/(HW) sum_p D_out + lambda D_in``.
         """
         height, width = self.mask.shape
-        grown = _distance(~self.mask) <= dilation
-        outer = _distance(~grown)
+        grown = depth_inside(~self.mask) <= dilation
+        outer = depth_inside(~grown)
         # A mask that fills the image has no outside in it; then the outside begins at the border.
-        inner = _distance(grown) if not grown.all() else _distance(np.pad(grown, 1))[1:-1, 1:-1]
+        inner = depth_inside(grown) if not grown.all() else depth_inside(np.pad(grown, 1))[1:-1, 1:-1]
         unit = height * width * np.hypot(height, width)
         outer, inner = outer**2 / unit, interior_weight * inner**2 / unit
         return outer - inner, float(outer.sum() + inner.sum())
 
 
-def _distance(foreground: np.ndarray) -> np.ndarray:
+def depth_inside(foreground: np.ndarray) -> np.ndarray:
     """Distance of each foreground pixel to the nearest background pixel (H, W), in pixels."""
     return cv2.distanceTransform(foreground.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE).astype(np.float64)

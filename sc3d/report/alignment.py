@@ -18,15 +18,16 @@ _MARGIN = 0.3
 """Space around the object in its own sizes: a mesh that is not aligned yet lies beside it."""
 
 FLAGS = {
-    "not_improved": "alignment found nothing better than the start",
     "mostly_outside": "most of the silhouette is outside the photo",
     "low_iou": "the mesh does not fit the mask well",
 }
+NOT_IMPROVED = "not_improved"
 
 
 @dataclass(frozen=True)
 class AlignmentCard:
-    """One image: ``mask``, ``before`` and ``after`` are data URIs; IoU of silhouette and mask; ``flags`` in words."""
+    """One image: ``mask``, ``before`` and ``after`` are data URIs; IoU of silhouette and mask; ``flags`` in words.
+    ``improved``: whether alignment found a better pose than the start."""
 
     image_id: str
     category: str
@@ -36,6 +37,7 @@ class AlignmentCard:
     iou_before: float
     iou_after: float
     flags: tuple[str, ...]
+    improved: bool
 
 
 def alignment_card(photo: np.ndarray, one: Reconstruction) -> AlignmentCard:
@@ -61,7 +63,8 @@ def alignment_card(photo: np.ndarray, one: Reconstruction) -> AlignmentCard:
         after=jpeg_uri(overlay_mesh(small, mask, mesh, after, camera)),
         iou_before=one.iou_before,
         iou_after=one.iou_after,
-        flags=tuple(FLAGS.get(flag, flag) for flag in one.flags),
+        flags=tuple(FLAGS.get(flag, flag) for flag in one.flags if flag != NOT_IMPROVED),
+        improved=NOT_IMPROVED not in one.flags,
     )
 
 

@@ -33,7 +33,7 @@ def histogram(
     y_label: str,
     threshold: tuple[float, str] | None = None,
 ) -> Markup:
-    """Counts of each series' values in equal bins over ``limits``, drawn over each other; values outside are counted at the ends.
+    """Counts of each series' values in equal bins over ``limits``, side by side; values outside are counted at the ends.
 
     Args:
         threshold: position of a marked vertical line, and its text.
@@ -44,16 +44,16 @@ def histogram(
     ticks = nice_ticks(0, top, 4)
     scale_y = (_HEIGHT - _TOP - _BOTTOM) / ticks[-1]
     step = (_WIDTH - _LEFT - _RIGHT) / bins
+    width = (step - 1) / max(len(series), 1)
     inner = [_axes(limits, nice_ticks(*limits, 6), ticks, x_label, y_label)]
-    for s, count in zip(series, counts, strict=True):
-        for i, n in enumerate(count):
-            if n:
-                h = n * scale_y
-                tip = f"{s.label}: {n:,} from {edges[i]:.3g} to {edges[i + 1]:.3g}"
-                inner.append(
-                    f'<rect class="bar {s.style}" x="{_LEFT + i * step + 0.5:.1f}" y="{_HEIGHT - _BOTTOM - h:.1f}" '
-                    f'width="{step - 1:.1f}" height="{h:.1f}"><title>{escape(tip)}</title></rect>'
-                )
+    for nth, (s, count) in enumerate(zip(series, counts, strict=True)):
+        for i in np.flatnonzero(count):
+            height = count[i] * scale_y
+            tip = f"{s.label}: {count[i]:,} from {edges[i]:.3g} to {edges[i + 1]:.3g}"
+            inner.append(
+                f'<rect class="bar {s.style}" x="{_LEFT + i * step + nth * width + 0.5:.1f}" y="{_HEIGHT - _BOTTOM - height:.1f}" '
+                f'width="{width:.1f}" height="{height:.1f}"><title>{escape(tip)}</title></rect>'
+            )
     if threshold is not None:
         x = _x(threshold[0], limits)
         inner.append(
@@ -121,7 +121,7 @@ def _axes(limits: tuple[float, float], x_ticks: Sequence[float], y_ticks: Sequen
 
 def _short(value: float) -> str:
     for size, unit in ((1e6, "M"), (1e3, "k")):
-        if abs(value) >= 10 * size or (abs(value) >= size and value % size == 0):
+        if abs(value) >= 10 * size:
             return f"{value / size:g}{unit}"
     return f"{value:g}"
 

@@ -11,7 +11,7 @@ from PIL import Image
 from sc3d.features import Features
 from sc3d.grid import Letterbox
 from sc3d.matching.fusion import DINO, SD, SHAPE, group_descriptors
-from sc3d.report.pictures import grid_picture, jpeg_uri, png_uri, principal_colours, shrink
+from sc3d.report.pictures import grid_picture, png_uri, principal_colours, shrink, webp_uri
 
 _PHOTO_PIXELS = 180
 
@@ -53,7 +53,7 @@ def feature_card(category: str, photos: Sequence[np.ndarray], features: Sequence
             maps[i] = png_uri(windows[i].of_grid(grid_picture(cells[i], colour, features[i].letterbox.side)))
         rows.append(FeatureRow(group, TITLES[group], tuple(maps)))
     pictures = tuple(
-        jpeg_uri(shrink(window.of_photo(photo, f.letterbox), _PHOTO_PIXELS))
+        webp_uri(shrink(window.of_photo(photo, f.letterbox), _PHOTO_PIXELS))
         for photo, f, window in zip(photos, features, windows, strict=True)
     )
     return FeatureCard(category, tuple(f.image_id for f in features), pictures, tuple(rows))
@@ -83,10 +83,9 @@ class _Window:
         return padded[top : top + self.size, left : left + self.size]
 
     def of_photo(self, photo: np.ndarray, box: Letterbox) -> np.ndarray:
-        """The same window of the photo, white beyond it."""
+        """The same window of the photo (h, w, 4), clear beyond it."""
         corners = np.array([[self.left, self.top], [self.left + self.size, self.top + self.size]]) * box.cell_size
         (left, top), (right, bottom) = np.round(box.to_image(corners)).astype(int)
-        # Pillow fills what lies outside with black, so the photo is laid on white instead.
-        canvas = Image.new("RGB", (right - left, bottom - top), "white")
+        canvas = Image.new("RGBA", (right - left, bottom - top))
         canvas.paste(Image.fromarray(photo), (-left, -top))
         return np.asarray(canvas)

@@ -16,8 +16,8 @@ def image_tiles(n_images: int, n_categories: int, iou_before: np.ndarray, iou_af
     """Images, and how well their meshes fit. The arrays (N,) are empty where nothing was reconstructed."""
     tiles = [Tile(f"{n_images:,}", "images", f"{n_categories} {'category' if n_categories == 1 else 'categories'}")]
     if len(iou_after):
-        change = f"{iou_before.mean():.2f} → {iou_after.mean():.2f}"
-        tiles.append(Tile(change, "mesh fit", "mean IoU with the mask, before → after alignment", "alignment"))
+        note = f"mean IoU with the mask; {iou_before.mean():.2f} before alignment"
+        tiles.append(Tile(f"{iou_after.mean():.2f}", "mesh fit", note, "alignment"))
     return tiles
 
 

@@ -193,7 +193,9 @@ def _layer(name: str, explanation: Explanation, rows: np.ndarray, views: Sequenc
     starts, ends = sides[0].place(xy[drawn]), sides[1].place(explanation.target_xy[rows][drawn])
     ends_of = np.round(np.concatenate([starts, ends], axis=1), 1).tolist()
     lines = tuple(Line(x1, y1, x2, y2, hex_of(c)) for (x1, y1, x2, y2), c in zip(ends_of, colours[drawn], strict=True))
-    return Layer(name, _TITLES[name], colour, len(xy), name == KEPT, grids[0], grids[1], lines)
+    # A pair without labels shows what its last test rejected instead of nothing.
+    shown = name == KEPT or (name == GEODESIC and not (explanation.rejected_by == "").any())
+    return Layer(name, _TITLES[name], colour, len(xy), shown, grids[0], grids[1], lines)
 
 
 def _evidence(explanation: Explanation, fate: np.ndarray) -> str:

@@ -30,6 +30,11 @@ def png_uri(image: np.ndarray) -> str:
     return _uri(image, "PNG", "png", optimize=True)
 
 
+def webp_uri(image: np.ndarray) -> str:
+    """A photo with transparent parts (RGBA) as a ``data:`` URI."""
+    return _uri(image, "WEBP", "webp", quality=_JPEG_QUALITY)
+
+
 def _uri(image: np.ndarray, kind: str, mime: str, **options: object) -> str:
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(image)).save(buffer, kind, **options)
@@ -149,11 +154,21 @@ def principal_colours(descriptors: list[np.ndarray], most: int = 800) -> list[np
     if len(known) >= 4:
         chosen = rows[known[:: -(-len(known) // most)]]
         mean = chosen.mean(axis=0)
-        # Through the Gram matrix: there are fewer rows than channels.
-        values, vectors = np.linalg.eigh((chosen - mean) @ (chosen - mean).T)
-        axes = (chosen - mean).T @ vectors[:, ::-1][:, :3] / np.sqrt(np.maximum(values[::-1][:3], 1e-12))
-        axes *= np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])] + 1e-300)
+        axes = _principal_axes(chosen - mean)
         scores = (rows[known] - mean) @ axes
         low, high = np.percentile(scores, [2, 98], axis=0)
         colours[known] = np.round(255 * np.clip((scores - low) / np.maximum(high - low, 1e-9), 0, 1))
     return np.split(colours, np.cumsum(lengths)[:-1])
+
+
+def _principal_axes(centred: np.ndarray, rounds: int = 12) -> np.ndarray:
+    """The three directions (C, 3) in which centred rows (N, C) vary most, by subspace iteration: a full decomposition of thousands of
+    channels takes seconds, and nobody sees the last digits of a colour. The largest entry of each direction is positive."""
+    extra = 5
+    basis = np.random.default_rng(0).normal(size=(centred.shape[1], 3 + extra))
+    for _ in range(rounds):
+        basis, _ = np.linalg.qr(centred.T @ (centred @ basis))
+    _, _, rotation = np.linalg.svd(centred @ basis, full_matrices=False)
+    axes = (basis @ rotation.T)[:, :3]
+    signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+    return axes * np.where(signs == 0, 1.0, signs)

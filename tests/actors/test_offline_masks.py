@@ -64,7 +64,7 @@ def test_small_image():
 
 
 def test_uniform_image_has_no_object():
-    with pytest.raises(InputError, match=r"GrabCut found .*give a mask file"):
+    with pytest.raises(InputError, match=r"GrabCut found .*give the photo a mask file"):
         grabcut_mask(np.full((200, 300, 3), 90, np.uint8))
 
 
@@ -87,7 +87,7 @@ def run(rows, config=None):
 
 
 def test_contracts_fit_the_manifest():
-    check_actors([LoadImage, OfflineMask], ["image_id", "path", "mask_path", "bbox"])
+    check_actors([LoadImage, OfflineMask], ["image_id", "path", "category", "mask_path", "bbox"])
 
 
 def test_mask_file_is_preferred_unless_told_otherwise(tmp_path):

@@ -224,6 +224,18 @@ def test_a_damaged_feature_file_costs_its_pairs_only(full: Made) -> None:
     assert "blob-0~blob-1 could not be shown" in text_of(page, "pairs")
 
 
+def test_a_damaged_file_of_rejects_is_named(full: Made) -> None:
+    (name,) = full.run.names("rejects/label")
+    data = full.run.read_bytes(name)
+    try:
+        full.run.write_bytes(name, data[:20])
+        page = full.page()
+    finally:
+        full.run.write_bytes(name, data)
+    assert "DamagedFileError" in text_of(page, "rejects")
+    assert name in text_of(page, "rejects")
+
+
 def test_damaged_metrics_are_said_to_be_damaged(full: Made) -> None:
     try:
         full.run.write_bytes(report.METRICS, b"{")
@@ -267,7 +279,7 @@ def test_run_with_reconstructions_only(made: Made) -> None:
     made.reconstruct()
     page = made.page()
     assert text_of(page, "alignment").count("<article") == 6
-    assert "0.50 → 1.00" in page or re.search(r"0\.\d\d → 1\.00", page)
+    assert re.search(r"<b>1\.00</b><span>mesh fit</span><small>mean IoU with the mask; 0\.\d\d before", page)
     for section in ("pairs", "filters", "features"):
         assert 'class="missing"' in text_of(page, section)
 

@@ -295,7 +295,7 @@ def test_odd_metrics_do_not_break_the_page(broken: dict[str, object]) -> None:
 
 
 def test_tiles_and_funnel() -> None:
-    assert [t.value for t in image_tiles(1200, 1, np.array([0.5, 0.7]), np.array([0.9, 0.9]))] == ["1,200", "0.60 → 0.90"]
+    assert [t.value for t in image_tiles(1200, 1, np.array([0.5, 0.7]), np.array([0.9, 0.9]))] == ["1,200", "0.90"]
     assert [t.value for t in image_tiles(3, 1, np.zeros(0), np.zeros(0))] == ["3"]
     tiles = label_tiles(3, np.array([100, 100, 50]), np.array([50, 0, 25]))
     assert [t.value for t in tiles] == ["3", "250", "75", "25"]

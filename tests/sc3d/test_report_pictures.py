@@ -39,7 +39,7 @@ def scene() -> ModuleType:
 
 def decoded(uri: str) -> np.ndarray:
     head, _, data = uri.partition(",")
-    assert head in ("data:image/jpeg;base64", "data:image/png;base64")
+    assert head in ("data:image/jpeg;base64", "data:image/png;base64", "data:image/webp;base64")
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
 
 
@@ -138,7 +138,9 @@ def test_alignment_card_shows_before_and_after(scene: ModuleType) -> None:
     teal = (after[..., 1] - after[..., 0]) > 25
     assert teal.sum() == pytest.approx(mask.sum(), rel=0.25)
     assert before.shape[0] < 144
-    assert card.flags == ("the mesh does not fit the mask well",)
+    assert (card.flags, card.improved) == (("the mesh does not fit the mask well",), True)
+    start_kept = one.reconstruction.replace(flags=("not_improved",))
+    assert (alignment_card(one.photo, start_kept).flags, alignment_card(one.photo, start_kept).improved) == ((), False)
     assert (card.iou_before, card.iou_after) == (one.reconstruction.iou_before, 1.0)
 
 

@@ -66,7 +66,7 @@ def _mug(rng: np.random.Generator) -> Toy:
 
 
 def _bottle(rng: np.random.Generator) -> Toy:
-    """A solid of revolution: left and right are those of the view, as in SPair-71k's bottles."""
+    """A solid of revolution, always seen from its front: its left and right are the outline's, as in SPair-71k's bottles."""
     u = rng.uniform
     radius, neck, cap = u(0.12, 0.18), u(0.042, 0.062), u(0.052, 0.07)
     shoulder, neck_low, cap_low = u(0.5, 0.62), u(0.68, 0.76), u(0.86, 0.91)

@@ -300,6 +300,12 @@ class TestOcclusion:
         assert partial.covered == 1.0
         assert 0.4 < partial.agreement < 0.9
 
+    def test_a_small_mask_is_not_searched_for_a_giant(self) -> None:
+        mask = np.zeros((128, 128), bool)
+        mask[60:66, 60:66] = True
+        matcher = OutlineMatcher(MaskTarget.at_resolution(mask, CAMERA, 128, 0.5))
+        assert matcher.search(np.ones((256, 256), bool)) == []
+
     def test_refinement_finds_the_place_of_a_template(self) -> None:
         whole = silhouette(TRUTH)
         matcher = OutlineMatcher(MaskTarget.at_resolution(whole, CAMERA, 128, 0.5))
