@@ -23,6 +23,10 @@ _ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
+_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+
+logger = logging.getLogger(__name__)
+
 OBJECT_STORE_BYTES = 256 * 2**20
 
 
@@ -57,7 +61,11 @@ class RaySession:
             os.environ.setdefault(key, value)
         address = self._config.address or os.environ.get("RAY_ADDRESS")
         if address is None:
-            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+            if "ray" in sys.modules and _LOOPBACK not in os.environ and not sys.modules["ray"].is_initialized():
+                logger.warning(
+                    "Ray was imported before sc3d could keep it to the loopback interface; import it later, or set %s=0", _LOOPBACK
+                )
+            os.environ.setdefault(_LOOPBACK, "0")
 
         import ray
 

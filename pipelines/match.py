@@ -19,6 +19,7 @@ from sc3d.records import Labels, Matches, Pair
 from sc3d.schema import column_meanings
 from sc3d.shards import Shard
 
+
 class DescribedImages:
     """The described images of a run, prepared for matching and kept in a cache bounded by bytes."""
 
@@ -26,7 +27,9 @@ class DescribedImages:
         self._stage = DescribeStage(config)
         self._match = match or config.match
         self._known = self._stage.artefacts.catalogue()
-        self._cache: ByteCache[str, Described] = ByteCache(self._load, lambda described: described.n_bytes, config.ray.cache_mb * 2**20)
+        self._cache: ByteCache[str, Described] = ByteCache(
+            self._load, lambda described: described.n_bytes, config.ray.cache_mb * 2**20
+        )
 
     def get(self, image_id: str) -> Described:
         """The prepared features of an image.

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipelines.evaluate import EvaluateStage
 from pipelines.label import STAGES
 from pipelines.manifest import IMAGES, PAIRS, read_images, read_pairs
 from pipelines.match import LabelStage, MatchStage
@@ -28,6 +29,9 @@ from sc3d.store import RunFolder
 
 _READERS = 8
 _ALPHA = 0.10
+_AVERAGES = {"image": "per image", "keypoint": "per point"}
+
+_REJECTING: tuple[type[Stage], ...] = (*STAGES, EvaluateStage)
 
 Columns = dict[str, np.ndarray]
 
@@ -77,7 +81,7 @@ def summarise(config: RunConfig) -> RunSummary:
         images=read_images(run) if run.exists(IMAGES) else [],
         pairs=read_pairs(run, labelled=True) if planned else [],
         annotated=read_pairs(run, labelled=False) if planned else [],
-        rejects=[reject for stage in STAGES for reject in _rejects(stage(config))],
+        rejects=[reject for stage in _REJECTING for reject in _rejects(stage(config))],
         reconstructions=_columns(ReconstructStage(config), ["image_id", "category", "iou_before", "iou_after", "injected_turn"]),
         orientations=_columns(OrientStage(config), ["image_id", "category", "turn", "uncertain"]),
         matches=_columns(MatchStage(config), matched),
@@ -145,12 +149,12 @@ def _image_lines(summary: RunSummary) -> list[tuple[str, str, str]]:
         lines.append(("rejected", "0", "images or pairs that could not be processed"))
     before, after = summary.reconstructions["iou_before"], summary.reconstructions["iou_after"]
     if len(before):
-        meaning = "mean overlap (IoU) of mesh and object mask, before -> after alignment"
+        meaning = "mean IoU with the mask, before -> after alignment"
         lines.append(("mesh fit", f"{before.mean():.2f} -> {after.mean():.2f}", meaning))
     turns, uncertain = summary.orientations["turn"], summary.orientations["uncertain"]
     if len(turns):
-        lines.append(("turned", f"{int((turns != 0).sum()):,}", "meshes whose front was put right by a quarter or half turn"))
-        lines.append(("uncertain", f"{int(uncertain.sum()):,}", "meshes left alone, since too few views agree on their front"))
+        lines.append(("turned", f"{int((turns != 0).sum()):,}", "meshes turned so that their front faces forward"))
+        lines.append(("uncertain", f"{int(uncertain.sum()):,}", "meshes left alone: too few views agree"))
     return lines
 
 
@@ -162,7 +166,7 @@ def _pair_lines(summary: RunSummary) -> list[tuple[str, str, str]]:
     candidates = int(matches["n_candidates"].sum())
     lines = [
         ("pairs", f"{pairs:,}", "of two images of one category"),
-        ("candidates", f"{candidates:,}", "each spot of the source object and its most similar spot in the target"),
+        ("candidates", f"{candidates:,}", "spots of the source, each with its best match"),
     ]
     if "n_kept" in matches:
         kept = matches["n_kept"]
@@ -176,7 +180,7 @@ def _time_lines(config: RunConfig) -> list[tuple[str, str, str]]:
     rows = [values for stage in STAGES if (values := _timing(config, stage.name))]
     total = sum(row["seconds"] for row in rows)
     parts = ", ".join(f"{row['stage']} {row['seconds']:.0f}" for row in rows)
-    return [("time", f"{total:,.0f} s", f"over all runs of this folder: {parts}")] if rows else []
+    return [("time", f"{total:,.0f} s", parts)] if rows else []
 
 
 def _timing(config: RunConfig, stage: str) -> dict[str, Any]:
@@ -197,36 +201,41 @@ def print_metrics(metrics: Mapping[str, Any], console: Console | None = None) ->
 
 
 def _print_filters(metrics: Mapping[str, Any], console: Console) -> None:
-    rows = filter_table(metrics)
-    if not rows:
+    found = filter_table(metrics)
+    if not found.rows:
         console.print("\nNo annotated pair was evaluated, so there is no filter quality and no PCK.")
         return
     console.print("\n[bold]Filters[/]: how many of the kept matches are wrong, and how many are kept")
     table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
     table.add_column("filter", no_wrap=True)
-    table.add_column("features", no_wrap=True)
-    table.add_column("wrong", justify="right", no_wrap=True)
-    table.add_column("kept a pair", justify="right", no_wrap=True)
-    table.add_column("what it asks of a match", style="dim")
-    for row in rows:
-        wrong = "-" if row.fpr is None else f"{100 * row.fpr:.1f} %"
-        kept = "-" if row.kept is None else f"{row.kept:,.0f}"
-        table.add_row(*(escape(cell) for cell in (row.filter, row.descriptors, wrong, kept, row.meaning)))
+    for name in found.descriptors:
+        table.add_column(f"{escape(name)}\nwrong", justify="right", no_wrap=True)
+        table.add_column("\nkept a pair", justify="right", no_wrap=True)
+    for row in found.rows:
+        texts = []
+        for cell in row.cells:
+            texts.append("-" if cell is None or cell.fpr is None else f"{100 * cell.fpr:.1f} %")
+            texts.append("-" if cell is None or cell.kept is None else f"{cell.kept:,.0f}")
+        table.add_row(escape(row.filter), *texts)
     console.print(table)
-    console.print("[dim]wrong: of those at annotated points, more than a tenth of the object's box away from the annotation[/]")
+    for row in found.rows:
+        if row.meaning:
+            console.print(f"[dim]{escape(row.filter)}: {escape(row.meaning)}[/]")
+    console.print("[dim]wrong: at annotated points, more than a tenth of the object's box off[/]")
 
 
 def _print_pck(metrics: Mapping[str, Any], console: Console) -> None:
-    tables = [table for table in pck_tables(metrics) if table.main and _ALPHA in table.alphas]
+    tables = [table for table in pck_tables(metrics) if _ALPHA in table.alphas]
     if not tables:
         return
     console.print(f"\n[bold]PCK@{_ALPHA:.2f}[/]: annotated points found to within a tenth of the object's box")
-    columns = [(table.subset, table.average) for table in tables]
     methods = list(dict.fromkeys(row.method for table in tables for row in table.rows if not row.published))
     view = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    view.add_column("method", no_wrap=True)
-    for subset, average in columns:
-        view.add_column(f"{escape(subset)}\na {escape(average)}", justify="right", no_wrap=True)
+    view.add_column("method", overflow="fold")
+    for table in tables:
+        view.add_column(
+            f"{escape(table.subset)}\n{escape(_AVERAGES.get(table.average, table.average))}", justify="right", no_wrap=True
+        )
     for method in methods:
         cells = []
         for table in tables:
@@ -235,6 +244,5 @@ def _print_pck(metrics: Mapping[str, Any], console: Console) -> None:
             cells.append("-" if value is None else f"{100 * value:.1f} %")
         view.add_row(escape(method), *cells)
     console.print(view)
-    console.print(
-        "[dim]geo-aware: points with a look-alike on the object, such as left and right wheels. mean over images or over points[/]"
-    )
+    console.print("[dim]geo-aware: points with a look-alike on the object, such as left and right wheels[/]")
+    console.print("[dim]per image, per point: the mean over images, or over all points[/]")

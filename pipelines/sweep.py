@@ -28,7 +28,6 @@ from sc3d.matching.thresholds import passes_geodesic
 from sc3d.records import Pair
 from sc3d.shards import recipe_of
 from sc3d.store import RunFolder
-from training.sweep import sweep
 
 BEST = "sweeps/best.yaml"
 
@@ -52,6 +51,9 @@ def run(config: RunConfig, console: Console | None = None) -> list[dict[str, Any
             rows = run_folder.read_json(name)["rows"]
         else:
             ray.start()
+            # Not before: Ray reads the settings of the session when it is imported.
+            from training.sweep import sweep
+
             found = sweep(weights, lambda setting: evaluate_weights(config, setting), lambda: task.advance(1))
             rows = rank([row for one in found for row in one["rows"]], config)
             run_folder.write_json(name, {"rows": rows})

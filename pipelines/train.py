@@ -17,7 +17,7 @@ from sc3d.config import RunConfig
 from sc3d.shards import recipe_of
 from sc3d.store import RunFolder
 from training.data import LabelledPairs
-from training.train import TrainJob, train
+from training.job import TrainJob
 
 CACHE_BYTES = 1024 * 2**20
 
@@ -67,6 +67,9 @@ def run(config: RunConfig) -> RunFolder:
         if not done:
             job = dataclasses.replace(job, on_step=lambda _: task.advance(1)) if config.train.workers == 0 else job
             ray.start()
+            # Not before: Ray reads the settings of the session when it is imported.
+            from training.train import train
+
             train(job)
             task.complete()
         seconds = task.finish()

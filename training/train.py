@@ -11,7 +11,6 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,46 +20,13 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
-from sc3d.config import TrainConfig
 from sc3d.errors import ConfigError, PreflightError, Sc3dError
-from sc3d.store import RunFolder
-from training.adapter import Adapter, encode_adapter
-from training.checkpoint import FitResult, StepRecord, finished_result
-from training.data import LabelledPairs
+from training.adapter import encode_adapter
+from training.checkpoint import FitResult, finished_result
+from training.job import TrainJob
 from training.loop import DivergenceError, Hooks, Replica, fit
 
 _MAX_FAILURES = 2
-
-
-@dataclass(frozen=True)
-class TrainJob:
-    """What is trained and where its artefacts go. Travels to the workers, so ``make_pairs`` is called in each of them.
-
-    ``make_pairs``: builds the training set. ``run``, ``folder``: where ``checkpoint.pt`` and ``adapter.safetensors`` are written.
-    ``recipe``: of the features, kept in the adapter's metadata. ``checkpoint_every``: steps. ``on_step``, ``validate``: called in the
-    first worker, which is this process when ``config.workers`` is 0. ``validate_every``: steps.
-    """
-
-    make_pairs: Callable[[], LabelledPairs]
-    config: TrainConfig
-    seed: int
-    run: RunFolder
-    folder: str
-    recipe: str = ""
-    checkpoint_every: int = 1000
-    on_step: Callable[[StepRecord], None] | None = None
-    validate: Callable[[Adapter], float] | None = None
-    validate_every: int = 0
-
-    @property
-    def checkpoint_file(self) -> str:
-        """Name of the latest training state."""
-        return f"{self.folder}/checkpoint.pt"
-
-    @property
-    def adapter_file(self) -> str:
-        """Name of the trained adapter."""
-        return f"{self.folder}/adapter.safetensors"
 
 
 def train(job: TrainJob) -> FitResult:

@@ -114,7 +114,7 @@ def _axes(limits: tuple[float, float], x_ticks: Sequence[float], y_ticks: Sequen
     middle = _TOP + (_HEIGHT - _TOP - _BOTTOM) / 2
     parts.append(
         f'<text class="axis middle" x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 8}">{escape(x_label)}</text>'
-        f'<text class="axis middle" transform="translate(12 {middle}) rotate(-90)">{escape(y_label)}</text>'
+        f'<text class="axis middle y" transform="translate(12 {middle}) rotate(-90)">{escape(y_label)}</text>'
     )
     return "".join(parts)
 

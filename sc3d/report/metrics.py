@@ -22,27 +22,42 @@ FILTER_MEANINGS = {
 }
 
 
+_CATEGORY = "category:"
 _DATASETS = {"spair": "SPair-71k"}
 """Layout of a data set -> the name that the paper's rows have."""
 
 
 @dataclass(frozen=True)
+class FilterCell:
+    """One filter with one kind of descriptors. ``fpr`` in [0, 1]: the share of wrong matches among the kept ones that can be judged;
+    ``kept`` matches a pair. ``best``: the least wrong of the table."""
+
+    fpr: float | None
+    kept: float | None
+    best: bool
+
+
+@dataclass(frozen=True)
 class FilterRow:
-    """A filter with one kind of descriptors. ``fpr`` in [0, 1]: the share of wrong matches among the kept ones that can be judged."""
+    """A filter: what it asks, and its figures for each of the table's descriptors, ``None`` where not measured."""
 
     filter: str
     meaning: str
-    descriptors: str
-    fpr: float | None
-    kept: float | None
+    cells: tuple[FilterCell | None, ...]
+
+
+@dataclass(frozen=True)
+class FilterTable:
+    """Filters by kinds of descriptors. ``pairs``: how many were judged, if that is known."""
+
+    descriptors: tuple[str, ...]
+    rows: tuple[FilterRow, ...]
     pairs: int | None
-    published: bool
-    best: bool = False
 
 
 @dataclass(frozen=True)
 class PckRow:
-    """A method: its PCK in [0, 1] at each of the table's thresholds, ``None`` where not measured."""
+    """A method: its PCK in [0, 1] in each column of its table, ``None`` where not measured."""
 
     method: str
     values: tuple[float | None, ...]
@@ -53,46 +68,76 @@ class PckRow:
 
 @dataclass(frozen=True)
 class PckTable:
-    """PCK of all methods on one subset with one kind of average. ``main``: all pairs or the geo-aware ones, not a category."""
+    """PCK of all methods on one subset of the points with one kind of average, a column for each threshold."""
 
     dataset: str
     subset: str
     average: str
     alphas: tuple[float, ...]
     rows: tuple[PckRow, ...]
-    main: bool
 
 
-def filter_table(metrics: Mapping[str, Any], published: bool = False) -> list[FilterRow]:
-    """The measured filters in their order, or the paper's."""
-    rows = published_filter_rows() if published else _rows(metrics, "filters")
-    known = [row["fpr"] for row in rows if _number(row.get("fpr")) is not None]
-    return [
-        FilterRow(
-            filter=str(row.get("filter", "")),
-            meaning=FILTER_MEANINGS.get(str(row.get("filter", "")), ""),
-            descriptors=str(row.get("descriptors", "")),
-            fpr=_number(row.get("fpr")),
-            kept=_number(row.get("kept")),
-            pairs=row.get("pairs"),
-            published=published,
-            best=bool(known) and row.get("fpr") == min(known),
-        )
-        for row in rows
-    ]
+@dataclass(frozen=True)
+class CategoryTable:
+    """PCK of all methods at one threshold with one kind of average, a column for each category; ``rows`` hold no numbers of pairs."""
+
+    dataset: str
+    average: str
+    alpha: float
+    categories: tuple[str, ...]
+    rows: tuple[PckRow, ...]
+
+
+def filter_table(metrics: Mapping[str, Any]) -> FilterTable:
+    """The measured filters in their order; without rows where nothing was measured."""
+    return _filter_table(_rows(metrics, "filters"))
+
+
+def published_filter_table() -> FilterTable:
+    """The paper's filters."""
+    return _filter_table(published_filter_rows())
+
+
+def _filter_table(rows: Sequence[Mapping[str, Any]]) -> FilterTable:
+    descriptors = tuple(dict.fromkeys(str(row.get("descriptors", "")) for row in rows))
+    lowest = min((fpr for row in rows if (fpr := _number(row.get("fpr"))) is not None), default=None)
+    cells: dict[str, dict[str, FilterCell]] = {}
+    for row in rows:
+        fpr = _number(row.get("fpr"))
+        cell = FilterCell(fpr, _number(row.get("kept")), fpr is not None and fpr == lowest)
+        cells.setdefault(str(row["filter"]), {})[str(row.get("descriptors", ""))] = cell
+    pairs = [int(n) for row in rows if (n := _number(row.get("pairs"))) is not None]
+    return FilterTable(
+        descriptors,
+        tuple(FilterRow(name, FILTER_MEANINGS.get(name, ""), tuple(map(mine.get, descriptors))) for name, mine in cells.items()),
+        max(pairs, default=None),
+    )
 
 
 def pck_tables(metrics: Mapping[str, Any]) -> list[PckTable]:
     """A table for each data set, subset and average that was measured, in the order of the rows; published rows last in each."""
-    measured = _rows(metrics, "pck")
+    measured = [row for row in _rows(metrics, "pck") if not str(row.get("subset")).startswith(_CATEGORY)]
     published = published_pck_rows()
-    keys = list(dict.fromkeys(_key(row) for row in measured))
     tables = []
-    for key in keys:
+    for key in dict.fromkeys(_key(row) for row in measured):
         mine, theirs = ([r for r in rows if _key(r) == key] for rows in (measured, published))
         alphas = tuple(sorted({float(r["alpha"]) for r in mine}, reverse=True))
-        rows = _pck_rows(mine, alphas, False) + _pck_rows(theirs, alphas, True)
-        tables.append(PckTable(*key, alphas, tuple(rows), not key[1].startswith("category:")))
+        rows = _pck_rows(mine, "alpha", alphas, False) + _pck_rows(theirs, "alpha", alphas, True)
+        tables.append(PckTable(*key, alphas, tuple(rows)))
+    return tables
+
+
+def category_tables(metrics: Mapping[str, Any]) -> list[CategoryTable]:
+    """A table for each data set and average with results by category, at the widest threshold."""
+    measured = [row for row in _rows(metrics, "pck") if str(row.get("subset")).startswith(_CATEGORY)]
+    tables = []
+    for dataset, average in dict.fromkeys((_key(row)[0], _key(row)[2]) for row in measured):
+        mine = [row for row in measured if (_key(row)[0], _key(row)[2]) == (dataset, average)]
+        alpha = max(float(row["alpha"]) for row in mine)
+        mine = [row for row in mine if float(row["alpha"]) == alpha]
+        subsets = tuple(dict.fromkeys(str(row["subset"]) for row in mine))
+        names = tuple(subset.removeprefix(_CATEGORY) for subset in subsets)
+        tables.append(CategoryTable(dataset, average, alpha, names, tuple(_pck_rows(mine, "subset", subsets, False))))
     return tables
 
 
@@ -101,16 +146,17 @@ def _key(row: Mapping[str, Any]) -> tuple[str, str, str]:
     return _DATASETS.get(dataset, dataset), str(row.get("subset")), str(row.get("average"))
 
 
-def _pck_rows(rows: Sequence[Mapping[str, Any]], alphas: Sequence[float], published: bool) -> list[PckRow]:
+def _pck_rows(rows: Sequence[Mapping[str, Any]], by: str, columns: Sequence[object], published: bool) -> list[PckRow]:
+    """A row a method, a value for each of ``columns``, which are values of the key ``by``."""
     methods = list(dict.fromkeys(str(row.get("method")) for row in rows))
-    values = {(str(row.get("method")), float(row["alpha"])): _number(row.get("value")) for row in rows}
+    values = {(str(row.get("method")), row[by]): _number(row.get("value")) for row in rows}
     pairs = {str(row.get("method")): row.get("pairs") for row in rows}
-    columns = {alpha: [v for m in methods if (v := values.get((m, alpha))) is not None] for alpha in alphas}
+    highest = {c: max((v for m in methods if (v := values.get((m, c))) is not None), default=None) for c in columns}
     result = []
     for method in methods:
-        mine = tuple(values.get((method, alpha)) for alpha in alphas)
+        mine = tuple(values.get((method, column)) for column in columns)
         best = tuple(
-            v is not None and len(methods) > 1 and not published and v == max(columns[a]) for v, a in zip(mine, alphas, strict=True)
+            v is not None and v == highest[c] and len(methods) > 1 and not published for v, c in zip(mine, columns, strict=True)
         )
         result.append(PckRow(method, mine, best, pairs[method], published))
     return result

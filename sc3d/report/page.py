@@ -14,7 +14,7 @@ from markupsafe import Markup
 from sc3d.report.alignment import AlignmentCard, YawCard
 from sc3d.report.colours import TURNS
 from sc3d.report.feature_maps import FeatureCard
-from sc3d.report.metrics import FilterRow, PckTable
+from sc3d.report.metrics import CategoryTable, FilterTable, PckTable
 from sc3d.report.pairs import PairFigure
 from sc3d.report.rejects import RejectGroup
 
@@ -89,9 +89,10 @@ class Page:
     best: tuple[AlignmentCard, ...] = ()
     features: tuple[FeatureCard, ...] = ()
     yaw: tuple[YawCard, ...] = ()
-    filters: tuple[FilterRow, ...] = ()
-    published_filters: tuple[FilterRow, ...] = ()
+    filters: FilterTable | None = None
+    published_filters: FilterTable | None = None
     pck: tuple[PckTable, ...] = ()
+    categories: tuple[CategoryTable, ...] = ()
     loss_chart: Markup | None = None
     timings: tuple[Timing, ...] = ()
     rejects: tuple[RejectGroup, ...] = ()

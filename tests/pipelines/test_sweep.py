@@ -58,7 +58,7 @@ def test_the_best_setting_is_a_configuration_to_label_with(swept: tuple[RunConfi
 
 def test_a_finished_sweep_is_read_back(swept: tuple[RunConfig, list[dict[str, float]]], monkeypatch: pytest.MonkeyPatch) -> None:
     config, rows = swept
-    monkeypatch.setattr(sweep, "sweep", lambda *_: pytest.fail("evaluated again"))
+    monkeypatch.setattr("training.sweep.sweep", lambda *_: pytest.fail("evaluated again"))
     assert sweep.run(config) == rows
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sc3d.config import RunConfig
 from sc3d.records import Reject
 from sc3d.report.charts import Series, curve, histogram, nice_ticks
-from sc3d.report.metrics import filter_table, pck_tables
+from sc3d.report.metrics import FilterCell, category_tables, filter_table, pck_tables, published_filter_table
 from sc3d.report.overview import funnel, image_tiles, label_tiles, metric_tiles, reject_tile, timing_rows
 from sc3d.report.page import Link, Missing, Page, Tile, render
 from sc3d.report.rejects import group_rejects, reason_of
@@ -86,8 +86,9 @@ def test_nothing_from_outside_becomes_markup() -> None:
             config_yaml=EVIL,
             links=(Link(EVIL, "../x", EVIL),),
             rejects=tuple(rejects),
-            filters=tuple(filter_table(metrics)),
+            filters=filter_table(metrics),
             pck=tuple(pck_tables(metrics)),
+            categories=tuple(category_tables({"pck": [{**metrics["pck"][0], "subset": f"category:{EVIL}"}]})),
             iou_chart=chart,
             missing={"pairs": Missing(EVIL, EVIL), "training": Missing("none")},
             notes={"yaw": (EVIL,)},
@@ -257,13 +258,24 @@ def metrics() -> dict[str, object]:
 
 def test_pck_tables_put_methods_beside_each_other_and_mark_the_best() -> None:
     tables = pck_tables(metrics())
-    assert [(t.subset, t.main) for t in tables] == [("all", True), ("geo-aware", True), ("category:cup", False)]
+    assert [t.subset for t in tables] == ["all", "geo-aware"]
     mine = [row for row in tables[0].rows if not row.published]
     assert [(row.method, row.values, row.best) for row in mine] == [
         ("zero-shot", (0.5, 0.5), (False, False)),
         ("adapter", (0.7, 0.7), (True, True)),
     ]
     assert tables[0].alphas == (0.1, 0.05)
+
+
+def test_category_tables_have_a_column_a_category() -> None:
+    rows = [
+        *metrics()["pck"],
+        {"method": "adapter", "dataset": "spair", "subset": "category:tin", "alpha": 0.1, "average": "image", "value": 0.4},
+    ]  # type: ignore[misc]
+    (table,) = category_tables({"pck": rows})
+    assert (table.dataset, table.average, table.alpha, table.categories) == ("SPair-71k", "image", 0.1, ("cup", "tin"))
+    assert [(row.method, row.values) for row in table.rows] == [("zero-shot", (0.5, None)), ("adapter", (0.7, 0.4))]
+    assert [row.best for row in table.rows] == [(False, False), (True, True)]
 
 
 def test_published_rows_stand_beside_the_same_data_set_only() -> None:
@@ -274,13 +286,17 @@ def test_published_rows_stand_beside_the_same_data_set_only() -> None:
 
 
 def test_filter_table_marks_the_fewest_wrong() -> None:
-    rows = filter_table(metrics())
-    assert [(row.filter, row.fpr, row.best) for row in rows] == [
-        ("none", 0.3, False),
-        ("cycle + geodesic", 0.02, True),
-        ("cycle", None, False),
-    ]
-    assert all(row.published for row in filter_table({}, published=True))
+    rows = [*metrics()["filters"], {"filter": "cycle", "descriptors": "2D + 3D", "fpr": 0.2, "kept": 30.0, "pairs": 40}]  # type: ignore[misc]
+    table = filter_table({"filters": rows})
+    assert table.descriptors == ("2D", "2D + 3D")
+    assert table.pairs == 40
+    cells = {row.filter: row.cells for row in table.rows}
+    assert cells["none"] == (FilterCell(0.3, 900.0, False), None)
+    assert cells["cycle + geodesic"] == (FilterCell(0.02, 400.0, True), None)
+    assert cells["cycle"] == (FilterCell(None, 0.0, False), FilterCell(0.2, 30.0, False))
+    published = published_filter_table()
+    assert published.descriptors == ("SD+DINO", "SD+DINO+3D")
+    assert all(None not in row.cells for row in published.rows)
 
 
 @pytest.mark.parametrize(
@@ -288,9 +304,7 @@ def test_filter_table_marks_the_fewest_wrong() -> None:
 )
 def test_odd_metrics_do_not_break_the_page(broken: dict[str, object]) -> None:
     filters, pck = filter_table(broken), pck_tables(broken)
-    Elements(
-        render(empty_page(filters=tuple(filters), pck=tuple(pck), missing={n: Missing("-") for n in SECTIONS if n != "evaluation"}))
-    )
+    Elements(render(empty_page(filters=filters, pck=tuple(pck), missing={n: Missing("-") for n in SECTIONS if n != "evaluation"})))
     metric_tiles(broken)
 
 
