@@ -24,9 +24,21 @@ DEFAULTS: dict[str, Any] = {
     "pairs": {"strategy": "random", "targets": 4},
     "describe": {"ball_radius": 0.2},
     "match": {"tau_geo": 0.1},
-    "train": {"steps": 300, "pairs_per_step": 2, "channels": 128},
+    "train": {
+        "steps": 150,
+        "pairs_per_step": 4,
+        "channels": 128,
+        "learning_rate": 0.01,
+        "dropout": 0.0,
+        "negatives": "map",
+        "both_ways": True,
+        "start_from_features": True,
+    },
     "evaluate": {"max_pairs_per_category": 30},
 }
+
+# Of each category.
+IMAGES = {"trn": 22, "val": 2, "test": 8}
 
 # Test instances come from another seed than the labelled ones.
 HELD_OUT = 1_000_003
@@ -46,7 +58,7 @@ def run(config: RunConfig) -> RunFolder:
     config = dataclasses.replace(config, dataset=dataclasses.replace(config.dataset, kind="toys", root=str(root)))
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"sc3d demo: everything goes to {config.run}")
-    toys = ToysConfig(seed=config.seed, held_out_seed=config.seed + HELD_OUT, workers=config.ray.workers)
+    toys = ToysConfig(images=IMAGES, seed=config.seed, held_out_seed=config.seed + HELD_OUT, workers=config.ray.workers)
     with Progress() as progress:
         task = progress.start("toys", len(toys.categories) * sum(toys.images.values()))
         generate_toys(root, toys, lambda done, total: task.advance(1))

@@ -139,6 +139,16 @@ class TrainConfig:
     dropout: Annotated[Fraction, Field(description="dropout on the input features")] = 0.2
     channels: Annotated[Count, Field(description="output channels of the adapter")] = 768
     noise: Annotated[float, Field(ge=0, description="Gaussian noise on the dense target, in cells")] = 0.5
+    negatives: Annotated[
+        Literal["labels", "map"],
+        Field(description="what the sparse loss tells a label's partner from: the other labels (the paper's), or every cell"),
+    ] = "labels"
+    both_ways: Annotated[bool, Field(description="the dense loss also predicts sources from targets (the paper's does not)")] = (
+        False
+    )
+    start_from_features: Annotated[
+        bool, Field(description="start each block as its shortcut alone, so that training starts from the features")
+    ] = False
     workers: Annotated[int, Field(ge=0, description="Ray Train workers; 0 trains in the calling process")] = 0
 
 

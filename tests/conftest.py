@@ -34,8 +34,8 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def ray_session() -> Iterator[None]:
-    """One local Ray for all tests that need one; pipelines join it."""
+def ray_session(s3_server: str) -> Iterator[None]:
+    """One local Ray for all tests that need one; pipelines join it. Its workers inherit the S3 server's settings."""
     from cluster.session import RaySession
     from sc3d.config import RayConfig
 

@@ -111,6 +111,10 @@ class Bottleneck(nn.Module):
         self.conv2 = NormedConv(width, width, 3)
         self.conv3 = NormedConv(width, outputs, 1)
 
+    def silence_residual(self) -> None:
+        """Make the block its shortcut alone, until training says otherwise (zero scale of the last norm, as in ResNet training)."""
+        nn.init.zeros_(self.conv3.norm.weight)
+
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         y = self.conv3(functional.relu(self.conv2(functional.relu(self.conv1(x, size)))))
         return functional.relu(y + (_resized(x, size) if self.shortcut is None else self.shortcut(x, size)))
@@ -158,6 +162,12 @@ class Adapter(nn.Module):
         for weight, layers, part in zip(weights, self.bottleneck_layers, parts, strict=True):
             total = total + weight * cast(nn.ModuleList, layers)[0](part, (height, width))
         return total
+
+    def start_from_features(self) -> None:
+        """Make every block its shortcut alone, so that training starts from (projected) features."""
+        for layers in self.bottleneck_layers:
+            for block in cast("nn.ModuleList", layers):
+                cast("Bottleneck", block).silence_residual()
 
     def _split(self, x: Tensor) -> list[Tensor]:
         if x.shape[1] != sum(self.feature_dims):

@@ -21,7 +21,7 @@ from sc3d.errors import ConfigError, Sc3dError
 from training.adapter import Adapter, check_dims, feature_dims, native_input, unit_length
 from training.checkpoint import FitResult, StepRecord, TrainState, identity_of, restore_state, save_state
 from training.data import LabelledPairs, PairSample, generator
-from training.losses import dense_loss, sparse_loss
+from training.losses import dense_loss, map_loss, sparse_loss
 
 
 class DivergenceError(Sc3dError):
@@ -126,6 +126,8 @@ def _start(dims: Sequence[int], config: TrainConfig, seed: int, device: torch.de
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         adapter = Adapter(dims, config.channels)
+        if config.start_from_features:
+            adapter.start_from_features()
     adapter = adapter.to(device).train()
     trained = [p for p in adapter.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
@@ -172,7 +174,7 @@ def _step(
     sources = [torch.cat(parts) for parts in zip(*dropped, strict=True)]
     side = pairs.features(samples[0].source_id).letterbox.side
     maps = dict(zip(inputs, unit_length(state.model(sources, (side, side))), strict=True))
-    losses = torch.stack([_pair_losses(s, maps, state.adapter.logit_scale, config.noise, seed, step) for s in samples])
+    losses = torch.stack([_pair_losses(s, maps, state.adapter.logit_scale, config, seed, step) for s in samples])
 
     # Each worker fills its own rows, so that after summing all of them see all pairs, and all of them stop at the same one.
     everyone = torch.zeros(config.pairs_per_step, 2, device=device)
@@ -202,20 +204,27 @@ def _diverged(what: str, step: int, pair: str) -> str:
     )
 
 
-def _pair_losses(sample: PairSample, maps: dict[str, Tensor], logit_scale: Tensor, noise: float, seed: int, step: int) -> Tensor:
+def _pair_losses(
+    sample: PairSample, maps: dict[str, Tensor], logit_scale: Tensor, config: TrainConfig, seed: int, step: int
+) -> Tensor:
     """Sparse and dense loss (2,) of one pair."""
     source_map, target_map = maps[sample.source_id], maps[sample.target_id]
-    device = source_map.device
+    device, dtype = source_map.device, source_map.dtype
     source_cells = torch.from_numpy(sample.source_cells).to(device)
     target_cells = torch.from_numpy(sample.target_cells).to(device)
     source = source_map.flatten(1)[:, source_cells].T
     target = target_map.flatten(1)[:, target_cells].T
-    jitter = generator(seed, step, sample.pair_id, "noise").normal(0.0, noise, sample.target_xy.shape)
-    target_xy = torch.from_numpy(sample.target_xy + jitter).to(device, source.dtype)
-    return torch.stack([
-        sparse_loss(source, target, logit_scale, source_cells, target_cells),
-        dense_loss(source, target_map, target_xy),
-    ])  # fmt: skip
+    jitter = generator(seed, step, sample.pair_id, "noise").normal(0.0, config.noise, (2, *sample.target_xy.shape))
+    dense = dense_loss(source, target_map, torch.from_numpy(sample.target_xy + jitter[0]).to(device, dtype))
+    if config.both_ways:
+        dense = (dense + dense_loss(target, source_map, torch.from_numpy(sample.source_xy + jitter[1]).to(device, dtype))) / 2
+    if config.negatives == "map":
+        sparse = (
+            map_loss(source, target_map, logit_scale, target_cells) + map_loss(target, source_map, logit_scale, source_cells)
+        ) / 2
+    else:
+        sparse = sparse_loss(source, target, logit_scale, source_cells, target_cells)
+    return torch.stack([sparse, dense])
 
 
 def _dropout(parts: list[Tensor], probability: float, name: str) -> list[Tensor]:

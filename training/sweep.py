@@ -12,6 +12,21 @@ from sc3d.errors import Sc3dError
 Settings = Mapping[str, Any]
 
 
+class _Progress(tune.Callback):
+    """Tells the calling process of each finished trial. Tune pickles its callbacks to be able to restore; this one stays at home."""
+
+    def __init__(self, on_trial: Callable[[], None] | None = None) -> None:
+        self._on_trial = on_trial
+
+    def __reduce__(self) -> tuple[type[_Progress], tuple[()]]:
+        return _Progress, ()
+
+    def on_trial_complete(self, *_: Any, **__: Any) -> None:
+        """Count the trial."""
+        if self._on_trial is not None:
+            self._on_trial()
+
+
 def sweep(
     settings: Sequence[Settings], evaluate: Callable[[Settings], Mapping[str, Any]], on_trial: Callable[[], None]
 ) -> list[dict[str, Any]]:
@@ -26,15 +41,11 @@ def sweep(
         Sc3dError: a trial failed; its error is the cause.
     """
 
-    class Progress(tune.Callback):
-        def on_trial_complete(self, *_: Any, **__: Any) -> None:
-            on_trial()
-
     tuner = tune.Tuner(
         lambda trial: {"result": dict(evaluate(settings[trial["index"]]))},
         param_space={"index": tune.grid_search(list(range(len(settings))))},
         tune_config=tune.TuneConfig(reuse_actors=True),
-        run_config=tune.RunConfig(verbose=0, callbacks=[Progress()]),
+        run_config=tune.RunConfig(verbose=0, callbacks=[_Progress(on_trial)]),
     )
     results = tuner.fit()
     if results.errors:

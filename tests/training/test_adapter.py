@@ -234,3 +234,16 @@ def test_encoding_is_reproducible() -> None:
 def test_impossible_sizes_are_refused(dims: list[int], channels: int) -> None:
     with pytest.raises(FeatureError, match="positive"):
         Adapter(dims, channels)
+
+
+def test_an_adapter_that_starts_from_features_is_its_shortcuts() -> None:
+    torch.manual_seed(0)
+    adapter = Adapter([6, 8], 8)
+    adapter.start_from_features()
+    x = torch.randn(1, 14, 5, 5)
+    blocks = [layers[0] for layers in adapter.bottleneck_layers]
+    expected = sum(
+        torch.relu(part if b.shortcut is None else b.shortcut(part, (5, 5)))
+        for b, part in zip(blocks, x.split([6, 8], 1), strict=True)
+    )
+    torch.testing.assert_close(adapter(x), expected / 2)

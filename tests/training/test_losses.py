@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from training.losses import dense_loss, predict_xy, sparse_loss
+from training.losses import dense_loss, map_loss, predict_xy, sparse_loss
 
 
 def _unit(*shape: int, dim: int, seed: int = 0) -> torch.Tensor:
@@ -109,3 +109,19 @@ def test_dense_gradient(window: int) -> None:
     source, target = _unit(3, 4, dim=1).requires_grad_(), _unit(4, 4, 5, dim=0, seed=1).requires_grad_()
     label = torch.tensor([[1.0, 2.0], [3.3, 0.7], [2.5, 3.5]], dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda s, t: dense_loss(s, t, label, temperature=0.2, window=window), (source, target))
+
+
+def test_map_loss_is_the_cross_entropy_over_all_cells() -> None:
+    generator = torch.Generator().manual_seed(3)
+    source = functional.normalize(torch.randn(5, 4, generator=generator, dtype=torch.float64), dim=1)
+    target = functional.normalize(torch.randn(4, 3, 6, generator=generator, dtype=torch.float64), dim=0)
+    cells = torch.tensor([0, 17, 3, 3, 9])
+    scale = torch.tensor(1.2, dtype=torch.float64)
+    expected = 0.0
+    for row, cell in zip(source, cells.tolist(), strict=True):
+        logits = [float(scale.exp() * (row @ target[:, c // 6, c % 6])) for c in range(18)]
+        expected -= logits[cell] - math.log(sum(math.exp(v) for v in logits))
+    assert float(map_loss(source, target, scale, cells)) == pytest.approx(expected / 5)
+    assert torch.autograd.gradcheck(
+        lambda s, t, k: map_loss(s, t, k, cells), [v.clone().requires_grad_() for v in (source, target, scale)]
+    )
