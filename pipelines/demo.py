@@ -38,7 +38,7 @@ DEFAULTS: dict[str, Any] = {
 }
 
 # Of each category.
-IMAGES = {"trn": 22, "val": 2, "test": 8}
+IMAGES = {"trn": 18, "val": 2, "test": 6}
 
 # Test instances come from another seed than the labelled ones.
 HELD_OUT = 1_000_003

@@ -11,7 +11,6 @@ from actors.offline.dense import DaisySource, HogSource
 from actors.offline.load import LoadImage
 from actors.offline.shape import SpectralShape
 from actors.surface import SurfaceActor
-from pipelines.manifest import images_by_id
 from pipelines.reconstruct import OrientStage, ReconstructStage, image_row
 from pipelines.stage import Stage
 from sc3d.features import Features, decode_features, encode_features
@@ -44,7 +43,7 @@ class DescribeStage(Stage):
         return LoadImage, DaisySource, HogSource, SpectralShape, SurfaceActor
 
     def load(self, shard: Shard) -> list[Row]:
-        images = images_by_id(self.run.uri)
+        images = self.images
         reconstructions = self.inputs[ReconstructStage].read(shard.ids)
         orientations = self.inputs[OrientStage].read(shard.ids)
         rows = []

@@ -14,7 +14,7 @@ from actors.base import Actor, Row
 from cluster.session import RaySession
 from pipelines.describe import DescribeStage
 from pipelines.label import STAGES
-from pipelines.manifest import images_by_id, read_pairs
+from pipelines.manifest import read_pairs
 from pipelines.match import DescribedImages, pair_row
 from pipelines.progress import Progress
 from pipelines.reconstruct import OrientStage, ReconstructStage
@@ -129,7 +129,7 @@ class EvaluateStage(Stage):
         row = pair_row(pair, full)
         if "error" in row:
             return row
-        records = images_by_id(self.run.uri)
+        records = self.images
         sides: tuple[ImageRecord, ImageRecord] = (records[pair.source_id], records[pair.target_id])
         source_maps, target_maps = self._maps.get(pair.source_id), self._maps.get(pair.target_id)
         return {

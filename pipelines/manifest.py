@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Sequence
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -53,9 +52,8 @@ def read_pairs(run: RunFolder, labelled: bool) -> list[Pair]:
     return [p for p in run.read_records(Pair, PAIRS) if (p.split == LABELLED_SPLIT) == labelled]
 
 
-@cache
 def images_by_id(uri: str) -> dict[str, ImageRecord]:
-    """The manifest of a run as a dictionary, read once a process: for workers."""
+    """The manifest of a run as a dictionary."""
     return {image.image_id: image for image in read_images(RunFolder(uri))}
 
 

@@ -12,7 +12,6 @@ from actors.offline.load import LoadImage
 from actors.offline.masks import OfflineMask
 from actors.offline.orient import ConsensusOrient, KeepOrientation
 from actors.offline.reconstruct import OfflineReconstruct
-from pipelines.manifest import images_by_id
 from pipelines.stage import Stage
 from sc3d.geometry.mesh import Mesh
 from sc3d.geometry.yaw import render_yaw_views
@@ -34,7 +33,7 @@ class ReconstructStage(Stage):
         return LoadImage, OfflineMask, OfflineReconstruct, AlignActor
 
     def load(self, shard: Shard) -> list[Row]:
-        images = images_by_id(self.run.uri)
+        images = self.images
         return [image_row(images[image_id]) for image_id in shard.ids]
 
     def finish(self, row: Row, seconds: float) -> Reconstruction:
@@ -69,7 +68,7 @@ class OrientStage(Stage):
 
     def load(self, shard: Shard) -> list[Row]:
         reconstructions = self.inputs[ReconstructStage]
-        images = images_by_id(self.run.uri)
+        images = self.images
         peers = sorted((i for i in reconstructions.located if i in images and images[i].category == shard.category), key=_shuffled)
         # One more than wanted, so that an image that is a reference itself still has enough others.
         chosen = peers[: self.config.orient.references + 1] if self.config.orient.estimator == "consensus" else []

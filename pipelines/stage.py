@@ -2,28 +2,30 @@
 
 A :class:`Stage` says what goes in, which actors map it and what comes out. Only shard descriptions and counts travel through Ray's object
 store; rows are read from and written to the run folder by the workers. Adjacent actors that need no GPU and no environment of their own
-share one process, since loading Python's numeric libraries costs more than they do; each other actor gets a pool of its own, and rows
-travel between pools as one safetensors blob a row.
+run together in tasks, whose processes stay warm from stage to stage: loading Python's numeric libraries costs more than these actors do.
+Each other actor gets a pool of stateful Ray actors of its own, and rows travel between pools as one safetensors blob a shard.
 """
 
 from __future__ import annotations
 
 import logging
+import uuid
 import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from typing import Any, ClassVar
 
 from actors.base import Actor, Outcome, Resources, Row, check_actors, run_actors
 from cluster.session import RaySession
+from pipelines.manifest import images_by_id
 from pipelines.progress import Progress
 from pipelines.transport import pack_outcomes, unpack_outcomes
 from sc3d.config import RunConfig
 from sc3d.errors import RejectBudgetError, UpstreamError
-from sc3d.records import Reject
+from sc3d.records import ImageRecord, Reject
 from sc3d.schema import Record
 from sc3d.shards import Artefacts, Catalogue, Shard, plan_shards, recipe_of, remaining_shards
 from sc3d.store import RunFolder
@@ -97,6 +99,11 @@ class Stage(ABC):
         return {stage: stage(self.config).artefacts.catalogue() for stage in self.upstream}
 
     @cached_property
+    def images(self) -> dict[str, ImageRecord]:
+        """The manifest's images by their id, read once a worker."""
+        return images_by_id(self.config.run)
+
+    @cached_property
     def artefacts(self) -> Artefacts:
         """Where its records are."""
         return Artefacts(self.run, self.name, self.folder, self.recipe, self.record, self.key, self.by_category)
@@ -113,21 +120,22 @@ class StageSummary:
     seconds: float
 
 
+def needs_own_process(actor: type[Actor]) -> bool:
+    """Whether an actor asks for a GPU, a custom resource or an environment of its own."""
+    return bool(actor.resources.num_gpus or actor.resources.custom or actor.resources.environment)
+
+
 def segments(actors: Sequence[type[Actor]]) -> list[list[type[Actor]]]:
     """Split actors into groups that share a process: neighbours without GPU, custom resource or environment."""
-
-    def alone(actor: type[Actor]) -> bool:
-        r = actor.resources
-        return bool(r.num_gpus or r.custom or r.environment)
 
     groups: list[list[type[Actor]]] = []
     shares = False
     for actor in actors:
-        if shares and not alone(actor):
+        if shares and not needs_own_process(actor):
             groups[-1].append(actor)
         else:
             groups.append([actor])
-        shares = not alone(actor)
+        shares = not needs_own_process(actor)
     return groups
 
 
@@ -224,25 +232,45 @@ def _execute(stage: Stage, shards: Sequence[Shard], session: RaySession) -> Iter
 
     rows = [{"category": s.category, "ids": "\n".join(s.ids)} for s in shards]
     dataset: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
+    most = max(1, min(stage.config.ray.workers, len(shards)))
+    run_id = uuid.uuid4().hex
     for index, group in enumerate(segments(stage.actors()) or [[]]):
         needs = group[0].resources if group else Resources()
-        most = max(1, min(stage.config.ray.workers, len(shards)))
+        where: dict[str, Any] = {"batch_size": 1, "num_cpus": needs.num_cpus}
         with warnings.catch_warnings():
-            # Ray announces that restart limits move to other arguments in 2.64; until then there is no other way to set them.
+            # Ray announces that retry limits move to other arguments in 2.64; until then there is no other way to set them.
             warnings.simplefilter("ignore", DeprecationWarning)
-            dataset = dataset.map_batches(
-                SegmentWorker,
-                fn_constructor_args=(type(stage), stage.config, index),
-                batch_size=1,
-                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
-                num_cpus=needs.num_cpus,
-                num_gpus=needs.num_gpus or None,
-                resources=dict(needs.custom) or None,
-                runtime_env={"conda": needs.environment} if needs.environment else None,
-                max_restarts=4,
-                max_task_retries=2,
-            )
+            if group and needs_own_process(group[0]):
+                dataset = dataset.map_batches(
+                    SegmentWorker,
+                    fn_constructor_args=(type(stage), stage.config, index),
+                    compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
+                    num_gpus=needs.num_gpus or None,
+                    resources=dict(needs.custom) or None,
+                    runtime_env={"conda": needs.environment} if needs.environment else None,
+                    max_restarts=4,
+                    max_task_retries=2,
+                    **where,
+                )
+            else:
+                dataset = dataset.map_batches(
+                    partial(_map_shard, stage=type(stage), config=stage.config, segment=index, run_id=run_id),
+                    compute=ray.data.TaskPoolStrategy(size=most),
+                    max_retries=2,
+                    **where,
+                )
     yield from dataset.iter_rows()
+
+
+def _map_shard(block: dict[str, Any], stage: type[Stage], config: RunConfig, segment: int, run_id: str) -> dict[str, Any]:
+    # Tasks reuse warm processes from stage to stage, which saves importing the numeric libraries again; the models are kept for the run.
+    return _worker_of(stage, config, segment, run_id)(block)
+
+
+@lru_cache(maxsize=1)
+def _worker_of(stage: type[Stage], config: RunConfig, segment: int, run_id: str) -> SegmentWorker:
+    # What the run folder holds changes between runs of one configuration, so a worker that has looked is not kept for the next run.
+    return SegmentWorker(stage, config, segment)
 
 
 def _counts_against_budget(reason: str) -> bool:

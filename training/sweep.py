@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -40,14 +41,14 @@ def sweep(
     Raises:
         Sc3dError: a trial failed; its error is the cause.
     """
-
-    tuner = tune.Tuner(
-        lambda trial: {"result": dict(evaluate(settings[trial["index"]]))},
-        param_space={"index": tune.grid_search(list(range(len(settings))))},
-        tune_config=tune.TuneConfig(reuse_actors=True),
-        run_config=tune.RunConfig(verbose=0, callbacks=[_Progress(on_trial)]),
-    )
-    results = tuner.fit()
+    with tempfile.TemporaryDirectory() as scratch:  # Tune insists on records of its own; only the results count here
+        tuner = tune.Tuner(
+            lambda trial: {"result": dict(evaluate(settings[trial["index"]]))},
+            param_space={"index": tune.grid_search(list(range(len(settings))))},
+            tune_config=tune.TuneConfig(reuse_actors=True),
+            run_config=tune.RunConfig(storage_path=scratch, verbose=0, callbacks=[_Progress(on_trial)]),
+        )
+        results = tuner.fit()
     if results.errors:
         raise Sc3dError(
             f"{len(results.errors)} of {len(settings)} trials failed; the first: {results.errors[0]}"
