@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import numpy as np
+
 from actors.base import Actor, Row
 from sc3d.config import RunConfig
 from sc3d.geometry.align import align
@@ -32,19 +34,21 @@ class AlignActor(Actor):
         "translation": "t (3,) after alignment",
         "iou_before": "silhouette IoU with the mask as reconstructed",
         "iou_after": "silhouette IoU with the mask after alignment",
-        "flags": "warnings: not_improved, mostly_outside, low_iou",
+        "flags": "warnings: not_improved, mostly_outside, low_iou, occluded",
     }
 
     @classmethod
     def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
         """The algorithm's version and all of its options."""
-        return {"align": "distance-iou-1", **dataclasses.asdict(config.reconstruct.align)}
+        return {"align": "distance-iou-2", **dataclasses.asdict(config.reconstruct.align)}
 
     def process(self, row: Row) -> Row:
         """Align one reconstruction; raises :class:`~sc3d.errors.GeometryError` for meshes and poses that cannot be rendered."""
         camera = Camera(row["intrinsics"], row["width"], row["height"])
         pose = Pose(row["rotation"], row["translation_initial"], row["scale_initial"])
-        result = align(Mesh(row["vertices"], row["faces"]), row["mask"], pose, camera, self.config.reconstruct.align)
+        # The precision that meshes are stored with: the pose belongs to the mesh that later stages read, to the last bit.
+        mesh = Mesh(np.asarray(row["vertices"], np.float32), row["faces"])
+        result = align(mesh, row["mask"], pose, camera, self.config.reconstruct.align)
         return {
             "scale": result.pose.scale,
             "translation": result.pose.t,

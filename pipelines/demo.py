@@ -25,10 +25,10 @@ DEFAULTS: dict[str, Any] = {
     "describe": {"ball_radius": 0.2},
     "match": {"tau_geo": 0.1},
     "train": {
-        "steps": 150,
-        "pairs_per_step": 4,
+        "steps": 300,
+        "pairs_per_step": 2,
         "channels": 128,
-        "learning_rate": 0.01,
+        "learning_rate": 0.03,
         "dropout": 0.0,
         "negatives": "map",
         "both_ways": True,

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sc3d.config import TrainConfig
-from sc3d.errors import ConfigError, Sc3dError
+from sc3d.errors import ConfigError, FeatureError, Sc3dError
 from training.adapter import Adapter, check_dims, feature_dims, native_input, unit_length
 from training.checkpoint import FitResult, StepRecord, TrainState, identity_of, restore_state, save_state
 from training.data import LabelledPairs, PairSample, generator
@@ -148,6 +148,7 @@ def _batches(
             features = pairs.features(image_id)
             check_dims(dims, feature_dims(features), image_id)
             inputs[image_id] = native_input(features)
+        _check_grids(inputs)
         return samples, inputs
 
     with ThreadPoolExecutor(1) as reader:
@@ -157,6 +158,16 @@ def _batches(
             if step + 1 < config.steps:
                 ahead.append(reader.submit(load, step + 1))
             yield batch
+
+
+def _check_grids(inputs: dict[str, list[Tensor]]) -> None:
+    grids = {image_id: [tuple(x.shape[2:]) for x in parts] for image_id, parts in inputs.items()}
+    first = next(iter(grids))
+    for image_id, found in grids.items():
+        if found != grids[first]:
+            raise FeatureError(
+                f"{image_id} has sources on grids of {found} cells, {first} on {grids[first]}; describe all images with one recipe"
+            )
 
 
 def _step(
@@ -219,9 +230,8 @@ def _pair_losses(
     if config.both_ways:
         dense = (dense + dense_loss(target, source_map, torch.from_numpy(sample.source_xy + jitter[1]).to(device, dtype))) / 2
     if config.negatives == "map":
-        sparse = (
-            map_loss(source, target_map, logit_scale, target_cells) + map_loss(target, source_map, logit_scale, source_cells)
-        ) / 2
+        forward = map_loss(source, target_map, logit_scale, source_cells, target_cells)
+        sparse = (forward + map_loss(target, source_map, logit_scale, target_cells, source_cells)) / 2
     else:
         sparse = sparse_loss(source, target, logit_scale, source_cells, target_cells)
     return torch.stack([sparse, dense])

@@ -48,19 +48,23 @@ def sparse_loss(
     return (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)) / 2
 
 
-def map_loss(source: Tensor, target_map: Tensor, logit_scale: Tensor, target_cells: Tensor) -> Tensor:
+def map_loss(source: Tensor, target_map: Tensor, logit_scale: Tensor, source_cells: Tensor, target_cells: Tensor) -> Tensor:
     """Cross-entropy of each label's partner against every cell of the other image.
 
-    With few labelled pairs, negatives from 3,600 cells, background included, teach more than those from 50 labels.
+    With few labelled pairs, negatives from 3,600 cells, background included, teach more than those from 50 labels. Partners of labels
+    that share their source cell are left out of each other's denominator: they are all right.
 
     Args:
         source: descriptors (N, C) at one end of the labels.
         target_map: descriptors (C, H, W) of the other image.
         logit_scale: logarithm of the inverse temperature, at most ln 100 as in CLIP.
-        target_cells: flat cells (N,) of the labels in the other image.
+        source_cells, target_cells: flat cells (N,) of the labels.
     """
     logits = logit_scale.clamp(max=MAX_LOGIT_SCALE).exp() * source @ target_map.flatten(1)
-    return functional.cross_entropy(logits, target_cells)
+    first, second = ((source_cells[:, None] == source_cells) & (target_cells[:, None] != target_cells)).nonzero(as_tuple=True)
+    partners = torch.zeros_like(logits, dtype=torch.bool)
+    partners[first, target_cells[second]] = True
+    return functional.cross_entropy(logits.masked_fill(partners, -torch.inf), target_cells)
 
 
 def predict_xy(source: Tensor, target_map: Tensor, temperature: float = TEMPERATURE, window: int = 0) -> Tensor:
