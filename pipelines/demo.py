@@ -9,7 +9,6 @@ from typing import Any
 
 from rich.console import Console
 
-from cluster.session import RaySession
 from pipelines import evaluate, label, report, train
 from pipelines.progress import Progress
 from pipelines.summary import print_metrics
@@ -63,10 +62,10 @@ def run(config: RunConfig) -> RunFolder:
         task = progress.start("toys", len(toys.categories) * sum(toys.images.values()))
         generate_toys(root, toys, lambda done, total: task.advance(1))
         task.finish()
-    with RaySession(config.ray):
-        label.run(config)
-        train.run(config)
-        metrics = evaluate.run(config)
+    # A Ray for each, not one for all: the warm workers of one would take the memory that the next needs.
+    label.run(config)
+    train.run(config)
+    metrics = evaluate.run(config)
     page = report.run(config)
     print_metrics(metrics, console)
     console.print(f"\nreport: {page}\n{time.perf_counter() - started:.0f} s in all")

@@ -38,7 +38,8 @@ def _accuracy(describe: Callable[[Features], np.ndarray], features: dict[str, Fe
     return float((np.argmax(source.T @ target, axis=1) == truth).mean())
 
 
-def test_the_trained_adapter_finds_what_the_raw_features_hide(toy_pairs: ModuleType) -> None:
+@pytest.mark.parametrize("options", [{}, {"negatives": "map", "both_ways": True, "start_from_features": True}])
+def test_the_trained_adapter_finds_what_the_raw_features_hide(toy_pairs: ModuleType, options: dict[str, object]) -> None:
     def raw(image: Features) -> np.ndarray:
         dino = image.sources["dino"].astype(np.float32)
         return dino / np.linalg.norm(dino, axis=0)
@@ -47,7 +48,7 @@ def test_the_trained_adapter_finds_what_the_raw_features_hide(toy_pairs: ModuleT
     labels = toy_pairs.make_labels(features)
     unseen = {"img16", "img17"}
     pairs = LabelledPairs([r for r in labels if not unseen & {r.source_id, r.target_id}], features.__getitem__)
-    config = _changed(steps=200, learning_rate=1e-2, pairs_per_step=3, labels_per_pair=30, dropout=0.0)
+    config = _changed(steps=200, learning_rate=1e-2, pairs_per_step=3, labels_per_pair=30, dropout=0.0, **options)
     result = fit(pairs, pairs.feature_dims, config, seed=0)
     held_out = next(r for r in labels if r.pair_id == "img16~img17")
     assert _accuracy(raw, features, held_out) < 0.4
@@ -140,6 +141,14 @@ def test_a_loss_that_is_not_finite_stops_with_the_pair_and_the_last_good_adapter
 def test_an_image_with_other_sources_is_named(pairs: LabelledPairs) -> None:
     with pytest.raises(FeatureError, match=r"img\d.*\[4, 13\].*\[4, 12\]"):
         fit(pairs, [4, 13], CONFIG, seed=0)
+
+
+def test_images_on_other_grids_are_named(toy_pairs: ModuleType) -> None:
+    features = toy_pairs.make_features()
+    coarse = {**features["img1"].sources, "sd.s3": np.zeros((4, 2, 2), np.float16)}
+    mixed = {**features, "img1": dataclasses.replace(features["img1"], sources=coarse)}
+    with pytest.raises(FeatureError, match=r"\(2, 2\).*img.*describe all images"):
+        fit(LabelledPairs(toy_pairs.make_labels(features), mixed.__getitem__), DIMS, CONFIG, seed=0)
 
 
 def test_steps_that_cannot_be_shared_evenly_are_refused(pairs: LabelledPairs) -> None:

@@ -125,3 +125,15 @@ def test_map_loss_is_the_cross_entropy_over_all_cells() -> None:
     assert torch.autograd.gradcheck(
         lambda s, t, k: map_loss(s, t, k, _cells(5), cells), [v.clone().requires_grad_() for v in (source, target, scale)]
     )
+
+
+def test_map_loss_leaves_other_partners_of_one_source_cell_out() -> None:
+    target = _grid(2, 3)
+    source = (target[:, 0, 0] + target[:, 1, 2]).expand(2, -1)
+    scale = torch.tensor(2.0, dtype=torch.float64)
+    partners = torch.tensor([0, 5])
+    # Each row: its own cell against the four others, without the other label's cell.
+    own = math.exp(2.0)
+    once = -math.log(math.exp(own) / (math.exp(own) + 4))
+    assert float(map_loss(source, target, scale, torch.tensor([7, 7]), partners)) == pytest.approx(once)
+    assert float(map_loss(source, target, scale, torch.tensor([7, 8]), partners)) > once + 0.5
