@@ -19,8 +19,6 @@ from sc3d.store import RunFolder
 from training.data import LabelledPairs
 from training.job import TrainJob
 
-CACHE_BYTES = 1024 * 2**20
-
 
 def training_pairs(config: RunConfig) -> LabelledPairs:
     """The labelled pairs of a run, with the features of their images.
@@ -29,7 +27,7 @@ def training_pairs(config: RunConfig) -> LabelledPairs:
         InputError: no pair has a label.
     """
     labels = LabelStage(config).artefacts.catalogue().read_all()
-    return LabelledPairs(labels, DescribeStage(config).read_features, CACHE_BYTES)
+    return LabelledPairs(labels, DescribeStage(config).read_features, config.ray.cache_mb * 2**20)
 
 
 def train_job(config: RunConfig) -> TrainJob:
