@@ -135,10 +135,12 @@ def _mapper(workers: int) -> Iterator[Callable[..., Iterable[dict[str, Any]]]]:
 
 
 def _one_thread() -> None:
-    """The processes fill the cores already."""
+    """The processes fill the cores already; a linear algebra library that waits for work in spare threads doubles the time."""
     import cv2
+    from threadpoolctl import threadpool_limits
 
     cv2.setNumThreads(1)
+    threadpool_limits(1)
 
 
 def _write_pairs(root: Path, config: ToysConfig, split: str, annotations: dict[tuple[str, str], list[dict[str, Any]]]) -> None:

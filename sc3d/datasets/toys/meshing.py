@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import open3d as o3d
 from scipy.ndimage import label
 from skimage.measure import marching_cubes
 
 from sc3d.datasets.toys.shapes import Shape, mirrored, smooth_minimum
 from sc3d.datasets.toys.toy import Toy
+from sc3d.geometry.open3d_binding import open3d_binding
 
 FACES = 6000
 # Neighbouring faces that meet at more than this angle are an edge of the toy, not a piece of something round.
@@ -55,6 +55,7 @@ def mesh_toy(toy: Toy) -> ToyMesh:
 def _decimate(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if len(faces) <= FACES:
         return vertices, faces
+    o3d = open3d_binding()
     fine = o3d.geometry.TriangleMesh(o3d.utility.Vector3dVector(vertices), o3d.utility.Vector3iVector(faces))
     coarse = fine.simplify_quadric_decimation(FACES)
     return np.asarray(coarse.vertices), np.ascontiguousarray(coarse.triangles, np.int32)

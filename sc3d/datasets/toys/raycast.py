@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import open3d as o3d
 
 from sc3d.datasets.toys.meshing import ToyMesh
 from sc3d.datasets.toys.views import View
 from sc3d.geometry.camera import project
+from sc3d.geometry.open3d_binding import open3d_binding
 
 # A keypoint counts as seen if the camera sees a point this far above it: corners lie on the horizon of half of all views.
 _LIFT = 0.016
@@ -40,15 +40,16 @@ class ToyScene:
     """A toy's mesh, ready for ray casting."""
 
     def __init__(self, mesh: ToyMesh) -> None:
-        self.mesh = mesh
+        o3d = open3d_binding()
+        self.mesh, self._tensor = mesh, o3d.core.Tensor
         self._scene = o3d.t.geometry.RaycastingScene(nthreads=1)
-        self._scene.add_triangles(o3d.core.Tensor(mesh.vertices.astype(np.float32)), o3d.core.Tensor(mesh.faces.astype(np.uint32)))
+        self._scene.add_triangles(self._tensor(mesh.vertices.astype(np.float32)), self._tensor(mesh.faces.astype(np.uint32)))
         self._shading = mesh.shading.astype(np.float32)
         self._openness = self._vertex_openness().astype(np.float32)
 
     def cast(self, rays: np.ndarray) -> Hits:
         """First hits of rays (N, 6) with interpolated normals; rays that miss do not appear."""
-        answer = self._scene.cast_rays(o3d.core.Tensor(np.ascontiguousarray(rays, np.float32)), nthreads=1)
+        answer = self._scene.cast_rays(self._tensor(np.ascontiguousarray(rays, np.float32)), nthreads=1)
         depth = answer["t_hit"].numpy()
         index = np.flatnonzero(np.isfinite(depth))
         hit = answer["primitive_ids"].numpy()[index].astype(np.int64)
@@ -62,11 +63,11 @@ class ToyScene:
     def occluded(self, origins: np.ndarray, directions: np.ndarray, reach: float = float("inf")) -> np.ndarray:
         """Whether the toy is in the way (N,) of segments from origins (N, 3) along ``reach`` times directions (N, 3) or (3,)."""
         rays = np.hstack([origins, np.broadcast_to(directions, origins.shape)]).astype(np.float32)
-        return np.asarray(self._scene.test_occlusions(o3d.core.Tensor(rays), tfar=reach, nthreads=1).numpy())
+        return np.asarray(self._scene.test_occlusions(self._tensor(rays), tfar=reach, nthreads=1).numpy())
 
     def snap(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Closest surface points (N, 3) to canonical points (N, 3), and their interpolated unit normals (N, 3)."""
-        answer = self._scene.compute_closest_points(o3d.core.Tensor(points.astype(np.float32)), nthreads=1)
+        answer = self._scene.compute_closest_points(self._tensor(points.astype(np.float32)), nthreads=1)
         faces = self.mesh.faces[answer["primitive_ids"].numpy().astype(np.int64)]
         uv = answer["primitive_uvs"].numpy().astype(np.float64)
         weights = np.column_stack([1 - uv.sum(axis=1), uv])
@@ -93,7 +94,7 @@ class ToyScene:
         """Distances (K,) between what a view shows first in the direction of surface points (K, 3), and those points."""
         directions = points - view.centre
         rays = np.hstack([np.broadcast_to(view.centre, points.shape), directions]).astype(np.float32)
-        reached = self._scene.cast_rays(o3d.core.Tensor(rays), nthreads=1)["t_hit"].numpy()
+        reached = self._scene.cast_rays(self._tensor(rays), nthreads=1)["t_hit"].numpy()
         return np.asarray((1 - np.minimum(reached, 1)) * np.linalg.norm(directions, axis=1))
 
     def _vertex_openness(self, directions: int = 16, reach: float = 0.35) -> np.ndarray:
