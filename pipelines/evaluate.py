@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -111,18 +111,20 @@ class EvaluateStage(Stage):
 
     @cached_property
     def _maps(self) -> DescriptorMaps:
-        return DescriptorMaps(self.config, self.adapter_file)
+        # Three caches share what an actor may have; a map is as large as both kinds of described images.
+        return DescriptorMaps(self.config, self.adapter_file, self.config.ray.cache_mb // 2)
 
     @cached_property
     def _images(self) -> tuple[DescribedImages, DescribedImages]:
-        return DescribedImages(self.config), DescribedImages(self.config, without_3d(self.config.match))
+        match, quarter = self.config.match, self.config.ray.cache_mb // 4
+        return DescribedImages(self.config, match, quarter), DescribedImages(self.config, without_3d(match), quarter)
 
     @cached_property
     def _pairs(self) -> dict[str, Pair]:
         return {pair.pair_id: pair for pair in read_pairs(self.run, labelled=False)}
 
-    def load(self, shard: Shard) -> list[Row]:
-        return [self._row(self._pairs[pair_id]) for pair_id in shard.ids]
+    def load(self, shard: Shard) -> Iterator[Row]:
+        return (self._row(self._pairs[pair_id]) for pair_id in shard.ids)
 
     def _row(self, pair: Pair) -> Row:
         full, flat = self._images
@@ -149,12 +151,12 @@ class EvaluateStage(Stage):
 class DescriptorMaps:
     """The descriptor maps (C, side, side) of an image: fused 2D features as they are, and the adapter's."""
 
-    def __init__(self, config: RunConfig, adapter_file: str | None) -> None:
+    def __init__(self, config: RunConfig, adapter_file: str | None, cache_mb: int) -> None:
         self._describe = DescribeStage(config)
         self._weights = {"sd": config.match.alpha, "dino": config.match.beta}
         run = self._describe.run
         self._adapter = decode_adapter(run.read_bytes(adapter_file), adapter_file) if adapter_file else None
-        self._cache: ByteCache[str, dict[str, np.ndarray]] = ByteCache(self._load, _bytes_of, config.ray.cache_mb * 2**20)
+        self._cache: ByteCache[str, dict[str, np.ndarray]] = ByteCache(self._load, _bytes_of, cache_mb * 2**20)
 
     def get(self, image_id: str) -> dict[str, np.ndarray]:
         """Method -> map of an image."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -21,15 +21,13 @@ from sc3d.shards import Shard
 
 
 class DescribedImages:
-    """The described images of a run, prepared for matching and kept in a cache bounded by bytes."""
+    """The described images of a run, prepared for matching and kept in a cache of at most ``cache_mb``."""
 
-    def __init__(self, config: RunConfig, match: MatchConfig | None = None) -> None:
+    def __init__(self, config: RunConfig, match: MatchConfig, cache_mb: int) -> None:
         self._stage = DescribeStage(config)
-        self._match = match or config.match
+        self._match = match
         self._known = self._stage.artefacts.catalogue()
-        self._cache: ByteCache[str, Described] = ByteCache(
-            self._load, lambda described: described.n_bytes, config.ray.cache_mb * 2**20
-        )
+        self._cache: ByteCache[str, Described] = ByteCache(self._load, lambda described: described.n_bytes, cache_mb * 2**20)
 
     def get(self, image_id: str) -> Described:
         """The prepared features of an image.
@@ -90,14 +88,14 @@ class MatchStage(Stage):
 
     @cached_property
     def _images(self) -> DescribedImages:
-        return DescribedImages(self.config)
+        return DescribedImages(self.config, self.config.match, self.config.ray.cache_mb)
 
     @cached_property
     def _pairs(self) -> dict[str, Pair]:
         return {pair.pair_id: pair for pair in read_pairs(self.run, labelled=True)}
 
-    def load(self, shard: Shard) -> list[Row]:
-        return [pair_row(self._pairs[pair_id], self._images) for pair_id in shard.ids]
+    def load(self, shard: Shard) -> Iterator[Row]:
+        return (pair_row(self._pairs[pair_id], self._images) for pair_id in shard.ids)
 
     def finish(self, row: Row, seconds: float) -> Matches:
         matches: Matches = row["matches"]

@@ -126,7 +126,7 @@ def pairs(view: RunView) -> Fields | Missing:
         by_category.setdefault(str(category), []).append((str(pair_id), float(share)))
     chosen = choose_pairs(by_category, MAX_PAIRS, MAX_PAIRS_PER_CATEGORY)
     known = {pair.pair_id: pair for pair in view.summary.pairs}
-    images = DescribedImages(view.config)
+    images = DescribedImages(view.config, view.config.match, view.config.ray.cache_mb)
     figures = view.each("pairs", [c for c in chosen if c in known], lambda i: _pair(view, known[i], images))
     view.note(
         "pairs",

@@ -13,9 +13,10 @@ import uuid
 import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
+from itertools import islice
 from typing import Any, ClassVar
 
 from actors.base import Actor, Outcome, Resources, Row, check_actors, run_actors
@@ -70,8 +71,9 @@ class Stage(ABC):
         return {}
 
     @abstractmethod
-    def load(self, shard: Shard) -> list[Row]:
-        """The rows of a shard, in the worker. A row that cannot be read may hold an ``error`` key instead: it becomes a reject."""
+    def load(self, shard: Shard) -> Iterable[Row]:
+        """The rows of a shard in the order of its ids, in the worker. A row that cannot be read may hold an ``error`` key instead: it
+        becomes a reject. Rows are taken as they are needed, so a generator keeps only a batch of them in memory."""
 
     @abstractmethod
     def finish(self, row: Row, seconds: float) -> Record:
@@ -152,28 +154,32 @@ class SegmentWorker:
 
     def __call__(self, block: dict[str, Any]) -> dict[str, Any]:
         shard = Shard(str(block["category"][0]), tuple(str(block["ids"][0]).split("\n")))
-        outcomes = self._load(shard) if self.first else unpack_outcomes(block["rows"][0])
-        alive = [o for o in outcomes if o.reject is None]
-        for before, after in zip(
-            alive, run_actors(self.actors, [o.row for o in alive], self.stage.key, self.stage.name), strict=True
-        ):
-            before.row, before.reject = after.row, after.reject
-            before.seconds += after.seconds
+        outcomes = self._mapped(self._load(shard) if self.first else unpack_outcomes(block["rows"][0]))
         if not self.last:
-            return {**block, "rows": [pack_outcomes(outcomes)]}
+            return {**block, "rows": [pack_outcomes(list(outcomes))]}
         rejects = self._commit(shard, outcomes)
         reasons = "\n".join(f"{r.error_type}: {r.message}" for r in rejects)
         return {"items": [len(shard.ids)], "rejects": [len(rejects)], "reasons": [reasons]}
 
-    def _load(self, shard: Shard) -> list[Outcome]:
-        outcomes = []
+    def _load(self, shard: Shard) -> Iterator[Outcome]:
         for row in self.stage.load(shard):
             error = row.pop("error", None)
             reject = Reject(row[self.stage.key], self.stage.name, type(error).__name__, str(error)) if error else None
-            outcomes.append(Outcome(row, reject))
-        return outcomes
+            yield Outcome(row, reject)
 
-    def _commit(self, shard: Shard, outcomes: Sequence[Outcome]) -> list[Reject]:
+    def _mapped(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+        """The outcomes of this segment, a batch at a time: the rows of a whole shard may not fit in memory at once."""
+        waiting = iter(outcomes)
+        size = max((actor.batch_size for actor in self.actors), default=1)
+        while batch := list(islice(waiting, size)):
+            alive = [o for o in batch if o.reject is None]
+            after = run_actors(self.actors, [o.row for o in alive], self.stage.key, self.stage.name)
+            for outcome, mapped in zip(alive, after, strict=True):
+                outcome.row, outcome.reject = mapped.row, mapped.reject
+                outcome.seconds += mapped.seconds
+            yield from batch
+
+    def _commit(self, shard: Shard, outcomes: Iterable[Outcome]) -> list[Reject]:
         records, rejects = [], []
         for outcome in outcomes:
             if outcome.reject is None:

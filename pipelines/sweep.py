@@ -90,7 +90,7 @@ def weight_grid(steps: int, present: MatchConfig) -> list[dict[str, float]]:
 def evaluate_weights(config: RunConfig, weights: Mapping[str, float]) -> dict[str, Any]:
     """All thresholds for one setting of the weights: the candidates and their errors are computed once."""
     match = dataclasses.replace(config.match, **weights)
-    images, records = DescribedImages(config, match), images_by_id(config.run)
+    images, records = DescribedImages(config, match, config.ray.cache_mb), images_by_id(config.run)
     thresholds = [LabelConfig(cc, geo) for cc, geo in product(config.sweep.tau_cc, config.sweep.tau_geo)]
     totals = np.zeros((len(thresholds), 3), np.int64)
     pairs = _pairs(config)
