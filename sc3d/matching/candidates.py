@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 import torch
 
-from sc3d.matching.described import Described
+from sc3d.matching.described import CoarseLayer, Described
 from sc3d.matching.fusion import Taps
 
 
@@ -16,6 +18,18 @@ def similarity(source: Described, target: Described) -> torch.Tensor:
         FeatureError: the images were described by different recipes.
     """
     source.check_pair(target)
+    return fused_product(source, target)
+
+
+class FusedLayers(Protocol):
+    """The scaled layers of an image, on any device; see :class:`~sc3d.matching.described.Described`."""
+
+    dense: torch.Tensor
+    coarse: tuple[CoarseLayer, ...]
+
+
+def fused_product(source: FusedLayers, target: FusedLayers) -> torch.Tensor:
+    """:func:`similarity` of images that are known to fit together."""
     if not source.coarse:
         return source.dense @ target.dense.T
     nodes, weights, rows, first = [], [], [], 0

@@ -44,6 +44,10 @@ class CoarseLayer:
     values: torch.Tensor
     taps: Taps
 
+    def to(self, device: torch.device) -> CoarseLayer:
+        """The layer on another device."""
+        return CoarseLayer(self.values.to(device), Taps(self.taps.nodes.to(device), self.taps.weights.to(device)))
+
 
 @dataclass(frozen=True)
 class DescribedSurface:

@@ -97,20 +97,47 @@ def match_pair(
     verified = bicyclic_error(source, target, lifted, transfer or NearestTransfer(), limit=config.tau_geo)
     close = passes_geodesic(verified.error, config.tau_geo)
     kept = passing[lifted.index[close]]
+    return collect_matches(
+        source,
+        target,
+        category,
+        candidates.source_rows[kept],
+        candidates.target_rows[kept],
+        candidates.cosine[kept],
+        candidates.cycle_error[kept],
+        verified.error[close],
+        len(candidates.cosine),
+        len(passing),
+    )
+
+
+def collect_matches(
+    source: Described,
+    target: Described,
+    category: str,
+    source_rows: np.ndarray,
+    target_rows: np.ndarray,
+    cosine: np.ndarray,
+    cycle_error: np.ndarray,
+    geodesic_error: np.ndarray,
+    n_candidates: int,
+    n_cycle: int,
+) -> Matches:
+    """The record of a pair from its K kept matches: rows (K,) of the images' ``cells`` and their evidence (K,)."""
     return Matches(
         pair_id=pair_id_of(source.image_id, target.image_id),
         source_id=source.image_id,
         target_id=target.image_id,
         category=category,
-        source_xy=source.letterbox.centres(source.cells[candidates.source_rows[kept]]),
-        target_xy=target.letterbox.centres(target.cells[candidates.target_rows[kept]]),
-        cosine=candidates.cosine[kept],
-        cycle_error=candidates.cycle_error[kept],
-        geodesic_error=verified.error[close],
+        source_xy=source.letterbox.centres(source.cells[source_rows]),
+        target_xy=target.letterbox.centres(target.cells[target_rows]),
+        cosine=cosine,
+        cycle_error=cycle_error,
+        geodesic_error=geodesic_error,
         source_extent=float(source.extent),
         source_cell=source.letterbox.cell_pixels,
-        n_candidates=len(candidates.cosine),
-        n_cycle=len(passing),
+        n_candidates=n_candidates,
+        n_cycle=n_cycle,
     )
 
 

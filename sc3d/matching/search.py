@@ -54,6 +54,12 @@ class VertexIndex:
         """Memory of the arrays."""
         return self._values.nbytes + self._centres.nbytes + self._vertices.nbytes
 
+    def descriptors(self) -> torch.Tensor:
+        """The L2-normalised descriptors (V, D) in the order of the vertices."""
+        values = torch.empty_like(self._values)
+        values[torch.from_numpy(self._vertices)] = self._values
+        return values
+
     def nearest(self, queries: np.ndarray) -> np.ndarray:
         """The vertex (K,) int64 with the largest cosine to each L2-normalised query (K, D) float32."""
         if len(queries) == 0:
