@@ -98,4 +98,6 @@ class MaskTarget:
 
 def depth_inside(foreground: np.ndarray) -> np.ndarray:
     """Distance of each foreground pixel to the nearest background pixel (H, W), in pixels."""
-    return cv2.distanceTransform(foreground.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE).astype(np.float64)
+    rough = cv2.distanceTransform(foreground.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE).astype(np.float64)
+    # Its last bits depend on where its arrays lie in memory. Squared distances on a grid are whole numbers, so rounding makes them exact.
+    return np.sqrt(np.rint(rough**2))

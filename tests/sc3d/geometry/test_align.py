@@ -12,6 +12,7 @@ import pytest
 import trimesh
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import distance_transform_edt
 
 from sc3d.config import AlignConfig
 from sc3d.errors import GeometryError, InputError
@@ -22,7 +23,7 @@ from sc3d.geometry.mesh import Mesh
 from sc3d.geometry.occlusion import Evidence, OutlineMatcher
 from sc3d.geometry.silhouette import OutlineRenderer
 from sc3d.geometry.silhouette_loss import DistanceLoss, SoftIoULoss
-from sc3d.geometry.target import MaskTarget
+from sc3d.geometry.target import MaskTarget, depth_inside
 
 CAMERA = Camera.from_focal(160, 128, 128)
 TRUTH = Pose(np.diag([1.0, -1.0, -1.0]) @ yaw_rotation(35), np.array([0.1, -0.05, 2.5]), 1.1)
@@ -243,6 +244,14 @@ class TestLosses:
         constant = inner.sum() / diagonal / 24**2
         assert constant + (weights * alpha).sum() == pytest.approx(expected, rel=1e-5)
         assert unit == pytest.approx((outer + 4 * inner).sum() / diagonal / 24**2, rel=1e-5)
+
+    @given(seed=st.integers(0, 10**6), offset=st.integers(1, 5000))
+    def test_distances_are_exact_wherever_the_arrays_lie(self, seed: int, offset: int) -> None:
+        foreground = np.random.default_rng(seed).random((33, 47)) < 0.9
+        foreground[seed % 33, offset % 47] = False
+        elsewhere = np.empty(offset)  # moves what is allocated next
+        np.testing.assert_array_equal(depth_inside(foreground), distance_transform_edt(foreground))
+        assert len(elsewhere) == offset
 
     def test_soft_iou_is_its_formula(self) -> None:
         target, pose = self.target(), started(0.9, (0.1, 0, 0))
