@@ -45,5 +45,9 @@ class RejectBudgetError(Sc3dError):
     """More records were rejected than the run allows."""
 
 
+class WeightsError(Sc3dError):
+    """The weights of a model are missing, cannot be had, or are not those of the model."""
+
+
 class PreflightError(Sc3dError):
     """The run cannot succeed on this machine or cluster as it is configured."""
