@@ -47,7 +47,8 @@ class AlignActor(Actor):
         camera = Camera(row["intrinsics"], row["width"], row["height"])
         pose = Pose(row["rotation"], row["translation_initial"], row["scale_initial"])
         # The precision that meshes are stored with: the pose belongs to the mesh that later stages read, to the last bit.
-        mesh = Mesh(np.asarray(row["vertices"], np.float32), row["faces"])
+        mesh = Mesh(row["vertices"], row["faces"])
+        mesh = Mesh(mesh.vertices.astype(np.float32), mesh.faces)
         result = align(mesh, row["mask"], pose, camera, self.config.reconstruct.align)
         return {
             "scale": result.pose.scale,

@@ -25,7 +25,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Resources:
-    """What one actor process needs from Ray. Actors with equal ``environment`` and no GPU share one process (see pipelines.stage)."""
+    """What one actor process needs from Ray. Actors with equal ``environment`` and no GPU share one process (see pipelines.segment)."""
 
     num_cpus: float = 1.0
     num_gpus: float = 0.0

@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import torch
 import trimesh
 
 from benchmarks import row
 from sc3d.config import AlignConfig
-from sc3d.geometry.align import Aligner, Alignment
+from sc3d.geometry.align import Aligner, Alignment, align_batch
 from sc3d.geometry.camera import Camera, Pose, project, yaw_rotation
 from sc3d.geometry.mesh import Mesh
 from sc3d.geometry.silhouette import SIGMA, OutlineRenderer
@@ -181,6 +182,7 @@ def recovers(outcome: Outcome) -> bool:
 def run(n: int = 300) -> Iterator[dict[str, Any]]:
     """Accuracy over ``n`` trials a condition, and times."""
     yield from _accuracy(n)
+    yield from _in_step()
     yield from _times()
 
 
@@ -206,6 +208,28 @@ def _accuracy(n: int) -> Iterator[dict[str, Any]]:
         yield row("alignment", f"median time of an alignment, {condition}", seconds, "s", "lower", n=n)
         worse = share(ours, lambda o: o.alignment.iou_after < o.alignment.iou_before)
         yield row("alignment", f"results worse than their start, {condition}", worse, "%", "lower", n=n)
+
+
+def _in_step(n: int = 32) -> Iterator[dict[str, Any]]:
+    """Many objects in step on each torch device that is here, beside one after the other, without the search for occlusion."""
+    trials = [make_trial(np.random.default_rng((0, i)), "unoccluded") for i in range(n)]
+    items = [(trial.mesh, trial.mask, trial.start, trial.camera) for trial in trials]
+
+    def timed(device: str | None) -> tuple[float, list[Alignment]]:
+        align_batch(items[:1], PAPER_ALONE, device)
+        begin = time.perf_counter()
+        results = align_batch(items, PAPER_ALONE, device)
+        return (time.perf_counter() - begin) / n, [result for result in results if isinstance(result, Alignment)]
+
+    alone, _ = timed(None)
+    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        seconds, results = timed(device)
+        alternative = f"one after the other on one core: {alone:.3g} s"
+        yield row(
+            "alignment", f"an object in a batch of {n}, torch on {device}", seconds, "s", "lower", alternative, alone / seconds, n
+        )
+        good = 100.0 * np.mean([result.iou_after >= 0.95 for result in results])
+        yield row("alignment", f"IoU of at least 0.95 in a batch, torch on {device}", float(good), "%", "higher", n=n)
 
 
 def _times(repeats: int = 20) -> Iterator[dict[str, Any]]:

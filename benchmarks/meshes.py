@@ -36,9 +36,10 @@ def toy_and_sample_meshes(max_vertices: int) -> Iterator[tuple[str, Mesh]]:
 
     Meshes with an edge of more than two faces are left out: the exact algorithm cannot take them.
     """
-    raw = {name: mesh_toy(CATALOGUE[name].build(np.random.default_rng(0))) for name in CATALOGUE}
-    samples = {path.stem: load_mesh(path) for path in sorted(SAMPLES.glob("*.glb"))}
-    for name, mesh in {**raw, **samples}.items():
+    toys = {name: mesh_toy(CATALOGUE[name].build(np.random.default_rng(0))) for name in CATALOGUE}
+    meshes = {name: Mesh(toy.vertices, toy.faces) for name, toy in toys.items()}
+    meshes |= {path.stem: load_mesh(path) for path in sorted(SAMPLES.glob("*.glb"))}
+    for name, mesh in meshes.items():
         piece = largest_component(clean_mesh(mesh.vertices, mesh.faces, max_vertices=max_vertices))
         sides = np.sort(piece.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
         if np.unique(sides, axis=0, return_counts=True)[1].max() <= 2:

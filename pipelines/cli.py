@@ -97,6 +97,22 @@ _stage_command("match", "Up to the candidates of each pair with their evidence, 
 
 
 @app.command()
+def relabel(
+    tau_geo: Annotated[float | None, typer.Option("--tau-geo", help="Geodesic threshold, in mesh diagonals.")] = None,
+    tau_cc: Annotated[float | None, typer.Option("--tau-cc", help="Cycle threshold, in object extents.")] = None,
+    run: Run = None,
+    config: Config = None,
+    set_: Set = None,
+) -> None:
+    """Other thresholds for the labels of a run: from the stored evidence alone, in seconds, with the photos at hand or not."""
+    from pipelines import relabel as pipeline
+
+    settings = configuration(run, config, set_, {"label.tau_geo": tau_geo, "label.tau_cc": tau_cc})
+    before, after = pipeline.run(settings)
+    pipeline.print_counts(settings, before, after)
+
+
+@app.command()
 def demo(
     run: Run = None,
     workers: Workers = None,
@@ -141,6 +157,34 @@ def report(run: Run = None, config: Config = None, set_: Set = None) -> None:
     from pipelines import report as pipeline
 
     Console().print(f"report: {pipeline.run(configuration(run, config, set_, {}))}", soft_wrap=True)
+
+
+@app.command()
+def show(
+    pair: Annotated[
+        str | None, typer.Argument(metavar="PAIR_ID", help="Source id ~ target id; without it, some pairs are listed.")
+    ] = None,
+    run: Run = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="FILE.html or FILE.png. Default: a page in report/pairs/ of the run.")
+    ] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    config: Config = None,
+    set_: Set = None,
+) -> None:
+    """One pair with all its evidence: every match on photos and meshes, and what rejected it."""
+    from pipelines import show as pipeline
+
+    settings = configuration(run, config, set_, {})
+    if pair is None:
+        if out or open_:
+            raise ConfigError("--out and --open need the id of a pair; sc3d show alone lists some")
+        pipeline.print_pairs(settings)
+        return
+    written = pipeline.run(settings, pair, out)
+    Console().print(f"pair: {written}", soft_wrap=True, markup=False, highlight=False)
+    if open_:
+        pipeline.open_page(written)
 
 
 @app.command()

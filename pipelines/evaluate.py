@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from actors.base import Actor, Row
 from cluster.session import RaySession
 from pipelines.describe import DescribeStage
-from pipelines.label import STAGES
+from pipelines.execute import run_stage
+from pipelines.label import EVERY_STAGE
 from pipelines.manifest import read_pairs
 from pipelines.match import DescribedImages, pair_row
 from pipelines.progress import Progress
 from pipelines.reconstruct import OrientStage, ReconstructStage
-from pipelines.stage import Stage, run_stage
+from pipelines.stage import Stage
 from pipelines.timings import read_summaries, record_summary
 from pipelines.train import train_job
 from sc3d.cache import ByteCache
@@ -30,6 +32,7 @@ from sc3d.evaluation.scores import PairScore
 from sc3d.evaluation.tables import filter_rows, pck_rows
 from sc3d.features import Features
 from sc3d.matching.fusion import fuse, group_descriptors
+from sc3d.matching.tiles import plan_pair_shards
 from sc3d.records import ImageRecord, Orientation, Pair, Reconstruction
 from sc3d.schema import column_meanings
 from sc3d.shards import Shard
@@ -96,12 +99,16 @@ class EvaluateStage(Stage):
             "readout": [evaluate.window, evaluate.temperature],
             "weights": [match.alpha, match.beta],
             "thresholds": [label.tau_cc, label.tau_geo],
+            "transfer": match.transfer,
             "adapter": self.adapter_file,
         }
 
     @property
     def shard_size(self) -> int:
         return self.config.ray.pairs_per_shard
+
+    def plan(self, items: pa.Table) -> list[Shard]:
+        return plan_pair_shards(items, self.shard_size)
 
     @cached_property
     def adapter_file(self) -> str | None:
@@ -210,7 +217,7 @@ def collect_metrics(config: RunConfig, scores: Sequence[PairScore]) -> dict[str,
     """The machine-readable half of the report: filters, pck, alignment, yaw, stages."""
     test = [score for score in scores if score.split == "test"]
     predictions = [p for score in test for p in score.predictions()]
-    stages = (*(stage.name for stage in STAGES), "train", "evaluate")
+    stages = (*(stage.name for stage in EVERY_STAGE), "train", "evaluate")
     reconstructions = ReconstructStage(config).artefacts.catalogue().read_all()
     orientations = OrientStage(config).artefacts.catalogue().read_all()
     return {

@@ -6,17 +6,23 @@ from collections.abc import Sequence
 
 from cluster.session import RaySession
 from pipelines.describe import DescribeStage
-from pipelines.manifest import prepare, read_pairs
+from pipelines.embed import EmbedStage
+from pipelines.execute import run_stage
+from pipelines.manifest import prepare, read_pair_table
 from pipelines.match import LabelStage, MatchStage
+from pipelines.plan import plan_from_images
 from pipelines.preflight import check_profile
 from pipelines.progress import Progress
 from pipelines.reconstruct import OrientStage, ReconstructStage
-from pipelines.stage import Stage, run_stage
+from pipelines.stage import Stage
 from pipelines.timings import record_summary
 from sc3d.config import RunConfig
+from sc3d.shards import ITEMS, item_table
 from sc3d.store import RunFolder
 
 STAGES: tuple[type[Stage], ...] = (ReconstructStage, OrientStage, DescribeStage, MatchStage, LabelStage)
+EVERY_STAGE: tuple[type[Stage], ...] = (ReconstructStage, OrientStage, DescribeStage, EmbedStage, MatchStage, LabelStage)
+"""With those that only some ways to choose pairs need."""
 
 
 STAGE_OF: dict[str, type[Stage]] = {
@@ -36,15 +42,16 @@ def run(config: RunConfig, until: type[Stage] = LabelStage) -> RunFolder:
     check_profile(config)
     images = prepare(config)
     folder = RunFolder(config.run)
-    items = [(image.category, image.image_id) for image in images]
+    items = item_table((image.category, image.image_id) for image in images)
     with RaySession(config.ray) as ray, Progress() as progress:
         for kind in STAGES[: STAGES.index(until) + 1]:
             stage = kind(config)
             if kind is MatchStage:
-                items = [(pair.category, pair.pair_id) for pair in read_pairs(folder, labelled=True)]
+                if config.pairs.needs_cues:
+                    plan_from_images(config, images, progress, ray)
+                items = read_pair_table(folder, labelled=True).select(["category", "pair_id"]).rename_columns(ITEMS.names)
             record_summary(folder, run_stage(stage, items, progress, ray))
-            finished = stage.artefacts.catalogue()
-            items = [(category, id_) for category, id_ in items if id_ in finished]
+            items = stage.artefacts.catalogue().among(items)
     return folder
 
 

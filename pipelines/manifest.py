@@ -8,12 +8,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from sc3d.config import RunConfig, to_values
 from sc3d.datasets.folder import read_folder
 from sc3d.datasets.spair import read_spair
-from sc3d.errors import ConfigError, InputError, StoreError
-from sc3d.matching.pairs import plan_pairs
+from sc3d.errors import ConfigError, InputError, SchemaError, StoreError
+from sc3d.matching.pairs import plan_pairs_table
 from sc3d.records import ImageRecord, Pair
+from sc3d.schema import arrow_schema, to_table
 from sc3d.store import RunFolder
 
 IMAGES = "images.parquet"
@@ -21,11 +25,14 @@ PAIRS = "pairs.parquet"
 RUN = "run.json"
 LABELLED_SPLIT = "trn"
 
+_PLAN_KEY = b"sc3d.plan"
+
 
 def prepare(config: RunConfig) -> list[ImageRecord]:
     """Claim the run folder, write the manifests, and return the images.
 
-    Images that were added to the data set since the last run are simply added; the pairs are planned anew.
+    Images that were added to the data set since the last run are simply added; the pairs are planned anew. Those of a strategy that goes
+    by described images stay as they were last planned: :func:`pipelines.plan.plan_from_images` follows when the images are described.
 
     Raises:
         StoreError: the folder holds a run on another data set, or is not writable.
@@ -34,12 +41,39 @@ def prepare(config: RunConfig) -> list[ImageRecord]:
     run = RunFolder(config.run)
     _claim(run, config)
     images, annotated = read_dataset(config)
-    labelled = [image for image in images if image.split == LABELLED_SPLIT]
-    pairs = plan_pairs(labelled, config.pairs, config.seed) + annotated
+    if config.pairs.needs_cues:
+        key = planned_by(run)
+        planned = read_pair_table(run, labelled=True) if key else arrow_schema(Pair).empty_table()
+    else:
+        labelled = [image for image in images if image.split == LABELLED_SPLIT]
+        key, planned = "", plan_pairs_table(labelled, config.pairs, config.seed)
     run.write_records(ImageRecord, IMAGES, images)
-    run.write_records(Pair, PAIRS, pairs)
-    _record(run, config, {"images": len(images), "pairs": len(pairs)})
+    _write_pairs(run, planned, to_table(Pair, annotated), key)
+    _record(run, config, {"images": len(images), "pairs": planned.num_rows + len(annotated)})
     return images
+
+
+def store_plan(config: RunConfig, planned: pa.Table, key: str) -> None:
+    """Replace the pairs to label by ``planned``, which ``key`` stands for; the annotated pairs stay as they are."""
+    run = RunFolder(config.run)
+    annotated = read_pair_table(run, labelled=False)
+    _write_pairs(run, planned, annotated, key)
+    _record(run, config, {**run.read_json(RUN)["counts"], "pairs": planned.num_rows + annotated.num_rows})
+
+
+def planned_by(run: RunFolder) -> str:
+    """The key that the stored pairs were given by :func:`store_plan`; empty for other pairs, and where there are none that can be read."""
+    try:
+        metadata = run.read_table(Pair, PAIRS, ["pair_id"]).schema.metadata if run.exists(PAIRS) else {}
+    except SchemaError:
+        return ""
+    return str(metadata.get(_PLAN_KEY, b"").decode())
+
+
+def _write_pairs(run: RunFolder, planned: pa.Table, annotated: pa.Table, key: str) -> None:
+    schema = arrow_schema(Pair)
+    pairs = pa.concat_tables([planned.cast(schema), annotated.cast(schema)])
+    run.write_table(PAIRS, pairs.replace_schema_metadata({**schema.metadata, _PLAN_KEY: key.encode()}))
 
 
 def read_images(run: RunFolder) -> list[ImageRecord]:
@@ -50,6 +84,13 @@ def read_images(run: RunFolder) -> list[ImageRecord]:
 def read_pairs(run: RunFolder, labelled: bool) -> list[Pair]:
     """The pairs of the manifest: those to be labelled, or the annotated ones of the other splits."""
     return [p for p in run.read_records(Pair, PAIRS) if (p.split == LABELLED_SPLIT) == labelled]
+
+
+def read_pair_table(run: RunFolder, labelled: bool) -> pa.Table:
+    """The same as :func:`read_pairs` as a table with the schema of :class:`~sc3d.records.Pair`: for many pairs, which need no objects."""
+    table = run.read_table(Pair, PAIRS)
+    chosen = pc.equal(table.column("split"), LABELLED_SPLIT)
+    return table.filter(chosen if labelled else pc.invert(chosen))
 
 
 def images_by_id(uri: str) -> dict[str, ImageRecord]:

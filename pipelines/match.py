@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
-from actors.base import Actor, Row
+import pyarrow as pa
+
+from actors.base import Actor, Resources, Row
 from pipelines.describe import DescribeStage
-from pipelines.manifest import read_pairs
+from pipelines.manifest import LABELLED_SPLIT
 from pipelines.stage import Stage
 from sc3d.cache import ByteCache
 from sc3d.config import MatchConfig, RunConfig
 from sc3d.errors import UpstreamError
-from sc3d.matching.label import Described, match_pair
+from sc3d.matching.described import Described
+from sc3d.matching.device import DeviceImage, match_pairs
+from sc3d.matching.label import match_pair
 from sc3d.matching.thresholds import apply_thresholds
-from sc3d.records import Labels, Matches, Pair
+from sc3d.matching.tiles import plan_pair_shards
+from sc3d.records import PAIR_SEPARATOR, Labels, Matches, Pair
 from sc3d.schema import column_meanings
 from sc3d.shards import Shard
+
+IMAGE_READS = "image_reads"
+"""Counter of the match stage: how often the features of an image were read."""
 
 
 class DescribedImages:
@@ -28,6 +37,11 @@ class DescribedImages:
         self._match = match
         self._known = self._stage.artefacts.catalogue()
         self._cache: ByteCache[str, Described] = ByteCache(self._load, lambda described: described.n_bytes, cache_mb * 2**20)
+
+    @property
+    def reads(self) -> int:
+        """How often an image's features were read so far."""
+        return self._cache.misses
 
     def get(self, image_id: str) -> Described:
         """The prepared features of an image.
@@ -58,14 +72,45 @@ class MatchActor(Actor):
     @classmethod
     def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
         match = config.match
-        return {"version": "match-1", "alpha": match.alpha, "beta": match.beta, "tau_cc": match.tau_cc, "tau_geo": match.tau_geo}
+        return {
+            "version": "match-1",
+            "alpha": match.alpha,
+            "beta": match.beta,
+            "tau_cc": match.tau_cc,
+            "tau_geo": match.tau_geo,
+            "transfer": match.transfer,
+        }
 
     def process(self, row: Row) -> Row:
         return {"matches": match_pair(row["source"], row["target"], row["category"], self.config.match)}
 
 
+class MatchOnGpu(MatchActor):
+    """The same on a GPU, which it shares with another: while one waits for its results the other computes."""
+
+    resources = Resources(num_gpus=0.5)
+    batch_size = 16
+    device: ClassVar[str] = "cuda"
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        # An image leaves the device when the host's bounded cache drops it.
+        self._on_device: WeakKeyDictionary[Described, DeviceImage] = WeakKeyDictionary()
+
+    def process_batch(self, rows: Sequence[Row]) -> list[Row]:
+        pairs = [(self._moved(row["source"]), self._moved(row["target"])) for row in rows]
+        # The pairs of a shard are of one category.
+        return [{"matches": matches} for matches in match_pairs(pairs, rows[0]["category"], self.config.match)]
+
+    def _moved(self, image: Described) -> DeviceImage:
+        found = self._on_device.get(image)
+        if found is None:
+            found = self._on_device[image] = DeviceImage(image, self.device)
+        return found
+
+
 class MatchStage(Stage):
-    """All candidates of each pair up to the wide thresholds."""
+    """All candidates of each pair up to the wide thresholds. Its shards are tiles of pairs that share images."""
 
     name = "match"
     folder = "matches"
@@ -80,26 +125,39 @@ class MatchStage(Stage):
     }
 
     def actors(self) -> Sequence[type[Actor]]:
-        return (MatchActor,)
+        return (MatchOnGpu,) if self.config.match.device == "cuda" else (MatchActor,)
 
     @property
     def shard_size(self) -> int:
         return self.config.ray.pairs_per_shard
 
+    @property
+    def shards_per_task(self) -> int:
+        # Tiles that follow each other share images, which only a process that gets both of them profits from.
+        return 8
+
+    def plan(self, items: pa.Table) -> list[Shard]:
+        return plan_pair_shards(items, self.shard_size)
+
+    def counters(self) -> Mapping[str, int]:
+        return {IMAGE_READS: self._images.reads}
+
     @cached_property
     def _images(self) -> DescribedImages:
         return DescribedImages(self.config, self.config.match, self.config.ray.cache_mb)
 
-    @cached_property
-    def _pairs(self) -> dict[str, Pair]:
-        return {pair.pair_id: pair for pair in read_pairs(self.run, labelled=True)}
-
     def load(self, shard: Shard) -> Iterator[Row]:
-        return (pair_row(self._pairs[pair_id], self._images) for pair_id in shard.ids)
+        return (pair_row(_labelled_pair(pair_id, shard.category), self._images) for pair_id in shard.ids)
 
     def finish(self, row: Row, seconds: float) -> Matches:
         matches: Matches = row["matches"]
         return matches
+
+
+def _labelled_pair(pair_id: str, category: str) -> Pair:
+    # The id says everything about a pair to label, so a worker need not look it up among a million.
+    source_id, target_id = pair_id.split(PAIR_SEPARATOR)
+    return Pair(pair_id, source_id, target_id, category, LABELLED_SPLIT)
 
 
 def pair_row(pair: Pair, images: DescribedImages) -> Row:
@@ -134,12 +192,15 @@ class LabelStage(Stage):
     def settings(self) -> Mapping[str, Any]:
         return {"tau_cc": self.config.label.tau_cc, "tau_geo": self.config.label.tau_geo}
 
-    @property
-    def shard_size(self) -> int:
-        return self.config.ray.pairs_per_shard
+    def plan(self, items: pa.Table) -> list[Shard]:
+        """A shard of labels for each shard of matches, which is then read once."""
+        return [
+            Shard(part["category"][0].as_py(), tuple(part["id"].to_pylist()), name)
+            for name, part in self.inputs[MatchStage].by_file(items)
+        ]
 
     def load(self, shard: Shard) -> list[Row]:
-        found = self.inputs[MatchStage].read(shard.ids)
+        found = {m.pair_id: m for m in self.run.read_records(Matches, shard.upstream)} if shard.upstream else {}
         return [{"pair_id": pair_id, "matches": found[pair_id]} for pair_id in shard.ids]
 
     def finish(self, row: Row, seconds: float) -> Labels:

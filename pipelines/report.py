@@ -7,7 +7,6 @@ seconds however large the run is.
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote
@@ -16,16 +15,16 @@ import numpy as np
 import yaml
 
 from pipelines.describe import DescribeStage
-from pipelines.label import STAGES
+from pipelines.label import EVERY_STAGE
 from pipelines.manifest import IMAGES, PAIRS, RUN
 from pipelines.match import DescribedImages, MatchStage
 from pipelines.reconstruct import OrientStage, ReconstructStage
-from pipelines.run_view import METRICS, RunView
+from pipelines.run_view import METRICS, RunView, view_run
 from pipelines.summary import read_tables
 from pipelines.timings import read_summaries
 from pipelines.train import train_job
 from sc3d.config import RunConfig, to_values
-from sc3d.errors import Sc3dError, StoreError, UpstreamError
+from sc3d.errors import Sc3dError, UpstreamError
 from sc3d.matching.label import explain_pair
 from sc3d.records import Pair
 from sc3d.report.alignment import AlignmentCard, alignment_card, turn_left, yaw_card
@@ -37,7 +36,6 @@ from sc3d.report.page import Link, Missing, Page, Tile, render
 from sc3d.report.pairs import PairFigure, View, pair_figure
 from sc3d.report.rejects import group_rejects
 from sc3d.report.selection import choose_pairs, choose_ranked, spread, worst_and_best
-from sc3d.store import RunFolder
 from training.checkpoint import finished_result
 
 PAGE = "report/index.html"
@@ -58,11 +56,9 @@ def run(config: RunConfig) -> str:
         StoreError: the folder holds no run, or is not writable.
         SchemaError: ``run.json`` or a manifest cannot be read.
     """
-    folder = RunFolder(config.run)
-    if not folder.exists(RUN):
-        raise StoreError(f"{folder.uri} holds no run; make one with: sc3d label --images DIR --run {shlex.quote(config.run)}")
-    folder.write_bytes(PAGE, render(build_page(RunView(config))).encode())
-    return f"{folder.uri}/{PAGE}"
+    view = view_run(config)
+    view.run.write_bytes(PAGE, render(build_page(view)).encode())
+    return f"{view.run.uri}/{PAGE}"
 
 
 def build_page(view: RunView) -> Page:
@@ -274,7 +270,7 @@ def training(view: RunView) -> Fields | Missing:
 
 def timings(view: RunView) -> Fields | Missing:
     """Seconds of each stage, over all runs of the folder."""
-    rows = read_summaries(view.run, (*(stage.name for stage in STAGES), "train", "evaluate"))
+    rows = read_summaries(view.run, (*(stage.name for stage in EVERY_STAGE), "train", "evaluate"))
     if not rows:
         return Missing("No stage has run yet.", view.command("label"))
     return {"timings": tuple(timing_rows(rows))}
@@ -291,7 +287,7 @@ def links(view: RunView) -> Iterator[Link]:
     for name, meaning in files:
         if view.run.exists(name):
             yield Link(name, f"../{quote(name)}", meaning)
-    for stage in STAGES:
+    for stage in EVERY_STAGE:
         artefacts = stage(view.config).artefacts
         if artefacts.files():
             meaning = (stage.record.__doc__ or "").partition("\n")[0].replace("``", "")

@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from pipelines.manifest import RUN
 from pipelines.summary import RunSummary, summarise
 from sc3d.config import RunConfig
-from sc3d.errors import InputError, Sc3dError
+from sc3d.errors import InputError, Sc3dError, StoreError
 from sc3d.images import load_image
 from sc3d.report.page import Missing
 from sc3d.store import RunFolder
@@ -22,6 +23,19 @@ _PHOTOS = 16
 _GREY = 200
 
 T = TypeVar("T")
+
+
+def view_run(config: RunConfig) -> RunView:
+    """The view of a run that is there.
+
+    Raises:
+        StoreError: the folder holds no run.
+        SchemaError: ``run.json`` or a manifest cannot be read.
+    """
+    folder = RunFolder(config.run)
+    if not folder.exists(RUN):
+        raise StoreError(f"{folder.uri} holds no run; make one with: sc3d label --images DIR --run {shlex.quote(config.run)}")
+    return RunView(config)
 
 
 class RunView:

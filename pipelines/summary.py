@@ -15,9 +15,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipelines.evaluate import EvaluateStage
-from pipelines.label import STAGES
+from pipelines.label import EVERY_STAGE
 from pipelines.manifest import IMAGES, PAIRS, read_images, read_pairs
-from pipelines.match import LabelStage, MatchStage
+from pipelines.match import IMAGE_READS, LabelStage, MatchStage
 from pipelines.reconstruct import OrientStage, ReconstructStage
 from pipelines.stage import Stage
 from sc3d.config import RunConfig
@@ -31,7 +31,7 @@ _READERS = 8
 _ALPHA = 0.10
 _AVERAGES = {"image": "per image", "keypoint": "per point"}
 
-_REJECTING: tuple[type[Stage], ...] = (*STAGES, EvaluateStage)
+_REJECTING: tuple[type[Stage], ...] = (*EVERY_STAGE, EvaluateStage)
 
 Columns = dict[str, np.ndarray]
 
@@ -177,10 +177,14 @@ def _pair_lines(summary: RunSummary) -> list[tuple[str, str, str]]:
 
 
 def _time_lines(config: RunConfig) -> list[tuple[str, str, str]]:
-    rows = [values for stage in STAGES if (values := _timing(config, stage.name))]
+    rows = [values for stage in EVERY_STAGE if (values := _timing(config, stage.name))]
     total = sum(row["seconds"] for row in rows)
     parts = ", ".join(f"{row['stage']} {row['seconds']:.0f}" for row in rows)
-    return [("time", f"{total:,.0f} s", parts)] if rows else []
+    lines = [("time", f"{total:,.0f} s", parts)] if rows else []
+    match = _timing(config, MatchStage.name)
+    if match.get("counted"):
+        lines.append(("reads a pair", f"{match['counters'].get(IMAGE_READS, 0) / match['counted']:.2f}", "of an image's features"))
+    return lines
 
 
 def _timing(config: RunConfig, stage: str) -> dict[str, Any]:
@@ -189,7 +193,7 @@ def _timing(config: RunConfig, stage: str) -> dict[str, Any]:
 
 
 def _nothing_done(config: RunConfig) -> bool:
-    rows = [values for stage in STAGES if (values := _timing(config, stage.name))]
+    rows = [values for stage in EVERY_STAGE if (values := _timing(config, stage.name))]
     return bool(rows) and all(row["computed"] == 0 for row in rows)
 
 

@@ -1,35 +1,111 @@
-"""Search alpha, beta, gamma, tau_cc and tau_geo on the annotated validation pairs -> ``sweeps/<recipe>.json`` and ``best.yaml``."""
+"""Search alpha, beta, gamma, tau_cc and tau_geo on the annotated validation pairs -> ``sweeps/<recipe>.json`` and ``best.yaml``.
+
+The settings of a pair are evaluated together, from one similarity matrix a group; pairs go to workers in shards as in every stage, so a
+killed sweep goes on where it stopped.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import product
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import yaml
 from rich.console import Console
 from rich.table import Table
 
+from actors.base import Actor, Row
 from cluster.session import RaySession
 from pipelines.describe import DescribeStage
-from pipelines.manifest import images_by_id, read_pairs
-from pipelines.match import DescribedImages
+from pipelines.execute import run_stage
+from pipelines.manifest import read_pairs
+from pipelines.match import DescribedImages, pair_row
 from pipelines.progress import Progress
-from sc3d.config import LabelConfig, MatchConfig, RunConfig
+from pipelines.stage import Stage
+from pipelines.timings import record_summary
+from sc3d.config import MatchConfig, RunConfig
 from sc3d.errors import InputError
-from sc3d.evaluation.filter_quality import judge
-from sc3d.matching.candidates import cycle_tolerance, passes_cycle
-from sc3d.matching.label import explain_pair
-from sc3d.matching.thresholds import passes_geodesic
+from sc3d.evaluation.setting_counts import SettingCounts, count_settings
+from sc3d.matching.described import Described
+from sc3d.matching.tiles import plan_pair_shards
+from sc3d.matching.weight_grid import GroupedImage
 from sc3d.records import Pair
-from sc3d.shards import recipe_of
+from sc3d.schema import column_meanings
+from sc3d.shards import Shard
 from sc3d.store import RunFolder
 
 BEST = "sweeps/best.yaml"
+
+_ANNOTATED_PAIR = {
+    **column_meanings(Pair),
+    "source": "the source image, prepared for matching under any weights",
+    "target": "the target image, prepared for matching under any weights",
+    "annotations": "manifest rows of both images",
+}
+
+
+class GroupedImages(DescribedImages):
+    """The described images of a run, prepared for matching under any weights."""
+
+    def _load(self, image_id: str) -> Described:
+        return GroupedImage(self._stage.read_features(image_id), self._match)
+
+
+class SweepActor(Actor):
+    """Counts the kept labels and the judged keypoints of a pair under every setting."""
+
+    requires = _ANNOTATED_PAIR
+    provides = {"counts": "kept labels, judged keypoints and wrong ones of every setting"}
+
+    @classmethod
+    def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
+        weights = [[setting.alpha, setting.beta] for setting in weight_grid(config.sweep.steps, config.match)]
+        thresholds = {"tau_cc": config.sweep.tau_cc, "tau_geo": config.sweep.tau_geo}
+        return {"version": "sweep-1", "weights": weights, **thresholds, "transfer": config.match.transfer}
+
+    def process(self, row: Row) -> Row:
+        sweep, weights = self.config.sweep, weight_grid(self.config.sweep.steps, self.config.match)
+        images = row["source"], row["target"]
+        return {"counts": count_settings(*images, row["annotations"], weights, sweep.tau_cc, sweep.tau_geo)}
+
+
+class SweepStage(Stage):
+    """Counts of every setting on annotated pairs."""
+
+    name = "sweep"
+    folder = "sweeps"
+    record = SettingCounts
+    key = "pair_id"
+    by_category = True
+    upstream = (DescribeStage,)
+    given = _ANNOTATED_PAIR
+
+    def actors(self) -> Sequence[type[Actor]]:
+        return (SweepActor,)
+
+    def plan(self, items: pa.Table) -> list[Shard]:
+        return plan_pair_shards(items, self.config.ray.pairs_per_shard)
+
+    @cached_property
+    def _images(self) -> GroupedImages:
+        return GroupedImages(self.config, self.config.match, self.config.ray.cache_mb)
+
+    @cached_property
+    def _pairs(self) -> dict[str, Pair]:
+        return {pair.pair_id: pair for pair in read_pairs(self.run, labelled=False)}
+
+    def load(self, shard: Shard) -> Iterator[Row]:
+        for pair in (self._pairs[pair_id] for pair_id in shard.ids):
+            sides = (self.images[pair.source_id], self.images[pair.target_id])
+            yield {**pair_row(pair, self._images), "annotations": sides}
+
+    def finish(self, row: Row, seconds: float) -> SettingCounts:
+        return SettingCounts(row["pair_id"], row["category"], row["counts"].reshape(-1, 3))
 
 
 def run(config: RunConfig, console: Console | None = None) -> list[dict[str, Any]]:
@@ -39,27 +115,16 @@ def run(config: RunConfig, console: Console | None = None) -> list[dict[str, Any
         One row a setting: alpha, beta, gamma, tau_cc, tau_geo, fpr, kept, judged; best first.
 
     Raises:
-        InputError: the run has no annotated validation pairs with features.
+        InputError: the run has no annotated validation pairs with features, or none of them could be evaluated.
     """
-    run_folder, pairs = RunFolder(config.run), validation_pairs(config)
-    weights = weight_grid(config.sweep.steps, config.match)
-    name = f"sweeps/{_recipe(config, pairs)}.json"
+    stage, pairs = SweepStage(config), validation_pairs(config)
     with RaySession(config.ray) as ray, Progress() as progress:
-        done = run_folder.exists(name)
-        task = progress.start("sweep", len(weights), done=len(weights) if done else 0)
-        if done:
-            rows = run_folder.read_json(name)["rows"]
-        else:
-            ray.start()
-            # Not before: Ray reads the settings of the session when it is imported.
-            from training.sweep import sweep
-
-            found = sweep(weights, lambda setting: evaluate_weights(config, setting), lambda: task.advance(1))
-            rows = rank([row for one in found for row in one["rows"]], config)
-            run_folder.write_json(name, {"rows": rows})
-        task.finish()
+        items = [(pair.category, pair.pair_id) for pair in pairs]
+        record_summary(stage.run, run_stage(stage, items, progress, ray))
+    rows = rank(collect_rows(config, list(stage.artefacts.catalogue().read(pair.pair_id for pair in pairs).values())), config)
+    stage.run.write_json(f"{stage.artefacts.prefix}.json", {"rows": rows})
     best = {"match": {k: rows[0][k] for k in ("alpha", "beta")}, "label": {k: rows[0][k] for k in ("tau_cc", "tau_geo")}}
-    run_folder.write_bytes(BEST, yaml.safe_dump(best).encode())
+    stage.run.write_bytes(BEST, yaml.safe_dump(best).encode())
     _print(rows, config, console or Console(highlight=False, soft_wrap=True))
     return rows
 
@@ -79,40 +144,33 @@ def validation_pairs(config: RunConfig) -> list[Pair]:
     return chosen
 
 
-def weight_grid(steps: int, present: MatchConfig) -> list[dict[str, float]]:
+def weight_grid(steps: int, present: MatchConfig) -> list[MatchConfig]:
     """All (alpha, beta) in multiples of 1 / steps with at least one 2D source, and the present one."""
-    grid = [{"alpha": a / steps, "beta": b / steps} for a in range(steps + 1) for b in range(steps + 1 - a) if a + b > 0]
-    own = {"alpha": present.alpha, "beta": present.beta}
-    known = any(math.isclose(w["alpha"], own["alpha"]) and math.isclose(w["beta"], own["beta"]) for w in grid)
-    return grid if known else [*grid, own]
+    grid = [(a / steps, b / steps) for a in range(steps + 1) for b in range(steps + 1 - a) if a + b > 0]
+    if not any(math.isclose(alpha, present.alpha) and math.isclose(beta, present.beta) for alpha, beta in grid):
+        grid.append((present.alpha, present.beta))
+    return [dataclasses.replace(present, alpha=alpha, beta=beta) for alpha, beta in grid]
 
 
-def evaluate_weights(config: RunConfig, weights: Mapping[str, float]) -> dict[str, Any]:
-    """All thresholds for one setting of the weights: the candidates and their errors are computed once."""
-    match = dataclasses.replace(config.match, **weights)
-    images, records = DescribedImages(config, match, config.ray.cache_mb), images_by_id(config.run)
-    thresholds = [LabelConfig(cc, geo) for cc, geo in product(config.sweep.tau_cc, config.sweep.tau_geo)]
-    totals = np.zeros((len(thresholds), 3), np.int64)
-    pairs = _pairs(config)
-    for pair in pairs:
-        source, target = images.get(pair.source_id), images.get(pair.target_id)
-        explanation = explain_pair(source, target, config.label)
-        at, correct = judge(explanation, source.letterbox, (records[pair.source_id], records[pair.target_id]))
-        for total, label in zip(totals, thresholds, strict=True):
-            tolerance = cycle_tolerance(label.tau_cc, source.extent, source.letterbox.cell_pixels)
-            keep = passes_cycle(explanation.cycle_error, tolerance) & passes_geodesic(explanation.geodesic_error, label.tau_geo)
-            total += (keep.sum(), keep[at].sum(), (keep[at] & ~correct).sum())
+def collect_rows(config: RunConfig, pairs: Sequence[SettingCounts]) -> list[dict[str, Any]]:
+    """Add up the pairs' counts: one row a setting, in the order of the grid.
+
+    Raises:
+        InputError: there are no pairs.
+    """
+    if not pairs:
+        raise InputError(
+            f"none of the annotated validation pairs of {config.run} could be evaluated; see rejects/{SweepStage.name}"
+        )
+    totals = np.sum([pair.counts for pair in pairs], axis=0)
+    weights = weight_grid(config.sweep.steps, config.match)
     rows = []
-    for label, (kept, judged, wrong) in zip(thresholds, totals.tolist(), strict=True):
-        fpr = wrong / judged if judged else None
-        setting = {"alpha": match.alpha, "beta": match.beta, "gamma": match.gamma, "tau_cc": label.tau_cc, "tau_geo": label.tau_geo}
-        rows.append({**setting, "fpr": fpr, "kept": kept / len(pairs), "judged": judged})
-    return {"rows": rows}
-
-
-@cache
-def _pairs(config: RunConfig) -> list[Pair]:
-    return validation_pairs(config)
+    for (match, tau_cc, tau_geo), (kept, judged, wrong) in zip(
+        product(weights, config.sweep.tau_cc, config.sweep.tau_geo), totals.tolist(), strict=True
+    ):
+        setting = {"alpha": match.alpha, "beta": match.beta, "gamma": match.gamma, "tau_cc": tau_cc, "tau_geo": tau_geo}
+        rows.append({**setting, "fpr": wrong / judged if judged else None, "kept": kept / len(pairs), "judged": judged})
+    return rows
 
 
 def rank(rows: list[dict[str, Any]], config: RunConfig) -> list[dict[str, Any]]:
@@ -128,19 +186,15 @@ def rank(rows: list[dict[str, Any]], config: RunConfig) -> list[dict[str, Any]]:
         return all(math.isclose(row[k], v) for k, v in own.items())
 
     present = [row["kept"] for row in rows if is_present(row)]
-    enough = config.sweep.min_kept * (present[0] if present else max(row["kept"] for row in rows) / 2)
+    enough = config.sweep.labels
+    if enough is None:
+        enough = config.sweep.min_kept * (present[0] if present else max(row["kept"] for row in rows) / 2)
 
     def order(row: Mapping[str, Any]) -> tuple[bool, float, float]:
         wanted = row["kept"] >= enough and row["fpr"] is not None
         return not wanted, row["fpr"] if wanted else 0.0, -row["kept"]
 
     return sorted(rows, key=order)
-
-
-def _recipe(config: RunConfig, pairs: list[Pair]) -> str:
-    values = {**dataclasses.asdict(config.sweep), "pairs": [p.pair_id for p in pairs], "features": DescribeStage(config).recipe}
-    present = [config.match.alpha, config.match.beta, config.label.tau_cc, config.label.tau_geo]
-    return recipe_of("sweep", {**values, "present": present})
 
 
 def _print(rows: list[dict[str, Any]], config: RunConfig, console: Console) -> None:

@@ -1,10 +1,13 @@
-"""Rows between two actor pools: one safetensors blob a shard. No pickle, and the arrays are read without a copy."""
+"""What travels between processes: shards as strings, and the rows between two actor pools as one safetensors blob a shard.
+
+No pickle, and the arrays are read without a copy.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,19 @@ from safetensors.numpy import load, save
 
 from actors.base import Outcome
 from sc3d.records import Reject
+from sc3d.shards import Shard
+
+SHARD_COLUMNS = ("category", "ids", "upstream")
+
+
+def encode_shard(shard: Shard) -> dict[str, str]:
+    """A shard as the strings of :data:`SHARD_COLUMNS`."""
+    return {"category": shard.category, "ids": "\n".join(shard.ids), "upstream": shard.upstream or ""}
+
+
+def decode_shard(values: Mapping[str, Any]) -> Shard:
+    """Inverse of :func:`encode_shard`."""
+    return Shard(str(values["category"]), tuple(str(values["ids"]).split("\n")), str(values["upstream"]) or None)
 
 
 def pack_outcomes(outcomes: Sequence[Outcome]) -> bytes:

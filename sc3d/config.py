@@ -22,6 +22,7 @@ _STRICT = ConfigDict(extra="forbid", validate_default=True)
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+TransferName = Literal["nearest", "transport", "functional_map"]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -95,9 +96,22 @@ class DescribeConfig:
 class PairsConfig:
     """Which pairs of images are matched."""
 
-    strategy: Annotated[Literal["all", "random"], Field(description="all ordered pairs, or k random targets a source")] = "random"
-    targets: Annotated[Count, Field(description="targets a source for the random strategy")] = 4
+    strategy: Annotated[
+        Literal["all", "random", "nearest", "azimuth"],
+        Field(
+            description="all ordered pairs; k random targets a source; its k nearest by global descriptor; "
+            "or chains of images seen from neighbouring sides"
+        ),
+    ] = "random"
+    targets: Annotated[Count, Field(description="targets a source; for the azimuth strategy on average")] = 4
+    azimuth_bins: Annotated[Count, Field(description="bins of the circle for the azimuth strategy")] = 8
+    chain_length: Annotated[int, Field(ge=2, description="neighbouring bins that a chain of the azimuth strategy goes through")] = 4
     max_per_category: Annotated[int | None, Field(description="cap on the pairs of a category; none: no cap")] = None
+
+    @property
+    def needs_cues(self) -> bool:
+        """Whether the plan goes by what the stages found out about the images, and so follows them."""
+        return self.strategy in ("nearest", "azimuth")
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -108,10 +122,19 @@ class MatchConfig:
     beta: Annotated[Fraction, Field(description="weight of the DINO slot; the 3D descriptor has the rest")] = 1 / 3
     tau_cc: Annotated[Positive, Field(description="widest cycle error that is stored, in object extents")] = 0.1
     tau_geo: Annotated[Positive, Field(description="widest geodesic error that is stored, in mesh diagonals")] = 0.2
+    device: Annotated[
+        Literal["cpu", "cuda"], Field(description="cuda: match actors ask Ray for GPUs; the transfer must be nearest")
+    ] = "cpu"
+    transfer: Annotated[
+        TransferName,
+        Field(description="prediction across meshes; transport needs the extra sc3d[transport]; nearest is the paper's"),
+    ] = "nearest"
 
     def __post_init__(self) -> None:
         if self.alpha + self.beta > 1 + 1e-9:
             raise ValueError(f"alpha + beta must be at most 1, got {self.alpha + self.beta:.3f}")
+        if self.device == "cuda" and self.transfer != "nearest":
+            raise ValueError(f"transfer = {self.transfer} runs on the CPU alone: set device = cpu, or transfer = nearest")
 
     @property
     def gamma(self) -> float:
@@ -167,12 +190,47 @@ class SweepConfig:
     """Search of the fusion weights and the thresholds on annotated validation pairs."""
 
     steps: Annotated[Count, Field(description="alpha, beta and gamma take multiples of 1 / steps")] = 6
-    tau_cc: Annotated[tuple[float, ...], Field(description="cycle thresholds to try")] = (0.03, 0.05, 0.08)
-    tau_geo: Annotated[tuple[float, ...], Field(description="geodesic thresholds to try")] = (0.02, 0.03, 0.05, 0.08)
+    tau_cc: Annotated[tuple[float, ...], Field(description="cycle thresholds to try", min_length=1)] = (0.03, 0.05, 0.08)
+    tau_geo: Annotated[tuple[float, ...], Field(description="geodesic thresholds to try", min_length=1)] = (0.02, 0.03, 0.05, 0.08)
     min_kept: Annotated[
         Positive, Field(description="labels a pair that the best setting must keep, in those of the present one")
     ] = 1.0
+    labels: Annotated[
+        float | None, Field(gt=0, description="labels a pair that the best setting must keep, as a number; none: min_kept decides")
+    ] = None
     pairs_per_category: Annotated[Count, Field(description="validation pairs of a category that are used")] = 10
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ModelsConfig:
+    """Where the weights of the foundation models come from, and how the models run.
+
+    Weights are a hub id with an optional revision (``facebook/sam3@<commit>``), a local file or folder, or ``s3://bucket/prefix``.
+    """
+
+    variant: Annotated[
+        Literal["full", "tiny"],
+        Field(description="tiny: small random models of the same architectures, which need no weights: for trials, not for labels"),
+    ] = "full"
+    device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="auto: the GPU that Ray gave the actor, else the CPU")] = (
+        "auto"
+    )
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"], Field(description="precision of the models; auto: half on a GPU")
+    ] = "auto"
+    cache: Annotated[str | None, Field(description="folder of a node for weights from s3; none: ~/.cache/sc3d")] = None
+    sam3: Annotated[str, Field(description="weights of SAM 3")] = "facebook/sam3"
+    sam3d: Annotated[str, Field(description="weights of SAM 3D Objects")] = "facebook/sam-3d-objects"
+    orient_anything_v1: Annotated[str, Field(description="weights of OrientAnything V1")] = "Viglong/Orient-Anything"
+    orient_anything_v2: Annotated[str, Field(description="weights of OrientAnything V2")] = "Viglong/OriAnyV2_ckpt"
+    partfield: Annotated[str, Field(description="weights of PartField")] = "mikaelaangel/partfield-ckpt"
+    dinov2: Annotated[str, Field(description="weights of DINOv2")] = "facebook/dinov2-base"
+    dinov2_registers: Annotated[str, Field(description="weights of DINOv2 with registers")] = "facebook/dinov2-with-registers-base"
+    dinov3: Annotated[str, Field(description="weights of DINOv3")] = "facebook/dinov3-vitb16-pretrain-lvd1689m"
+    stable_diffusion: Annotated[str, Field(description="weights of Stable Diffusion 1.5")] = (
+        "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    )
+    dift: Annotated[str, Field(description="weights of Stable Diffusion 2.1, for DIFT")] = "stabilityai/stable-diffusion-2-1"
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -206,6 +264,7 @@ class RunConfig:
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     sweep: SweepConfig = SweepConfig()
+    models: ModelsConfig = ModelsConfig()
     ray: RayConfig = RayConfig()
 
     def __post_init__(self) -> None:

@@ -145,6 +145,24 @@ class FeatureIndex(Record):
 
 
 @dataclass(frozen=True, eq=False)
+class Embedding(Record):
+    """One image as a whole: its global descriptor, a unit vector a slot, for finding the images that are most alike."""
+
+    image_id: str = column("image id")
+    category: str = column("object category")
+    groups: tuple[str, ...] = column("slots that the image has: sd, dino, shape")
+    channels: np.ndarray = array("int32", -1, doc="channels of each slot")
+    values: np.ndarray = array("float32", -1, doc="the slots' vectors, one after the other")
+    seconds: float = column("time spent on this image", 0.0)
+
+    def validate(self) -> None:
+        if len(self.channels) != len(self.groups) or self.channels.sum() != len(self.values):
+            raise SchemaError(
+                f"embedding of {self.image_id}: slots {self.groups} of {self.channels} channels, {len(self.values)} values"
+            )
+
+
+@dataclass(frozen=True, eq=False)
 class Matches(Record):
     """The candidates of a pair with their evidence, up to the wide thresholds. All list columns have one length N."""
 

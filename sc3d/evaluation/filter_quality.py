@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from sc3d.evaluation.pck import box_size, common_keypoints
 from sc3d.grid import Letterbox
 from sc3d.matching.described import Described
 from sc3d.matching.filters import FILTERS
-from sc3d.matching.label import Explanation, explain_pair
+from sc3d.matching.label import explain_pair
 from sc3d.records import ImageRecord
 
 ALPHA = 0.1
@@ -73,10 +74,20 @@ def filter_quality(
     return counts
 
 
+class Judgeable(Protocol):
+    """N candidates in ascending order of their ``source_cells`` (N,), with ``target_xy`` (N, 2) in target pixels."""
+
+    @property
+    def source_cells(self) -> np.ndarray: ...
+
+    @property
+    def target_xy(self) -> np.ndarray: ...
+
+
 def judge(
-    explanation: Explanation, source_letterbox: Letterbox, annotations: tuple[ImageRecord, ImageRecord]
+    candidates: Judgeable, source_letterbox: Letterbox, annotations: tuple[ImageRecord, ImageRecord]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The candidates at annotated keypoints: their rows (J,) in ``explanation``, and whether each is right at PCK@0.1 (J,).
+    """The candidates at annotated keypoints: their rows (J,) in ``candidates``, and whether each is right at PCK@0.1 (J,).
 
     A keypoint whose cell is no candidate (background, or an annotation off the mask) is not judged.
     """
@@ -84,12 +95,12 @@ def judge(
     _, source_xy, target_xy = common_keypoints(source, target)
     if target.bbox is None:
         raise InputError(f"{target.image_id}: the quality of filters needs the target's box; add bbox to the manifest")
-    if len(explanation) == 0 or len(source_xy) == 0:
+    if len(candidates.source_cells) == 0 or len(source_xy) == 0:
         return np.zeros(0, np.int64), np.zeros(0, bool)
     cells = source_letterbox.cells_of(source_xy)
-    rows = np.minimum(np.searchsorted(explanation.source_cells, cells), len(explanation) - 1)
-    found = explanation.source_cells[rows] == cells
-    distance = np.linalg.norm(explanation.target_xy[rows] - target_xy, axis=1)
+    rows = np.minimum(np.searchsorted(candidates.source_cells, cells), len(candidates.source_cells) - 1)
+    found = candidates.source_cells[rows] == cells
+    distance = np.linalg.norm(candidates.target_xy[rows] - target_xy, axis=1)
     return rows[found], (distance < ALPHA * box_size(target.bbox))[found]
 
 

@@ -90,3 +90,23 @@ def yaw_rotation(degrees: float) -> np.ndarray:
     # Exact zeros and ones for quarter turns, so that four of them are the identity to the last bit.
     c, s = (float(np.round(v)) if abs(v - np.round(v)) < 1e-12 else float(v) for v in (c, s))
     return np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
+
+
+def camera_azimuth(rotations: np.ndarray, translations: np.ndarray) -> np.ndarray:
+    """From which side a camera sees the canonical object: degrees in [0, 360) about its y axis.
+
+    0 sees the front (the camera is towards +z), 90 the side towards +x. Turning a mesh by :func:`yaw_rotation` of d degrees, and its pose
+    with it, adds d. What counts is the direction from the object to the camera, so the azimuth is that of the view in the image even
+    where the object is far from the image's middle.
+
+    Args:
+        rotations, translations: R (..., 3, 3) and t (..., 3) of ``X_cam = scale * R @ X + t``.
+
+    Returns:
+        (...) float64; NaN where a pose is not finite.
+    """
+    x, _, z = np.moveaxis(
+        -np.einsum("...ij,...i->...j", np.asarray(rotations, np.float64), np.asarray(translations, np.float64)), -1, 0
+    )
+    # A tiny negative angle would round to 360 itself.
+    return np.degrees(np.arctan2(x, z)) % 360.0 % 360.0

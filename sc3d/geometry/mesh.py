@@ -34,20 +34,27 @@ class Mesh:
     """A validated triangle mesh: ``vertices`` (V, 3) float64, ``faces`` (F, 3) int32. Canonical frame: y up, front +z, unit box.
 
     Raises:
-        GeometryError: non-finite vertices, faces out of range, or fewer than 4 faces. Checked before any native library sees the arrays.
+        GeometryError: non-finite vertices, faces out of range, fewer than 4 faces, or arrays of another kind. Checked before any native
+            library sees the arrays.
     """
 
     vertices: np.ndarray
     faces: np.ndarray
 
     def __post_init__(self) -> None:
-        vertices, faces = np.asarray(self.vertices), np.asarray(self.faces)
+        try:
+            vertices, faces = np.asarray(self.vertices), np.asarray(self.faces)
+        except ValueError as error:
+            raise GeometryError(f"vertices and faces must be arrays ({error})") from None
         if vertices.ndim != 2 or vertices.shape[1] != 3:
             raise GeometryError(f"vertices must have the shape (V, 3), got {vertices.shape}")
         if faces.ndim != 2 or faces.shape[1] != 3:
             raise GeometryError(f"faces must have the shape (F, 3), got {faces.shape}")
         if len(faces) < MIN_FACES:
             raise GeometryError(f"a mesh needs at least {MIN_FACES} faces, got {len(faces)}")
+        # A cast would turn NaN into an index far outside, and fractions and truth values into wrong ones.
+        if vertices.dtype.kind not in "fiu" or faces.dtype.kind not in "iu":
+            raise GeometryError(f"vertices must be real numbers and faces integers, got {vertices.dtype} and {faces.dtype}")
         if not np.isfinite(vertices).all():
             bad = int(np.flatnonzero(~np.isfinite(vertices).all(axis=1))[0])
             raise GeometryError(f"vertex {bad} is not finite; the mesh is broken, reconstruct it again")
@@ -191,6 +198,8 @@ def _referenced(mesh: Mesh) -> Mesh:
 
 def _drop_useless(vertices: np.ndarray, faces: np.ndarray) -> Mesh:
     """Without faces that have no area or repeat another face's corners, and without unreferenced vertices."""
+    if len(faces) == 0:
+        raise GeometryError("no faces are left; none of them has an area")
     corners = vertices[faces]
     doubled_area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
     distinct = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
@@ -213,10 +222,12 @@ def decimate(mesh: Mesh, max_vertices: int) -> tuple[Mesh, float]:
         of either mesh to the surface of the other, divided by the diagonal: a sampled Hausdorff distance.
 
     Raises:
-        GeometryError: fewer than 4 faces are left.
+        GeometryError: all vertices coincide, or fewer than 4 faces are left.
     """
     if len(mesh.vertices) <= max_vertices:
         return mesh, 0.0
+    if not 0 < mesh.diagonal < np.inf:
+        raise GeometryError(f"a mesh whose box has the diagonal {mesh.diagonal} cannot be decimated")
     small = _simplify(mesh, max_vertices)
     error = max(_greatest_distance(mesh, small), _greatest_distance(small, mesh))
     return small, error / mesh.diagonal

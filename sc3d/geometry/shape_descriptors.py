@@ -11,13 +11,10 @@ Two parts, each of unit length, with fixed weights, so that a cosine of descript
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import eigh
-from scipy.sparse import coo_matrix, csc_matrix, diags
-from scipy.sparse.linalg import ArpackError, eigsh
 
 from sc3d.errors import GeometryError
-from sc3d.geometry.geodesic_graph import bridges
-from sc3d.geometry.mesh import Mesh, components
+from sc3d.geometry.mesh import Mesh
+from sc3d.geometry.spectrum import laplacian_spectrum
 
 # The cosine's weights. Position leads: parts repeat (four wheels, four legs) while their places do not.
 _POSITION_WEIGHT = 0.8
@@ -58,50 +55,6 @@ def _position_encoding(vertices: np.ndarray) -> np.ndarray:
     waves = np.concatenate([rng.standard_normal((3, _FREQUENCIES)) / scale for scale in _POSITION_SCALES], axis=1)
     angles = place @ waves
     return np.concatenate([np.cos(angles), np.sin(angles)], axis=1) / np.sqrt(waves.shape[1])
-
-
-def laplacian_spectrum(mesh: Mesh, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """The ``n`` smallest eigenvalues (n,) and eigenfunctions (V, n) of the mesh's Laplacian at total area 1; fewer on smaller meshes.
-
-    The cotangent Laplacian of the tufted cover (Sharp and Crane 2020) takes non-manifold and degenerate faces. Components are coupled by
-    their closest vertex pairs, so that the smallest eigenvalue alone is 0.
-
-    Raises:
-        GeometryError: the eigenvalue solver fails.
-    """
-    import robust_laplacian
-
-    faces = mesh.faces[(mesh.faces != np.roll(mesh.faces, 1, axis=1)).all(axis=1)]
-    if len(faces) == 0:
-        raise GeometryError("no Laplacian for a mesh whose faces have no area")
-    points = mesh.vertices / mesh.diagonal
-    stiffness, mass = robust_laplacian.mesh_laplacian(points, faces)
-    # An unreferenced vertex has no mass, which would make its eigenvalue infinite.
-    weights = np.maximum(mass.diagonal() / mass.diagonal().sum(), 1e-9)
-    pairs = bridges(points, components(mesh), 0.0)
-    coupling = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=stiffness.shape)
-    coupling = coupling + coupling.T
-    degree = np.asarray(coupling.sum(axis=1)).ravel()
-    inverse_root = 1 / np.sqrt(weights)
-    # The symmetric form with the mass folded in: a plain eigenproblem whose lower bound is 0.
-    symmetric = csc_matrix(diags(inverse_root) @ (stiffness + diags(degree) - coupling) @ diags(inverse_root))
-    return _smallest(symmetric, n, inverse_root)
-
-
-def _smallest(symmetric: csc_matrix, n: int, inverse_root: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    size = symmetric.shape[0]
-    try:
-        if size <= 4 * n:
-            values, vectors = eigh(symmetric.toarray(), subset_by_index=[0, min(n, size) - 1])
-        else:
-            # A shift below the spectrum makes the matrix definite. The start is seeded, so that the answer repeats, and random, since on a
-            # symmetric mesh a symmetric one misses eigenfunctions.
-            start = np.random.default_rng(_SEED).standard_normal(size)
-            values, vectors = eigsh(symmetric, n, sigma=-0.1, which="LM", v0=start)
-    except (ArpackError, np.linalg.LinAlgError, RuntimeError, ValueError) as error:
-        raise GeometryError(f"the Laplacian's spectrum cannot be computed ({error}); clean the mesh first") from None
-    order = np.argsort(values)
-    return np.maximum(values[order], 0), vectors[:, order] * inverse_root[:, None]
 
 
 def _signatures(values: np.ndarray, functions: np.ndarray) -> np.ndarray:

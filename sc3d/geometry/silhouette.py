@@ -65,6 +65,27 @@ class SilhouetteRenderer(Protocol):
         """
 
 
+def check_pose(log_scale: float, translation: np.ndarray, nearest: float) -> None:
+    """Refuse a pose that cannot be rendered; ``nearest`` is the least z of the mesh after rotation, ``R @ X``.
+
+    Raises:
+        GeometryError: part of the mesh is at or behind the camera, or a parameter is not finite.
+    """
+    scale = float(np.exp(log_scale))
+    if not (np.isfinite(translation).all() and np.isfinite(scale)):
+        raise GeometryError(f"cannot render at log scale {log_scale} and translation {translation.tolist()}: not finite")
+    least = scale * nearest + float(translation[2])
+    if not least > NEAR:
+        raise GeometryError(f"the mesh reaches behind the camera (least depth {least:.3g}); move it along +z or make it smaller")
+
+
+def canvas_intrinsics(camera: Camera, margin: int) -> np.ndarray:
+    """K (3, 3) of the image with ``margin`` pixels more on each side."""
+    K = camera.K.copy()
+    K[:2, 2] += margin
+    return K
+
+
 @dataclass(frozen=True, eq=False)
 class OutlineSilhouette:
     """A hard silhouette with a soft band of M pixels along its outline.
@@ -115,8 +136,8 @@ class OutlineRenderer:
         self.rotated = np.ascontiguousarray(mesh.vertices @ np.asarray(rotation, np.float64).T)
         self.faces = mesh.faces
         self.edges, self.offsets, self.opposites = contour.edge_opposites(mesh.faces)
-        self.K = camera.K.copy()
-        self.K[:2, 2] += margin
+        self.nearest = float(self.rotated[:, 2].min())
+        self.K = canvas_intrinsics(camera, margin)
         self.margin = margin
         self.overlap = overlap
         self.sigma = sigma * (min(camera.width, camera.height) / 2) ** 2
@@ -133,14 +154,9 @@ class OutlineRenderer:
             GeometryError: part of the mesh is at or behind the camera, or a parameter is not finite.
         """
         t = np.ascontiguousarray(translation, np.float64)
+        check_pose(log_scale, t, self.nearest)
         xyz, uv = np.empty_like(self.rotated), np.empty((len(self.rotated), 2))
-        scale = float(np.exp(log_scale))
-        if not (np.isfinite(t).all() and np.isfinite(scale)):
-            raise GeometryError(f"cannot render at log scale {log_scale} and translation {t.tolist()}: not finite")
-        if not contour.project_points(self.rotated, scale, t, self.K, NEAR, xyz, uv):
-            raise GeometryError(
-                f"the mesh reaches behind the camera (least depth {xyz[:, 2].min():.3g}); move it along +z or make it smaller"
-            )
+        contour.project_points(self.rotated, float(np.exp(log_scale)), t, self.K, NEAR, xyz, uv)
         coverage = np.empty(self._nearest.shape, np.uint8)
         contour.fill_triangles(uv, self.faces, coverage)
         count = contour.outline_band(

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from sc3d.errors import ConfigError, GeometryError
+from sc3d.errors import ConfigError
 from sc3d.geometry.camera import Camera
 from sc3d.geometry.mesh import Mesh
-from sc3d.geometry.silhouette import CUT_OFF, NEAR, SIGMA
+from sc3d.geometry.silhouette import CUT_OFF, SIGMA, canvas_intrinsics, check_pose
 
 # Triangles blended a pixel, as in PyTorch3D's silhouette examples and in the golden numbers of the tests.
 FACES_PER_PIXEL = 60
@@ -52,13 +52,12 @@ class PyTorch3DRenderer:
         self._pytorch3d = _import_pytorch3d()
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.rotated = torch.as_tensor(mesh.vertices @ np.asarray(rotation).T, dtype=torch.float32, device=self.device)
+        self.nearest = float(self.rotated[:, 2].min())
         self.faces = torch.as_tensor(mesh.faces, dtype=torch.int64, device=self.device)
         height, width = camera.height + 2 * margin, camera.width + 2 * margin
         # The unit is the image's short side; PyTorch3D's is the canvas's.
         self.sigma = sigma * (min(camera.width, camera.height) / min(width, height)) ** 2
-        K = camera.K.copy()
-        K[:2, 2] += margin
-        self._renderer = self._make_renderer(K, height, width)
+        self._renderer = self._make_renderer(canvas_intrinsics(camera, margin), height, width)
 
     def _make_renderer(self, K: np.ndarray, height: int, width: int) -> Any:
         """Rasteriser for the canvas; the identity pose, since vertices are given in the camera's frame."""
@@ -81,13 +80,10 @@ class PyTorch3DRenderer:
         Raises:
             GeometryError: part of the mesh is at or behind the camera, or a parameter is not finite.
         """
+        check_pose(log_scale, np.asarray(translation, np.float64), self.nearest)
         parameters = torch.tensor([log_scale, *np.asarray(translation, float)], dtype=torch.float32, device=self.device)
-        if not torch.isfinite(parameters).all():
-            raise GeometryError(f"cannot render at log scale {log_scale} and translation {translation}: not finite")
         parameters.requires_grad_(True)
         vertices = torch.exp(parameters[0]) * self.rotated + parameters[1:]
-        if float(vertices.detach()[:, 2].min()) <= NEAR:
-            raise GeometryError("the mesh reaches behind the camera; move it along +z or make it smaller")
         meshes = self._pytorch3d.structures.Meshes(verts=[vertices], faces=[self.faces])
         fragments = self._renderer(meshes)
         image = self._shader(fragments, meshes)[0, ..., 3]

@@ -8,13 +8,15 @@ Normalisation and weights are diagonal and folded into ``W``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 
 from sc3d.config import MatchConfig
-from sc3d.errors import FeatureError
+from sc3d.errors import FeatureError, GeometryError
 from sc3d.features import Features, Surface
+from sc3d.geometry.sampling import scattered
 from sc3d.matching.fusion import (
     DINO,
     SD,
@@ -29,12 +31,19 @@ from sc3d.matching.fusion import (
     surface_rows,
 )
 from sc3d.matching.search import VertexIndex
+from sc3d.matching.spectral import Spectral, spectral
 
 MAX_FILL_DISTANCE = 1.0
 """Distance in cells up to which a cell without an own hit may borrow the nearest covered cell's (3D-SC leaves this open)."""
 
 _COARSE = 0.5
 """A layer is multiplied at its own grid if that has at most this share of the working grid's cells; beyond, resizing costs more."""
+
+_LANDMARKS = 300
+"""Vertices of a mesh that an optimal transport plan is solved between."""
+
+_EIGENFUNCTIONS = 30
+"""Of a mesh, that functional maps are made of."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +64,51 @@ class DescribedSurface:
 
     ``hits`` (N,) row of ``surface`` that each matching cell may be lifted to, -1 if none; ``queries`` (H, D) float32 L2-normalised shape
     descriptors at all rows of ``surface``; ``vertices`` the mesh's vertex descriptors, searchable.
+
+    What a transfer needs besides is computed on first use and kept. :class:`Described` asks for what its configuration's transfer uses.
     """
 
     surface: Surface
     hits: np.ndarray
     queries: torch.Tensor
     vertices: VertexIndex
+
+    @cached_property
+    def landmarks(self) -> torch.Tensor:
+        """The descriptors (n, D) float32 of vertices that lie scattered over the mesh."""
+        chosen = torch.from_numpy(scattered(self.surface.vertices, _LANDMARKS))
+        return self.vertices.descriptors()[chosen]
+
+    @cached_property
+    def spectral(self) -> Spectral:
+        """The mesh as functional maps see it.
+
+        Raises:
+            GeometryError: the vertices span no surface.
+        """
+        return spectral(self.surface.vertices, self.vertices.descriptors().numpy(), _EIGENFUNCTIONS)
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory of the arrays that are there by now."""
+        surface, balls = self.surface, self.surface.balls
+        arrays = (
+            surface.cells,
+            surface.corners,
+            surface.barycentric,
+            surface.dominant,
+            surface.fill_distance,
+            surface.vertices,
+            balls.centres,
+            balls.offsets,
+            balls.members,
+            balls.distances,
+        )
+        total = sum(a.nbytes for a in arrays) + self.queries.nbytes + self.vertices.n_bytes
+        made = vars(self)
+        total += made["landmarks"].nbytes if "landmarks" in made else 0
+        total += made["spectral"].n_bytes if "spectral" in made else 0
+        return int(total)
 
 
 class Described:
@@ -74,9 +122,10 @@ class Described:
         dense: (N, C) float32, the scaled layers of the working grid and the scaled shape descriptors.
         coarse: the scaled layers of coarser grids.
         mesh: the mesh side, or ``None`` without a mesh.
+        transfer: name of the configured prediction across meshes.
 
     Raises:
-        FeatureError: no group has a weight, or values are malformed or not finite.
+        FeatureError: no group has a weight, values are malformed or not finite, or the mesh has no spectrum for a functional map.
     """
 
     def __init__(self, features: Features, config: MatchConfig) -> None:
@@ -92,6 +141,8 @@ class Described:
         if features.surface is not None:
             self._check_surface(features.surface)
         self.mesh = _describe_surface(features, rows)
+        self.transfer = config.transfer
+        self._prepare_transfer()
         present = {name.partition(".")[0] for name in features.sources} | ({SHAPE} if features.surface is not None else set())
         if SHAPE in wanted and features.surface is None:
             # Such an image has no matching cells at all; its other groups only serve the check that the recipes agree.
@@ -107,19 +158,7 @@ class Described:
         """Memory of the arrays, for byte-bounded caches."""
         tensors = [self.dense, *(t for c in self.coarse for t in (c.values, c.taps.nodes, c.taps.weights))]
         total = sum(t.nbytes for t in tensors) + self.cells.nbytes
-        if self.mesh is not None:
-            surface, balls = self.mesh.surface, self.mesh.surface.balls
-            arrays = (
-                surface.cells,
-                surface.corners,
-                surface.barycentric,
-                surface.dominant,
-                surface.fill_distance,
-                surface.vertices,
-            )
-            total += sum(a.nbytes for a in (*arrays, balls.centres, balls.offsets, balls.members, balls.distances))
-            total += self.mesh.queries.nbytes + self.mesh.vertices.n_bytes
-        return total
+        return total + (self.mesh.n_bytes if self.mesh is not None else 0)
 
     def check_pair(self, other: Described) -> None:
         """Raise :class:`FeatureError` unless the two images were described by the same recipe, on the same grid."""
@@ -143,6 +182,18 @@ class Described:
                 )
         if self.weights != other.weights:
             raise FeatureError(f"{self.image_id} and {other.image_id} were fused with weights {self.weights} and {other.weights}")
+
+    def _prepare_transfer(self) -> None:
+        if self.mesh is None or not len(self.mesh.queries):
+            return
+        try:
+            # Now rather than at the first pair, so that a cache of images counts its memory.
+            if self.transfer == "transport":
+                _ = self.mesh.landmarks
+            elif self.transfer == "functional_map":
+                _ = self.mesh.spectral
+        except GeometryError as error:
+            raise FeatureError(f"{self.image_id}: {error}; use another match.transfer") from None
 
     def _check_groups(self, features: Features) -> None:
         unknown = sorted(name for name in features.sources if name.partition(".")[0] not in (SD, DINO))

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from sc3d.config import MatchConfig
+from sc3d.errors import ConfigError
 from sc3d.geometry.geodesic import LEVELS
 from sc3d.matching.candidates import cycle_tolerance, fused_product, passes_cycle
 from sc3d.matching.described import Described, DescribedSurface
@@ -86,8 +87,11 @@ def match_pairs(pairs: Sequence[tuple[DeviceImage, DeviceImage]], category: str,
     They differ from it where two candidates are as good to within the rounding of float32.
 
     Raises:
+        ConfigError: the configuration asks for another transfer.
         FeatureError: two images were described by different recipes, or their geodesic balls are too small for ``config.tau_geo``.
     """
+    if config.transfer != "nearest":
+        raise ConfigError(f"match.transfer = {config.transfer} runs on the CPU alone; match there, or choose nearest")
     queued: list[_Evidence | None] = []
     for source, target in pairs:
         for side in (source, target):

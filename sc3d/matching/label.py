@@ -11,7 +11,7 @@ from sc3d.matching.candidates import cycle_error, cycle_tolerance, nearest, pass
 from sc3d.matching.described import Described
 from sc3d.matching.lift import lift, positions
 from sc3d.matching.thresholds import passes_geodesic
-from sc3d.matching.transfer import NearestTransfer, Transfer
+from sc3d.matching.transfer import Transfer, transfer_of
 from sc3d.matching.verify import bicyclic_error, check_radius
 from sc3d.records import Matches, pair_id_of
 
@@ -94,7 +94,7 @@ def match_pair(
     tolerance = cycle_tolerance(config.tau_cc, source.extent, source.letterbox.cell_pixels)
     passing = np.flatnonzero(passes_cycle(candidates.cycle_error, tolerance))
     lifted = lift(source, target, candidates.source_rows[passing], candidates.target_rows[passing])
-    verified = bicyclic_error(source, target, lifted, transfer or NearestTransfer(), limit=config.tau_geo)
+    verified = bicyclic_error(source, target, lifted, transfer or transfer_of(config.transfer), limit=config.tau_geo)
     close = passes_geodesic(verified.error, config.tau_geo)
     kept = passing[lifted.index[close]]
     return collect_matches(
@@ -152,7 +152,7 @@ def explain_pair(source: Described, target: Described, config: LabelConfig, tran
     candidates = find_candidates(source, target)
     n = len(candidates.cosine)
     lifted = lift(source, target, candidates.source_rows, candidates.target_rows)
-    verified = bicyclic_error(source, target, lifted, transfer or NearestTransfer())
+    verified = bicyclic_error(source, target, lifted, transfer or transfer_of(source.transfer))
     geodesic = _spread(n, lifted.index, verified.error, np.float32(np.inf))
     tolerance = cycle_tolerance(config.tau_cc, source.extent, source.letterbox.cell_pixels)
     hit = _spread(n, lifted.index, np.ones(len(lifted.index), bool), False)

@@ -1,6 +1,7 @@
 """Cross-mesh prediction: where a point of one mesh lies on another (3D-SC, stage 2).
 
-:class:`Transfer` is the place for stronger correspondences than nearest neighbours, for instance optimal transport or functional maps.
+The paper takes the nearest descriptor, and names optimal transport and functional maps as what may come after it; all three are here behind
+:class:`Transfer`.
 """
 
 from __future__ import annotations
@@ -9,14 +10,20 @@ from typing import Protocol
 
 import numpy as np
 
+from sc3d.config import TransferName
 from sc3d.matching.described import DescribedSurface
+from sc3d.matching.functional_map import FunctionalMapTransfer
+from sc3d.matching.optimal_transport import TransportTransfer
 
 
 class Transfer(Protocol):
     """Predicts vertices on another mesh of the category."""
 
     def predict(self, hits: np.ndarray, origin: DescribedSurface, destination: DescribedSurface) -> np.ndarray:
-        """The vertex (K,) int64 of ``destination`` that corresponds to each surface hit (K,) of ``origin``."""
+        """The vertex (K,) int64 of ``destination`` that corresponds to each surface hit (K,) of ``origin``.
+
+        It does not depend on the other hits that are asked for.
+        """
         ...
 
 
@@ -27,3 +34,19 @@ class NearestTransfer:
         """See :meth:`Transfer.predict`. Each distinct hit is searched once, however many matches end in it."""
         distinct, inverse = np.unique(hits, return_inverse=True)
         return destination.vertices.nearest(origin.queries.numpy()[distinct])[inverse]
+
+
+_TRANSFERS: dict[TransferName, type[Transfer]] = {
+    "nearest": NearestTransfer,
+    "transport": TransportTransfer,
+    "functional_map": FunctionalMapTransfer,
+}
+
+
+def transfer_of(name: TransferName) -> Transfer:
+    """The transfer of a :class:`~sc3d.config.MatchConfig`.
+
+    Raises:
+        ConfigError: the library that it needs is not installed.
+    """
+    return _TRANSFERS[name]()

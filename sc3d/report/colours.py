@@ -6,7 +6,7 @@ import numpy as np
 
 from sc3d.matching.label import CYCLE, GEODESIC, SURFACE
 
-FILTERS = {CYCLE: "#4aa3ff", SURFACE: "#b07cff", GEODESIC: "#ff5d5d"}
+FILTERS = {CYCLE: "#4aa3ff", SURFACE: "#ffb000", GEODESIC: "#dc267f"}
 """What a rejected match is drawn in: distinct from each other with any common colour blindness, and readable on photos."""
 
 TURNS = {0: "#66717e", 90: "#a86500", 180: "#b23a70", 270: "#3069bd"}
@@ -17,20 +17,25 @@ MASK = (255, 214, 10)
 MESH = (38, 166, 154)
 """The posed mesh, teal."""
 
+# From blue over pink to yellow, brighter on the way: without red or green receptors, blue to yellow and dark to bright are what is left.
 _CHROMA = 0.15
-_LIGHTNESS = (0.88, 0.52)
-_HUES = (10.0, 310.0)
+_LIGHTNESS = (0.74, 0.36)
+_BRIGHTER = 0.16
+_HUES = (268.0, 450.0)
 
 
 def position_colours(xy: np.ndarray) -> np.ndarray:
-    """A colour (N, 3) uint8 for each position (N, 2): hue runs from left to right, lightness from top to bottom of their box."""
+    """A colour (N, 3) uint8 for each position (N, 2): hue runs from left to right, lightness from top to bottom of their box.
+
+    Positions that lie apart also look apart with any common colour blindness.
+    """
     xy = np.asarray(xy, np.float64).reshape(-1, 2)
     if len(xy) == 0:
         return np.zeros((0, 3), np.uint8)
     low, size = xy.min(axis=0), np.maximum(np.ptp(xy, axis=0), 1e-9)
     part = (xy - low) / size
     hue = np.deg2rad(_HUES[0] + (_HUES[1] - _HUES[0]) * part[:, 0])
-    lightness = _LIGHTNESS[0] + (_LIGHTNESS[1] - _LIGHTNESS[0]) * part[:, 1]
+    lightness = _LIGHTNESS[0] + (_LIGHTNESS[1] - _LIGHTNESS[0]) * part[:, 1] + _BRIGHTER * part[:, 0]
     return _from_oklch(lightness, np.full(len(xy), _CHROMA), hue)
 
 

@@ -72,7 +72,10 @@ def funnel(config: RunConfig, n_candidates: int, n_cycle: int, n_kept: int | Non
 
 
 def timing_rows(summaries: Sequence[Mapping[str, Any]]) -> list[Timing]:
-    """Rows of ``stage, seconds, items, rejects`` with their rates and shares of the slowest."""
+    """Rows of ``stage, seconds, items, rejects`` with their rates and shares of the slowest.
+
+    ``counters`` are shown for each of the ``counted`` items, where a row has them.
+    """
     slowest = max([float(row["seconds"]) for row in summaries] + [1e-9])
     rows = []
     for row in summaries:
@@ -80,7 +83,10 @@ def timing_rows(summaries: Sequence[Mapping[str, Any]]) -> list[Timing]:
         rate = (
             "" if not items or not seconds else f"{items / seconds:,.1f}/s" if items >= seconds else f"{seconds / items:.1f} s each"
         )
-        rows.append(Timing(str(row["stage"]), seconds, items, int(row["rejects"]), rate, seconds / slowest))
+        counted = max(int(row.get("counted", 0)), 1)
+        counts = [f"{n / counted:.2f} {name.replace('_', ' ')} each" for name, n in sorted(row.get("counters", {}).items())]
+        note = ", ".join([rate, *counts] if rate else counts)
+        rows.append(Timing(str(row["stage"]), seconds, items, int(row["rejects"]), note, seconds / slowest))
     return rows
 
 

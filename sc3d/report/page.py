@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -102,21 +102,23 @@ class Page:
 
 def render(page: Page) -> str:
     """The page as HTML: no request leaves it, everything that comes from outside is escaped, and only its own script may run."""
+    return render_template("template.html", ("script.js",), ("style.css",), page=page, colours=TURNS)
+
+
+def render_template(name: str, scripts: Sequence[str], styles: Sequence[str], **values: object) -> str:
+    """A template of this folder as HTML, with its scripts and styles inside and ``values`` escaped.
+
+    The template gets ``script``, ``style``, and ``script_hash`` for its content security policy: no other script may run.
+    """
     environment = Environment(
         loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"count": _count, "percent": _percent, "seconds": _seconds}
-    script = (_FOLDER / "script.js").read_text(encoding="utf-8")
+    script, style = ("".join((_FOLDER / file).read_text(encoding="utf-8") for file in files) for files in (scripts, styles))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    style = (_FOLDER / "style.css").read_text(encoding="utf-8")
-    return environment.get_template("template.html").render(
-        page=page,
-        # Files of this package, not text from outside.
-        script=Markup(script),  # noqa: S704
-        style=Markup(style),  # noqa: S704
-        script_hash=digest,
-        colours=TURNS,
-    )
+    # Files of this package, not text from outside.
+    parts = {"script": Markup(script), "style": Markup(style), "script_hash": digest}  # noqa: S704
+    return environment.get_template(name).render(**parts, **values)
 
 
 def _count(value: float | None) -> str:

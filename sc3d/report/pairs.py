@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sc3d.geometry.sampling import scattered
 from sc3d.grid import Letterbox
 from sc3d.matching.label import CYCLE, GEODESIC, SURFACE, Explanation
 from sc3d.report.colours import FILTERS, hex_of, position_colours
-from sc3d.report.pictures import faded, grid_picture, jpeg_uri, png_uri, shrink
-from sc3d.report.selection import scattered
+from sc3d.report.pictures import enlarge, faded, grid_picture, jpeg_uri, outline_mask, png_uri, shrink, shrink_mask
 
 KEPT = "kept"
 WIDTH = 640.0
@@ -28,11 +28,13 @@ _CODES = (KEPT, CYCLE, SURFACE, GEODESIC)
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One side of a pair: the photo (H, W, 3), its grid, and the foreground cells (side, side) that the picture is cropped to."""
+    """One side of a pair: the photo (H, W, 3), its grid, the foreground cells (side, side) that the picture is cropped to, and the
+    mask (H, W) whose outline is drawn, if any."""
 
     photo: np.ndarray
     letterbox: Letterbox
     foreground: np.ndarray
+    mask: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def pair_figure(
         views: source and target.
         explanation: all candidates of the pair.
     """
-    source, target = _place(views)
+    source, target = place_sides(views, WIDTH, _MAX_HEIGHT, _PHOTO_PIXELS)
     fate = np.where(explanation.rejected_by == "", KEPT, explanation.rejected_by)
     counts = {name: int((fate == name).sum()) for name in _CODES}
     return PairFigure(
@@ -139,21 +141,33 @@ def pair_figure(
     )
 
 
-def _place(views: Sequence[View]) -> tuple[Side, Side]:
-    boxes = [_crop(view) for view in views]
-    ratios = [box[2] / box[3] for box in boxes]
-    height = min((WIDTH - _GAP) / sum(ratios), _MAX_HEIGHT)
-    left = (WIDTH - _GAP - height * sum(ratios)) / 2
+def place_sides(views: Sequence[View], width: float, max_height: float, pixels: int) -> tuple[Side, Side]:
+    """Both photos beside each other, equally high, in a figure of ``width`` and at most ``max_height`` units; ``pixels`` limits the long
+    side of each picture."""
+    cropped = [cropped_photo(view, pixels) for view in views]
+    ratios = [box[2] / box[3] for _, box in cropped]
+    height = min((width - _GAP) / sum(ratios), max_height)
+    left = (width - _GAP - height * sum(ratios)) / 2
     starts = (left, left + height * ratios[0] + _GAP)
     sides = []
-    for view, box, ratio, start in zip(views, boxes, ratios, starts, strict=True):
-        x, y, w, h = (int(v) for v in box)
-        picture = shrink(faded(view.photo[y : y + h, x : x + w], 0.5), _PHOTO_PIXELS)
+    for view, (picture, box), ratio, start in zip(views, cropped, ratios, starts, strict=True):
         (fx, fy), (gx, gy) = view.letterbox.to_image(np.array([[0, 0], [view.letterbox.square] * 2]))
         sides.append(
             Side(jpeg_uri(picture), start, 0.0, height * ratio, height, box, (fx, fy, gx - fx, gy - fy), view.letterbox.side)
         )
     return sides[0], sides[1]
+
+
+def cropped_photo(view: View, pixels: int) -> tuple[np.ndarray, tuple[float, float, float, float]]:
+    """The faded photo around the object, its long side at most ``pixels``, and its box (x, y, width, height) in image pixels."""
+    box = _crop(view)
+    x, y, w, h = (int(v) for v in box)
+    picture = shrink(faded(view.photo[y : y + h, x : x + w], 0.5), pixels)
+    if view.mask is not None:
+        # The outline is a few pixels wide: on a small photo it would cover what it surrounds.
+        picture = enlarge(picture, pixels)
+        picture = outline_mask(picture, shrink_mask(view.mask[y : y + h, x : x + w], (picture.shape[1], picture.shape[0])))
+    return picture, box
 
 
 def _crop(view: View) -> tuple[float, float, float, float]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -43,10 +44,17 @@ def _uri(image: np.ndarray, kind: str, mime: str, **options: object) -> str:
 
 def shrink(image: np.ndarray, long_side: int) -> np.ndarray:
     """The picture with its long side at most ``long_side`` pixels."""
+    return _resized(image, long_side) if max(image.shape[:2]) > long_side else image
+
+
+def enlarge(image: np.ndarray, long_side: int) -> np.ndarray:
+    """The picture with its long side at least ``long_side`` pixels."""
+    return _resized(image, long_side) if max(image.shape[:2]) < long_side else image
+
+
+def _resized(image: np.ndarray, long_side: int) -> np.ndarray:
     height, width = image.shape[:2]
     factor = long_side / max(height, width)
-    if factor >= 1:
-        return image
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
 
@@ -110,16 +118,30 @@ def front_view(mesh: Mesh, turn: int, side: int) -> np.ndarray:
     pitch = np.deg2rad(18.0)
     flip = np.diag([1.0, -1.0, -1.0])
     tilt = np.array([[1, 0, 0], [0, np.cos(pitch), -np.sin(pitch)], [0, np.sin(pitch), np.cos(pitch)]])
+    return mesh_view(mesh, tilt @ flip @ yaw_rotation(turn), side).picture
+
+
+@dataclass(frozen=True, eq=False)
+class MeshView:
+    """A mesh by itself: ``picture`` (side, side, 4) uint8, clear around it, ``depth`` (side, side), and how it is seen."""
+
+    picture: np.ndarray
+    depth: np.ndarray
+    pose: Pose
+    camera: Camera
+
+
+def mesh_view(mesh: Mesh, rotation: np.ndarray, side: int, colour: tuple[int, int, int] = MESH) -> MeshView:
+    """The mesh turned by ``rotation`` (3, 3) into an OpenCV camera that sees all of it."""
     centre = (mesh.vertices.min(axis=0) + mesh.vertices.max(axis=0)) / 2
-    rotation = tilt @ flip @ yaw_rotation(turn)
     pose = Pose(rotation, np.array([0.0, 0.0, 2.4 * mesh.diagonal]) - rotation @ centre)
     camera = Camera.from_focal(2.2 * side, side, side)
     maps = Raster(mesh).render(pose, camera, side, side)
     picture = np.zeros((side, side, 4), np.uint8)
-    colours = np.clip(np.array(MESH) * shading(mesh, pose)[maps.face][..., None], 0, 255)
+    colours = np.clip(np.array(colour) * shading(mesh, pose)[maps.face][..., None], 0, 255)
     picture[maps.mask, :3] = colours[maps.mask]
     picture[maps.mask, 3] = 255
-    return picture
+    return MeshView(picture, maps.depth, pose, camera)
 
 
 def grid_picture(cells: np.ndarray, colours: np.ndarray, side: int) -> np.ndarray:

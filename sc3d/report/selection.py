@@ -47,19 +47,6 @@ def worst_and_best(values: Mapping[str, float], each: int) -> tuple[list[str], l
     return worst, best
 
 
-def scattered(xy: np.ndarray, count: int) -> np.ndarray:
-    """Positions (K,) in ``xy`` (N, 2) of at most ``count`` points that lie far apart: each is the farthest from those before it."""
-    xy = np.asarray(xy, np.float64)
-    if len(xy) <= count:
-        return np.arange(len(xy))
-    chosen = [int(np.argmin(((xy - xy.mean(axis=0)) ** 2).sum(axis=1)))]
-    distance = ((xy - xy[chosen[0]]) ** 2).sum(axis=1)
-    while len(chosen) < count:
-        chosen.append(int(distance.argmax()))
-        distance = np.minimum(distance, ((xy - xy[chosen[-1]]) ** 2).sum(axis=1))
-    return np.array(chosen)
-
-
 def choose_ranked(ranks: Mapping[str, int], total: int) -> list[str]:
     """At most ``total`` names, low ranks first; a rank that has successors present leaves them at least half of what is left.
 

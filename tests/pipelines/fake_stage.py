@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from actors.base import Actor, Resources, Row
 from pipelines.stage import Stage
@@ -71,6 +72,10 @@ class FakeStage(Stage):
     by_category = True
     given = {"image_id": "id", "category": "category"}
 
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        self._loaded = 0
+
     def actors(self) -> Sequence[type[Actor]]:
         return First, Second
 
@@ -78,7 +83,14 @@ class FakeStage(Stage):
     def shard_size(self) -> int:
         return 3
 
+    def plan(self, items: pa.Table) -> list[Shard]:
+        return super().plan(items)[::-1]
+
+    def counters(self) -> Mapping[str, int]:
+        return {"loaded": self._loaded}
+
     def load(self, shard: Shard) -> list[Row]:
+        self._loaded += len(shard.ids)
         rows: list[Row] = [{"image_id": i, "category": shard.category} for i in shard.ids]
         for row in rows:
             if "orphan" in row["image_id"]:

@@ -14,8 +14,10 @@ from fake_stage import FakeStage, First, Second
 
 from actors.base import check_actors
 from cluster.session import RaySession
+from pipelines.execute import run_stage
 from pipelines.progress import Progress
-from pipelines.stage import StageSummary, run_stage, segments
+from pipelines.segment import segments
+from pipelines.stage import StageSummary
 from sc3d.config import load_config
 from sc3d.errors import ConfigError, RejectBudgetError
 
@@ -42,9 +44,35 @@ def test_every_id_is_computed_once_and_a_second_run_does_nothing(tmp_path: Path)
     first = run(stage, ids)
     assert (first.items, first.computed, first.rejects) == (10, 10, 0)
     assert rows(stage) == ids
+    assert first.counters == {"loaded": 10}
     again = run(stage_in(tmp_path), ids)
-    assert (again.items, again.computed) == (10, 0)
+    assert (again.items, again.computed, again.counters) == (10, 0, {})
     assert sorted((tmp_path / "calls").read_text().split()) == ids
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_another_manifest_and_another_plan_compute_only_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [f"i{n:02}" for n in range(9)]
+    stage = stage_in(tmp_path)
+    assert run(stage, ids[1::2]).computed == 4
+    shards = stage.artefacts.files()
+    monkeypatch.setattr(FakeStage, "shard_size", 4)
+    assert run(stage_in(tmp_path), ids).computed == 5
+    assert rows(stage) == ids
+    assert set(shards) < set(stage.artefacts.files())
+    assert sorted((tmp_path / "calls").read_text().split()) == ids
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_shards_that_one_process_gets_together_are_written_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeStage, "shards_per_task", 4)
+    monkeypatch.setattr("pipelines.execute._TASKS_PER_WORKER", 1)
+    ids = [f"i{n:02}" for n in range(23)]
+    stage = stage_in(tmp_path)
+    summary = run(stage, ids)
+    assert (summary.computed, summary.counters) == (23, {"loaded": 23})
+    assert rows(stage) == ids
+    assert len(stage.artefacts.files()) == 8
 
 
 @pytest.mark.usefixtures("ray_session")

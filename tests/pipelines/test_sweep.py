@@ -11,7 +11,8 @@ import yaml
 
 from pipelines import sweep
 from pipelines.describe import DescribeStage
-from sc3d.config import LabelConfig, RunConfig, load_config, to_values
+from sc3d.config import LabelConfig, RunConfig, SweepConfig, load_config, to_values
+from sc3d.errors import InputError
 from sc3d.evaluation.filter_quality import filter_quality
 from sc3d.matching.described import Described
 from sc3d.store import RunFolder
@@ -56,10 +57,27 @@ def test_the_best_setting_is_a_configuration_to_label_with(swept: tuple[RunConfi
     assert chosen.label.tau_geo == rows[0]["tau_geo"]
 
 
-def test_a_finished_sweep_is_read_back(swept: tuple[RunConfig, list[dict[str, float]]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_sweep_evaluates_nothing_again(
+    swept: tuple[RunConfig, list[dict[str, float]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     config, rows = swept
-    monkeypatch.setattr("training.sweep.sweep", lambda *_: pytest.fail("evaluated again"))
+    monkeypatch.setattr("pipelines.execute._execute", lambda *_: pytest.fail("evaluated again"))
     assert sweep.run(config) == rows
+    ranked = sweep.run(dataclasses.replace(config, sweep=dataclasses.replace(config.sweep, labels=1e9)))
+    assert ranked != rows, "another objective ranks the stored counts anew"
+
+
+def test_a_pair_that_cannot_be_evaluated_is_a_reject(swept: tuple[RunConfig, list[dict[str, float]]], tmp_path: Path) -> None:
+    shutil.copytree(swept[0].run, tmp_path / "run")
+    # A threshold beyond what the geodesic balls decide; so the counts are others than those that are there.
+    config = dataclasses.replace(
+        swept[0], run=str(tmp_path / "run"), sweep=dataclasses.replace(swept[0].sweep, tau_geo=(0.05, 0.9)), max_reject_fraction=1.0
+    )
+    with pytest.raises(InputError, match=r"none of the annotated validation pairs .* rejects/sweep"):
+        sweep.run(config)
+    reasons = {reject.message for reject in sweep.SweepStage(config).artefacts.rejects()}
+    assert len(reasons) > 0
+    assert all("geodesic balls reach" in reason for reason in reasons)
 
 
 def test_settings_that_keep_too_few_labels_come_after_those_that_keep_enough() -> None:
@@ -72,3 +90,7 @@ def test_settings_that_keep_too_few_labels_come_after_those_that_keep_enough() -
         {**own, "tau_geo": 0.01, "fpr": None, "kept": 0.0},
     ]
     assert [row["kept"] for row in sweep.rank(rows, config)] == [120.0, 100.0, 10.0, 0.0]
+    wanted = dataclasses.replace(config, sweep=SweepConfig(labels=110.0))
+    assert [row["kept"] for row in sweep.rank(rows, wanted)] == [120.0, 100.0, 10.0, 0.0]
+    wanted = dataclasses.replace(config, sweep=SweepConfig(labels=5.0))
+    assert [row["kept"] for row in sweep.rank(rows, wanted)] == [10.0, 120.0, 100.0, 0.0]

@@ -14,13 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sc3d.config import RunConfig
+from sc3d.geometry.sampling import scattered
 from sc3d.records import Reject
 from sc3d.report.charts import Series, curve, histogram, nice_ticks
 from sc3d.report.metrics import FilterCell, category_tables, filter_table, pck_tables, published_filter_table
 from sc3d.report.overview import funnel, image_tiles, label_tiles, metric_tiles, reject_tile, timing_rows
 from sc3d.report.page import Link, Missing, Page, Tile, render
 from sc3d.report.rejects import group_rejects, reason_of
-from sc3d.report.selection import choose_pairs, choose_ranked, scattered, spread, worst_and_best
+from sc3d.report.selection import choose_pairs, choose_ranked, spread, worst_and_best
 
 EVIL = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
 SECTIONS = ("pairs", "filters", "alignment", "yaw", "features", "evaluation", "training", "timings", "rejects")
@@ -333,3 +334,5 @@ def test_timing_rows_compare_with_the_slowest() -> None:
     )
     assert [(r.share, r.rate) for r in rows] == [(1.0, "4.0 s each"), (0.5, "4.0/s"), (0.0, "")]
     assert timing_rows([]) == []
+    counted = {"stage": "match", "seconds": 2.0, "items": 4, "rejects": 0, "counters": {"image_reads": 3}, "counted": 4}
+    assert timing_rows([counted])[0].rate == "2.0/s, 0.75 image reads each"

@@ -2,16 +2,25 @@
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sc3d.errors import SchemaError
 from sc3d.records import Orientation, Reject
-from sc3d.shards import Artefacts, Shard, plan_shards, recipe_of, remaining_shards, shard_name
+from sc3d.shards import Artefacts, Shard, item_table, plan_shards, recipe_of, remaining_shards, shard_name
 from sc3d.store import RunFolder
 
 items = st.lists(st.tuples(st.sampled_from(["bus", "car", "tv set"]), st.uuids().map(str)), unique_by=lambda i: i[1], max_size=40)
+
+
+def by_fours(items: pa.Table) -> list[Shard]:
+    return plan_shards(items, 4)
+
+
+def numbered(*numbers: int) -> pa.Table:
+    return item_table([("car", f"i{n:02}") for n in numbers])
 
 
 def orientation(image_id: str) -> Orientation:
@@ -25,12 +34,12 @@ def artefacts(tmp_path: Path) -> Artefacts:
 
 @given(items, st.integers(1, 7), st.randoms())
 def test_a_plan_covers_each_id_once_whatever_the_order(pairs: list[tuple[str, str]], size: int, random: object) -> None:
-    plan = plan_shards(pairs, size)
+    plan = plan_shards(item_table(pairs), size)
     assert sorted((s.category, i) for s in plan for i in s.ids) == sorted(pairs)
     assert all(1 <= len(s.ids) <= size for s in plan)
     shuffled = list(pairs)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert plan_shards(shuffled, size) == plan
+    assert plan_shards(item_table(shuffled), size) == plan
 
 
 def test_names_are_functions_of_content() -> None:
@@ -41,31 +50,84 @@ def test_names_are_functions_of_content() -> None:
 
 def test_an_id_that_occurs_twice_is_refused() -> None:
     with pytest.raises(SchemaError, match="'x' occurs twice"):
-        plan_shards([("car", "x"), ("car", "x")], 4)
+        plan_shards(item_table([("car", "x"), ("bus", "x")]), 4)
+
+
+def commit(artefacts: Artefacts, shard: Shard) -> None:
+    artefacts.commit(shard, [orientation(i) for i in shard.ids], [])
+
+
+def rows(artefacts: Artefacts) -> list[str]:
+    """All ids that are written, each as often as it is written."""
+    return sorted(r.image_id for name in artefacts.files() for r in artefacts.run.read_records(Orientation, name))
 
 
 def test_resume_computes_what_is_missing_and_nothing_else(artefacts: Artefacts) -> None:
-    plan = plan_shards([("car", f"i{n}") for n in range(10)], 4)
-    assert remaining_shards(plan, artefacts) == plan
-    artefacts.commit(plan[0], [orientation(i) for i in plan[0].ids], [])
-    assert remaining_shards(plan, artefacts) == plan[1:]
+    plan = by_fours(numbered(*range(10)))
+    assert remaining_shards(plan, artefacts, by_fours) == plan
+    commit(artefacts, plan[0])
+    assert remaining_shards(plan, artefacts, by_fours) == plan[1:]
     for shard in plan[1:]:
-        artefacts.commit(shard, [orientation(i) for i in shard.ids], [])
-    assert remaining_shards(plan, artefacts) == []
-    assert [r.image_id for r in artefacts.catalogue().read_all()] == sorted(f"i{n}" for n in range(10))
+        commit(artefacts, shard)
+    assert remaining_shards(plan, artefacts, by_fours) == []
+    assert [r.image_id for r in artefacts.catalogue().read_all()] == numbered(*range(10))["id"].to_pylist()
 
 
 def test_images_added_later_do_not_recompute_the_others(artefacts: Artefacts) -> None:
-    for shard in plan_shards([("car", f"i{n}") for n in range(8)], 4):
+    for shard in by_fours(numbered(*range(8))):
         artefacts.commit(shard, [orientation(i) for i in shard.ids[1:]], [Reject(shard.ids[0], "orient", "E", "m")])
-    grown = plan_shards([("car", "a_new_one"), *(("car", f"i{n}") for n in range(8))], 4)
-    assert [s.ids for s in remaining_shards(grown, artefacts)] == [("a_new_one",)]
+    grown = item_table([("car", "a_new_one"), *zip(["car"] * 8, numbered(*range(8))["id"].to_pylist(), strict=True)])
+    assert [s.ids for s in remaining_shards(by_fours(grown), artefacts, by_fours)] == [("a_new_one",)]
+
+
+def test_what_is_left_of_partly_done_shards_is_planned_anew_and_untouched_shards_stay(artefacts: Artefacts) -> None:
+    for shard in plan_shards(numbered(1, 2, 5, 6), 2):
+        commit(artefacts, shard)
+    left = remaining_shards(by_fours(numbered(*range(12))), artefacts, by_fours)
+    assert [s.ids for s in left] == [("i08", "i09", "i10", "i11"), ("i00", "i03", "i04", "i07")]
+
+
+@given(data=st.data())
+def test_changing_manifest_size_and_plan_loses_and_doubles_nothing(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    run = RunFolder(tmp_path_factory.mktemp("run"))
+    artefacts = Artefacts(run, "orient", "orientations", "recipe", Orientation, "image_id", by_category=True)
+    wanted: list[int] = []
+    for last in (False, False, True):
+        added = data.draw(st.lists(st.integers(0, 30), unique=True, max_size=12))
+        wanted = sorted({*data.draw(st.permutations(wanted)), *added})
+        size, backwards = data.draw(st.integers(1, 5)), data.draw(st.booleans())
+
+        def plan(items: pa.Table, size: int = size, backwards: bool = backwards) -> list[Shard]:
+            shards = plan_shards(items, size)
+            halves = [Shard(s.category, part) for s in shards for part in (s.ids[::2], s.ids[1::2]) if part]
+            return halves[::-1] if backwards else shards
+
+        left = remaining_shards(plan(numbered(*wanted)), artefacts, plan)
+        for shard in left if last else left[: data.draw(st.integers(0, len(left)))]:
+            commit(artefacts, shard)
+    assert rows(artefacts) == numbered(*wanted)["id"].to_pylist()
+
+
+def test_items_are_found_in_the_files_that_hold_them(artefacts: Artefacts) -> None:
+    plan = by_fours(numbered(*range(8)))
+    for shard in plan:
+        commit(artefacts, shard)
+    catalogue = artefacts.catalogue()
+    asked = numbered(5, 77, 1, 0)
+    assert catalogue.among(asked)["id"].to_pylist() == ["i05", "i01", "i00"]
+    found = {name: part["id"].to_pylist() for name, part in catalogue.by_file(asked)}
+    assert found == {artefacts.file(plan[0]): ["i00", "i01"], artefacts.file(plan[1]): ["i05"]}
+    assert list(catalogue.by_file(numbered(77))) == []
+    assert "i05" in catalogue
+    assert "i77" not in catalogue
 
 
 def test_a_shard_killed_between_its_rejects_and_its_rows_is_done_again(artefacts: Artefacts) -> None:
     shard = Shard("car", ("i0", "i1"))
     artefacts.run.write_records(Reject, artefacts.reject_file(shard), [Reject("i0", "orient", "E", "m")])
-    assert remaining_shards([shard], artefacts) == [shard]
+    assert remaining_shards([shard], artefacts, by_fours) == [shard]
     assert artefacts.rejects() == []
     artefacts.commit(shard, [orientation("i0"), orientation("i1")], [])
     assert artefacts.rejects() == []
@@ -77,11 +139,11 @@ def test_a_shard_cut_short_by_hand_is_found_and_done_again(artefacts: Artefacts)
     artefacts.commit(shard, [orientation("i0"), orientation("i1")], [])
     whole = artefacts.run.read_bytes(artefacts.file(shard))
     artefacts.run.write_bytes(artefacts.file(shard), whole[:-20])
-    assert remaining_shards([shard], artefacts) == [shard]
+    assert remaining_shards([shard], artefacts, by_fours) == [shard]
 
 
 def test_a_shard_of_rejects_alone_is_finished(artefacts: Artefacts) -> None:
     shard = Shard("car", ("i0",))
     artefacts.commit(shard, [], [Reject("i0", "orient", "InputError", "broken")])
-    assert remaining_shards([shard], artefacts) == []
+    assert remaining_shards([shard], artefacts, by_fours) == []
     assert [r.id for r in artefacts.rejects()] == ["i0"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from sc3d.errors import GeometryError
-from sc3d.geometry.camera import Camera, Pose, project, yaw_rotation
+from sc3d.geometry.camera import Camera, Pose, camera_azimuth, project, yaw_rotation
 
 POINTS = np.random.default_rng(0).uniform(-0.5, 0.5, (20, 3))
 
@@ -74,3 +74,27 @@ def test_points_behind_the_camera_have_no_pixel() -> None:
 def test_unusable_cameras_and_poses_are_refused(build: object) -> None:
     with pytest.raises(GeometryError):
         build()  # type: ignore[operator]
+
+
+@given(poses(), st.sampled_from([0, 90, 180, 270, 33.3]))
+def test_azimuth_is_the_side_that_faces_the_camera_and_follows_a_turn(pose: Pose, degrees: float) -> None:
+    centre = -pose.R.T @ pose.t / pose.scale
+    np.testing.assert_allclose(pose.apply(centre), 0, atol=1e-9)
+    azimuth = camera_azimuth(pose.R, pose.t)
+    assert 0 <= azimuth < 360
+    np.testing.assert_allclose(
+        np.hypot(centre[0], centre[2]) * np.array([np.sin(np.radians(azimuth)), np.cos(np.radians(azimuth))]),
+        centre[[0, 2]],
+        atol=1e-9,
+    )
+    turned = pose.turned(degrees)
+    gap = (camera_azimuth(turned.R, turned.t) - azimuth - degrees + 180) % 360 - 180
+    assert abs(gap) < 1e-6
+
+
+def test_azimuths_of_many_cameras_and_of_poses_that_are_not_finite() -> None:
+    front = np.diag([1.0, -1.0, -1.0])
+    rotations = np.stack([front @ yaw_rotation(d).T for d in (0, 90, 180, -1e-18)] + [np.full((3, 3), np.nan)])
+    azimuths = camera_azimuth(rotations, np.tile([0, 0, 3.0], (5, 1)))
+    np.testing.assert_allclose(azimuths, [0, 90, 180, 0, np.nan], atol=1e-9)
+    assert (azimuths[:4] < 360).all()

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sc3d.config import MatchConfig
-from sc3d.errors import FeatureError
+from sc3d.errors import ConfigError, FeatureError
 from sc3d.matching.described import Described
 from sc3d.matching.device import DeviceImage, match_pairs
 from sc3d.matching.label import match_pair
@@ -68,6 +68,11 @@ def test_images_of_different_recipes_and_small_balls_are_refused(make_features):
         match_pairs([(mixed[0], mixed[1])], "toy", MatchConfig())
     with pytest.raises(FeatureError, match="ball_radius"):
         match_pairs([(mixed[0], mixed[0])], "toy", MatchConfig(tau_geo=0.3))
+
+
+def test_other_transfers_are_refused():
+    with pytest.raises(ConfigError, match="CPU"):
+        match_pairs([], "toy", MatchConfig(transfer="transport"))
 
 
 @pytest.mark.gpu

@@ -1,0 +1,183 @@
+"""A pair under many settings of the fusion weights at once, from one similarity matrix a group (3D-SC: the grid over alpha, beta, gamma).
+
+The fused cosine is the weighted mean of the groups' cosines, so nothing but that mean depends on the weights: the matrices, the surface
+hits and what each mesh predicts on the other are computed once a pair, and the error of a candidate once, however many settings propose it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sc3d.config import LabelConfig, MatchConfig
+from sc3d.errors import FeatureError
+from sc3d.features import Features
+from sc3d.matching.candidates import cycle_error, cycle_tolerance, passes_cycle, similarity
+from sc3d.matching.described import Described
+from sc3d.matching.fusion import DINO, SD, SHAPE, group_weights, layers_of, renormalise, surface_rows
+from sc3d.matching.lift import lift
+from sc3d.matching.transfer import Transfer, transfer_of
+from sc3d.matching.verify import bicyclic_error, check_radius
+from sc3d.matching.weighted_nearest import weighted_nearest
+
+_OUT_OF_REACH = np.float32(-1e30)
+"""3D similarity of a cell without a surface point: with any 3D weight it is beyond all cosines, without one it changes nothing."""
+
+
+class GroupedImage(Described):
+    """An image ready to be paired under any weights; those of ``config`` do not matter, its transfer does.
+
+    As a :class:`Described` it is that of its first group alone, on all foreground cells.
+
+    Attributes:
+        groups: the 2D groups that the image has, each described alone on the same cells; the first is the image itself.
+        covered: (N,) which cells have a surface point: with a 3D weight the others take no part.
+        shape: (N, D) float32 L2-normalised 3D descriptors of the cells, zeros where not covered; ``None`` without a mesh.
+
+    Raises:
+        FeatureError: values are malformed or not finite.
+    """
+
+    def __init__(self, features: Features, config: MatchConfig) -> None:
+        present = [group for group in (SD, DINO) if layers_of(features, group)]
+        super().__init__(features, _alone(config, present[0] if present else SHAPE))
+        flat = dataclasses.replace(features, shape=None, surface=None)
+        self.groups: dict[str, Described] = dict.fromkeys(present[:1], self)
+        self.groups |= {group: Described(flat, _alone(config, group)) for group in present[1:]}
+        rows = surface_rows(features.surface, self.cells)
+        self.covered = rows >= 0
+        self.shape: torch.Tensor | None = None
+        if self.mesh is not None:
+            self.shape = torch.zeros(len(rows), self.mesh.queries.shape[1])
+            self.shape[torch.from_numpy(self.covered)] = self.mesh.queries[torch.from_numpy(rows[self.covered])]
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory of the arrays, for byte-bounded caches."""
+        others = sum(other.n_bytes for other in self.groups.values() if other is not self)
+        return super().n_bytes + others + (0 if self.shape is None else self.shape.nbytes)
+
+
+def _alone(config: MatchConfig, group: str) -> MatchConfig:
+    return dataclasses.replace(config, alpha=float(group == SD), beta=float(group == DINO))
+
+
+@dataclass(frozen=True)
+class SettingCandidates:
+    """The candidates of a pair under one setting of the weights; all arrays have N rows.
+
+    ``source_cells``, ``target_cells`` (N,) flat cells; ``target_xy`` (N, 2) pixels of the original image; ``cosine`` (N,) fused;
+    ``cycle_error`` (N,) in source pixels; ``geodesic_error`` (N,) in mesh diagonals, ``inf`` without a surface hit and where one of the
+    errors is beyond the widest thresholds.
+    """
+
+    source_cells: np.ndarray
+    target_cells: np.ndarray
+    target_xy: np.ndarray
+    cosine: np.ndarray
+    cycle_error: np.ndarray
+    geodesic_error: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.cosine)
+
+
+@dataclass(frozen=True)
+class _Proposal:
+    """Rows (N,) into the two images' cells, before verification."""
+
+    source_rows: np.ndarray
+    target_rows: np.ndarray
+    cosine: np.ndarray
+    cycle_error: np.ndarray
+
+
+def match_settings(
+    source: GroupedImage,
+    target: GroupedImage,
+    settings: Sequence[MatchConfig],
+    widest: LabelConfig,
+    transfer: Transfer | None = None,
+) -> list[SettingCandidates]:
+    """The candidates of a pair under each of ``settings``, of which only the weights matter.
+
+    The same as describing both images with each setting and matching them alone, except where two cells are equally near to within
+    rounding (1e-6).
+
+    Args:
+        widest: the widest thresholds of interest: candidates beyond them are not verified.
+
+    Raises:
+        FeatureError: the images were described by different recipes, their geodesic balls are too small for ``widest.tau_geo``, or a
+            setting gives all the weight to groups that they do not have.
+    """
+    check_radius(source, widest.tau_geo)
+    check_radius(target, widest.tau_geo)
+    proposals = _propose(source, target, settings)
+    tolerance = cycle_tolerance(widest.tau_cc, source.extent, source.letterbox.cell_pixels)
+    passing = [np.flatnonzero(passes_cycle(one.cycle_error, tolerance)) for one in proposals]
+    n_target = max(len(target.cells), 1)
+    flat = [one.source_rows[rows] * n_target + one.target_rows[rows] for one, rows in zip(proposals, passing, strict=True)]
+    matches, position = np.unique(np.concatenate([*flat, np.zeros(0, np.int64)]), return_inverse=True)
+    pairs_of_rows = matches // n_target, matches % n_target
+    errors = _verify(source, target, *pairs_of_rows, transfer or transfer_of(source.transfer), widest.tau_geo)[position]
+    centres = target.letterbox.centres(target.cells)
+    result, first = [], 0
+    for one, rows in zip(proposals, passing, strict=True):
+        geodesic = np.full(len(one.cosine), np.inf, np.float32)
+        geodesic[rows] = errors[first : first + len(rows)]
+        first += len(rows)
+        cells = source.cells[one.source_rows], target.cells[one.target_rows]
+        result.append(SettingCandidates(*cells, centres[one.target_rows], one.cosine, one.cycle_error, geodesic))
+    return result
+
+
+def _propose(source: GroupedImage, target: GroupedImage, settings: Sequence[MatchConfig]) -> list[_Proposal]:
+    source.check_pair(target)
+    if source.groups.keys() != target.groups.keys():
+        raise FeatureError(
+            f"{source.image_id} and {target.image_id} have different groups of features: {', '.join(source.groups) or 'none'} and "
+            f"{', '.join(target.groups) or 'none'}; describe both with one configuration"
+        )
+    # A wanted 3D group is never "absent": an image without a mesh has no cells then, rather than other weights.
+    shares = [renormalise(group_weights(setting), {*source.groups, SHAPE}, source.image_id) for setting in settings]
+    if not settings or not len(source.cells) or not len(target.cells):
+        none = np.zeros(0, np.int64)
+        return [_Proposal(none, none, np.zeros(0, np.float32), np.zeros(0, np.float32)) for _ in settings]
+    weights = np.array([[share.get(group, 0.0) for group in (SD, DINO, SHAPE)] for share in shares], np.float32)
+    found = weighted_nearest(_similarities(source, target), weights)
+    proposals = []
+    for s, share in enumerate(shares):
+        rows = np.arange(len(source.cells))
+        if SHAPE in share:
+            rows = np.flatnonzero(source.covered) if target.covered.any() else rows[:0]
+        forward, box = found.forward[s], source.letterbox
+        error = cycle_error(source.cells, forward, found.backward[s], box.side, box.cell_pixels)
+        proposals.append(_Proposal(rows, forward[rows], found.similarity[s, rows], error[rows]))
+    return proposals
+
+
+def _similarities(source: GroupedImage, target: GroupedImage) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cosines (N, M) of each group; those of a group that the images do not have are never weighted."""
+    found = {group: similarity(mine, target.groups[group]).numpy() for group, mine in source.groups.items()}
+    if source.shape is None or target.shape is None:
+        shape = np.full((len(source.cells), len(target.cells)), _OUT_OF_REACH)
+    else:
+        shape = (source.shape @ target.shape.T).numpy()
+        shape[~source.covered] = _OUT_OF_REACH
+        shape[:, ~target.covered] = _OUT_OF_REACH
+    return found.get(SD, shape), found.get(DINO, shape), shape
+
+
+def _verify(
+    source: Described, target: Described, source_rows: np.ndarray, target_rows: np.ndarray, transfer: Transfer, limit: float
+) -> np.ndarray:
+    """Bicyclic geodesic errors (K,) float32 of distinct matches, ``inf`` without a hit and where the first term alone is too large."""
+    lifted = lift(source, target, source_rows, target_rows)
+    errors = np.full(len(source_rows), np.inf, np.float32)
+    errors[lifted.index] = bicyclic_error(source, target, lifted, transfer, limit).error
+    return errors
