@@ -7,7 +7,9 @@ the actors so far have provided. :func:`run_actors` drives a sequence of actors 
 
 from __future__ import annotations
 
+import gc
 import logging
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +23,9 @@ from sc3d.records import Reject
 logger = logging.getLogger(__name__)
 
 Row = dict[str, Any]
+
+# CUDA, HIP and Metal; cuBLAS and cuDNN, which allocate for themselves; torch's own CPU allocator.
+_FULL = ("out of memory", "_alloc_failed", "allocation_failed", "can't allocate memory", "not enough memory")
 
 
 @dataclass(frozen=True)
@@ -106,21 +111,29 @@ def _run_batch(actor: Actor, batch: Sequence[Outcome], id_key: str, stage: str) 
         if len(provided) != len(batch):
             raise RuntimeError(f"{type(actor).__name__} returned {len(provided)} rows for {len(batch)}")
     except Exception as error:  # whatever a model raises concerns its rows, not the run
-        if len(batch) > 1:
-            if _out_of_memory(error):
-                logger.warning("%s: out of GPU memory on %d rows, halving the batch", type(actor).__name__, len(batch))
-            # Halving finds one bad row among n with about 2 log n calls.
-            middle = len(batch) // 2
-            for part in (batch[:middle], batch[middle:]):
-                _run_batch(actor, part, id_key, stage)
+        if len(batch) == 1:
+            if not isinstance(error, Sc3dError):
+                logger.warning("%s failed on %s", type(actor).__name__, batch[0].row[id_key], exc_info=error)
+            outcome = batch[0]
+            outcome.seconds += time.perf_counter() - started
+            outcome.reject = Reject(str(outcome.row[id_key]), stage, type(error).__name__, f"{type(actor).__name__}: {error}")
             return
-        if not isinstance(error, Sc3dError):
-            logger.warning("%s failed on %s", type(actor).__name__, batch[0].row[id_key], exc_info=error)
-        outcome = batch[0]
-        outcome.seconds += time.perf_counter() - started
-        outcome.reject = Reject(str(outcome.row[id_key]), stage, type(error).__name__, f"{type(actor).__name__}: {error}")
+        if out_of_memory := _out_of_memory(error):
+            logger.warning("%s: out of memory on %d rows, halving the batch", type(actor).__name__, len(batch))
+    else:
+        _provide(actor, batch, provided, stage, id_key, time.perf_counter() - started)
         return
-    share = (time.perf_counter() - started) / len(batch)
+    # Only now is the exception gone, and with it the frames of the model and the tensors in them.
+    if out_of_memory:
+        _free_memory()
+    # Halving finds one bad row among n with about 2 log n calls.
+    middle = len(batch) // 2
+    for part in (batch[:middle], batch[middle:]):
+        _run_batch(actor, part, id_key, stage)
+
+
+def _provide(actor: Actor, batch: Sequence[Outcome], provided: Sequence[Row], stage: str, id_key: str, seconds: float) -> None:
+    share = seconds / len(batch)
     for outcome, new in zip(batch, provided, strict=True):
         missing = set(actor.provides) - set(new)
         if missing:
@@ -131,5 +144,19 @@ def _run_batch(actor: Actor, batch: Sequence[Outcome], id_key: str, stage: str) 
         outcome.seconds += share
 
 
-def _out_of_memory(error: Exception) -> bool:
-    return type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error).lower()
+def _out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or what caused it, says that the memory of the GPU or of the machine is full."""
+    while error is not None:
+        text = str(error).lower()
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or any(sign in text for sign in _FULL):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _free_memory() -> None:
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        # Other actors may share the GPU: what the halves do not need is theirs.
+        torch.cuda.empty_cache()

@@ -36,7 +36,7 @@ def fetch(source: str, files: Sequence[str]) -> Path:
 
 
 def find(source: str, files: Sequence[str]) -> Path | None:
-    """The snapshot folder if it is in the cache of this machine; asks nobody."""
+    """The snapshot folder if it is in the cache of this machine; asks nobody. Raises WeightsError for what cannot be a hub id."""
     repository, revision = _split(source)
     hub = _hub()
     commit = _cached_commit(repository, revision)
@@ -46,6 +46,8 @@ def find(source: str, files: Sequence[str]) -> Path | None:
         return Path(hub.snapshot_download(repository, revision=commit, allow_patterns=list(files) or None, local_files_only=True))
     except FileNotFoundError:
         return None
+    except Exception as error:
+        raise WeightsError(_explain(error, repository, revision)) from error
 
 
 def identity(source: str) -> str:

@@ -21,8 +21,8 @@ def choose_device(models: ModelsConfig) -> torch.device:
     if models.device == "cpu":
         return torch.device("cpu")
     if torch.cuda.is_available():
-        # Ray and CUDA_VISIBLE_DEVICES number the GPUs of a process from zero: the current one is its own.
-        return torch.device("cuda", torch.cuda.current_device())
+        # Ray shows an actor its own GPUs only, numbered from zero.
+        return torch.device("cuda", 0)
     if models.device == "auto":
         return torch.device("cpu")
     raise ConfigError(f"models.device=cuda, but {_why_no_gpu()}; or set models.device=auto to run on the CPU")

@@ -63,20 +63,20 @@ def scale_low_frequencies(features: torch.Tensor, factor: float) -> torch.Tensor
     As a projection on seven functions it needs no Fourier transform, and works in half precision and at any size.
     """
     height, width = features.shape[-2:]
-    basis = _low_basis(height, width).to(features.device)
+    basis = _low_basis(height, width, features.device)
     flat = features.flatten(2).float()
     low = (flat @ basis) @ basis.T
     return (flat + (factor - 1) * low).to(features.dtype).view_as(features)
 
 
 @cache
-def _low_basis(height: int, width: int) -> torch.Tensor:
+def _low_basis(height: int, width: int, device: torch.device) -> torch.Tensor:
     """(height * width, 7): the real and imaginary parts of the four frequencies, scaled so that B B^T is the filter."""
     y = torch.arange(height, dtype=torch.float64)[:, None] * (2 * math.pi / height)
     x = torch.arange(width, dtype=torch.float64)[None, :] * (2 * math.pi / width)
     phases = [y + 0 * x, 0 * y + x, y + x]
     functions = [torch.ones(height, width, dtype=torch.float64), *(f(p) for p in phases for f in (torch.cos, torch.sin))]
-    return (torch.stack([f.flatten() for f in functions], dim=1) / math.sqrt(height * width)).float()
+    return (torch.stack([f.flatten() for f in functions], dim=1) / math.sqrt(height * width)).float().to(device)
 
 
 def _hook(channels: int, b: float, s: float) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:

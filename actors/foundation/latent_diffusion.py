@@ -60,6 +60,7 @@ _TINY_UNET = {
     "cross_attention_dim": 16,
     "attention_head_dim": 2,
 }
+_TINY_VAE = {"block_out_channels": (4, 4, 8, 8), "layers_per_block": 1, "norm_num_groups": 2}
 _TINY_TEXT = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 
 
@@ -81,7 +82,9 @@ def load_networks(folder: Path) -> Networks:
         PreflightError: diffusers or transformers is not installed.
     """
     if not folder.is_dir():
-        raise WeightsError(f"{folder}: a folder in the layout of diffusers is needed (unet/, vae/, text_encoder/, tokenizer/), not one file")
+        raise WeightsError(
+            f"{folder}: a folder in the layout of diffusers is needed (unet/, vae/, text_encoder/, tokenizer/), not one file"
+        )
     tokenizer = library("transformers").CLIPTokenizer
     return Networks(
         unet=load_pretrained("diffusers", "UNet2DConditionModel", folder / "unet"),
@@ -96,7 +99,7 @@ def random_networks(version: Version = "1.5", size: Literal["tiny", "full"] = "t
     diffusers, transformers = library("diffusers"), library("transformers")
     tiny = size == "tiny"
     unet = {**_UNETS[version], **(_TINY_UNET if tiny else {"block_out_channels": _WIDTHS})}
-    vae = {"block_out_channels": (4, 4, 8, 8), "layers_per_block": 1, "norm_num_groups": 2} if tiny else {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2}
+    vae: Mapping[str, Any] = _TINY_VAE if tiny else {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2}
     text = transformers.CLIPTextConfig(**{**_TEXTS[version], **(_TINY_TEXT if tiny else {})})
     return Networks(
         unet=random_network(lambda: diffusers.UNet2DConditionModel(**unet)),
@@ -161,9 +164,15 @@ def add_noise(latents: torch.Tensor, noise: torch.Tensor, timestep: int) -> torc
     return kept**0.5 * latents + (1 - kept) ** 0.5 * noise
 
 
-def seeded_noise(seed: int, side: int) -> torch.Tensor:
-    """Standard normal latents (1, 4, side, side) from the CPU's generator: the same on every device."""
-    return torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(seed))
+def seeded_noise(seed: int, side: int, draws: int = 1) -> torch.Tensor:
+    """Standard normal latents (draws, 4, side, side) from the CPU's generator: the same on every device."""
+    return torch.randn(draws, 4, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def place(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """The network on its device, in the layout in memory that convolutions there are fastest in."""
+    layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+    return network.to(device, dtype).to(memory_format=layout)  # type: ignore[call-overload,no-any-return]
 
 
 class Prompts:

@@ -29,7 +29,9 @@ def library(name: Library) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise PreflightError(f"{name} cannot be imported ({error}), and this model runs through it: pip install 'sc3d[foundation]'") from None
+        raise PreflightError(
+            f"{name} cannot be imported ({error}), and this model runs through it: pip install 'sc3d[foundation]'"
+        ) from None
 
 
 def load_pretrained(name: Library, model_class: str, folder: Path) -> nn.Module:
@@ -64,7 +66,9 @@ def load_pretrained(name: Library, model_class: str, folder: Path) -> nn.Module:
         raise WeightsError(f"{folder}: cannot be loaded as {model_class} ({_first_line(error)}); is it the right model?") from None
     missing = sorted(report["missing_keys"])
     misfits = sorted(str(key[0]) if isinstance(key, tuple) else str(key) for key in report["mismatched_keys"])
-    problems = [f"{len(names)} {what}, first {names[0]}" for what, names in (("missing", missing), ("of another shape", misfits)) if names]
+    problems = [
+        f"{len(names)} {what}, first {names[0]}" for what, names in (("missing", missing), ("of another shape", misfits)) if names
+    ]
     if problems:
         raise WeightsError(
             f"{folder}: these weights are not those of {model_class} as its config.json describes it ({'; '.join(problems)}); "
@@ -97,7 +101,9 @@ def _check_config(folder: Path, wanted: Any, model_class: str) -> None:
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise WeightsError(f"{file}: cannot be read ({error.strerror}); the folder must hold {model_class} with its config.json") from None
+        raise WeightsError(
+            f"{file}: cannot be read ({error.strerror}); the folder must hold {model_class} with its config.json"
+        ) from None
     except ValueError:
         raise WeightsError(f"{file}: is not valid JSON; fetch it again") from None
     type_of_config = getattr(wanted, "config_class", None)

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from actors.base import Actor, Row
-from sc3d.config import RunConfig
+from sc3d.config import DatasetConfig, RunConfig
 from sc3d.datasets.spair import read_segmentation
 from sc3d.errors import InputError
 from sc3d.images import load_mask, read_orientation
@@ -113,6 +113,25 @@ def _largest_piece(mask: np.ndarray) -> np.ndarray:
     return labels == 1 + int(np.argmax(statistics[1:, cv2.CC_STAT_AREA]))
 
 
+def read_mask_file(row: Row, dataset: DatasetConfig) -> np.ndarray:
+    """The mask file that the data set has for a row, (H, W) bool of the image's size.
+
+    Args:
+        row: the required keys of :class:`OfflineMask`, with a ``mask_path``.
+        dataset: its kind decides what the file means.
+
+    Raises:
+        InputError: the file is unreadable, does not fit the image, or does not hold the object.
+    """
+    height, width = row["image"].shape[:2]
+    if dataset.kind == "folder":
+        return load_mask(row["mask_path"], (width, height), read_orientation(row["path"]))
+    mask = read_segmentation(row["mask_path"], row["category"], row["bbox"])
+    if mask.shape != (height, width):
+        raise InputError(f"{row['mask_path']}: {mask.shape[1]} x {mask.shape[0]} pixels for an image of {width} x {height}")
+    return mask
+
+
 class OfflineMask(Actor):
     """The segmenter's slot without a segmenter: mask file, else GrabCut from the box, else GrabCut from the image's border.
 
@@ -137,17 +156,8 @@ class OfflineMask(Actor):
         """Find the mask; raises :class:`~sc3d.errors.InputError` where none can be used."""
         image = row["image"]
         if row["mask_path"] is not None and self.config.reconstruct.mask == "file":
-            return {"mask": self._mask_file(row)}
+            return {"mask": read_mask_file(row, self.config.dataset)}
         try:
             return {"mask": grabcut_mask(image, row["bbox"])}
         except InputError as error:
             raise InputError(f"{row['path']}: {error}") from None
-
-    def _mask_file(self, row: Row) -> np.ndarray:
-        height, width = row["image"].shape[:2]
-        if self.config.dataset.kind == "folder":
-            return load_mask(row["mask_path"], (width, height), read_orientation(row["path"]))
-        mask = read_segmentation(row["mask_path"], row["category"], row["bbox"])
-        if mask.shape != (height, width):
-            raise InputError(f"{row['mask_path']}: {mask.shape[1]} x {mask.shape[0]} pixels for an image of {width} x {height}")
-        return mask

@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from actors.base import Actor, Row
-from sc3d.config import RunConfig
+from sc3d.config import OrientConfig, RunConfig
 from sc3d.geometry.mesh import Mesh
-from sc3d.geometry.yaw import ConsensusEstimator, render_yaw_views, vote_yaw
+from sc3d.geometry.yaw import ConsensusEstimator, OrientationEstimates, render_yaw_views, vote_yaw
 
 
 class KeepOrientation(Actor):
@@ -66,9 +66,18 @@ class ConsensusOrient(Actor):
             GeometryError: the mesh cannot be rendered.
             InputError: the reference views do not fit the rendered ones.
         """
-        count = self.config.orient.views
-        yaws = [360.0 * view / count for view in range(count)]
+        yaws = view_yaws(self.config.orient)
         views = render_yaw_views(Mesh(row["vertices"], row["faces"]), yaws)
         estimates = ConsensusEstimator(np.asarray(row["reference_views"], np.float32)).estimate(views)
-        vote = vote_yaw(estimates.yaw_degrees, np.array(yaws), estimates.symmetry, self.config.orient.min_votes)
-        return {"turn": vote.turn, "votes": vote.votes, "uncertain": vote.uncertain, "symmetric": vote.symmetric}
+        return voted(estimates, self.config.orient)
+
+
+def view_yaws(options: OrientConfig) -> list[float]:
+    """The yaws, in degrees, of the views that vote on a mesh."""
+    return [360.0 * view / options.views for view in range(options.views)]
+
+
+def voted(estimates: OrientationEstimates, options: OrientConfig) -> Row:
+    """The provided keys of an orientation actor, from what an estimator says about the views at :func:`view_yaws`."""
+    vote = vote_yaw(estimates.yaw_degrees, np.array(view_yaws(options)), estimates.symmetry, options.min_votes)
+    return {"turn": vote.turn, "votes": vote.votes, "uncertain": vote.uncertain, "symmetric": vote.symmetric}

@@ -1,6 +1,8 @@
 """The actors' contract: one bad row becomes a reject and never takes its batch along; running out of GPU memory halves the batch."""
 
 import logging
+import weakref
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -154,3 +156,50 @@ def test_actor_without_process_cannot_be_built():
 
     with pytest.raises(TypeError, match="process"):
         Nothing(RunConfig())
+
+
+class Activations:
+    """A tensor that a model holds while it works."""
+
+
+def test_nothing_of_a_batch_that_was_too_large_is_held_when_its_halves_run():
+    class Heavy(Double):
+        alive: ClassVar = []
+
+        def process_batch(self, rows):
+            assert all(reference() is None for reference in self.alive), "the failed batch still holds its memory"
+            activations = Activations()
+            activations.itself = activations  # a cycle, as autograd and hooks make them
+            self.alive.append(weakref.ref(activations))
+            if len(rows) > 1:
+                raise OutOfMemoryError("CUDA out of memory")
+            activations.itself = None
+            return [self.process(row) for row in rows]
+
+    outcomes = run([Heavy()], 4)
+    assert [o.reject for o in outcomes] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("error", "is_memory"),
+    [
+        (OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
+        (MemoryError(), True),
+        (ValueError("shapes differ"), False),
+    ],
+)
+def test_out_of_memory_is_known_in_all_its_forms(error, is_memory, caplog):
+    class Full(Double):
+        def process_batch(self, rows):
+            if len(rows) > 1:
+                raise InputError("the model failed") from error
+            return super().process_batch(rows)
+
+    with caplog.at_level(logging.WARNING):
+        outcomes = run([Full()], 4)
+    assert all(o.reject is None for o in outcomes)
+    assert ("out of memory on 4 rows" in caplog.text) == is_memory

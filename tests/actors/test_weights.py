@@ -16,6 +16,7 @@ from pathlib import Path
 
 import boto3
 import huggingface_hub
+import pyarrow.fs as pafs
 import pytest
 import torch
 from huggingface_hub import constants, errors
@@ -473,8 +474,9 @@ def test_errors_of_the_hub_say_what_to_do(hub_cache, monkeypatch, error, message
 
 
 def test_names_that_the_hub_cannot_have_are_refused(hub_cache):
-    with pytest.raises(WeightsError, match=r"owner/two--dashes is neither a hub id .* nor a local path"):
-        fetch_weights("owner/two--dashes")
+    for ask, source in ((fetch_weights, "owner/two--dashes"), (find_weights, f"owner/two--dashes@{COMMIT}")):
+        with pytest.raises(WeightsError, match=r"owner/two--dashes is neither a hub id .* nor a local path"):
+            ask(source)
 
 
 def test_without_the_hubs_client_it_says_what_to_install(monkeypatch):
@@ -570,6 +572,13 @@ def test_a_cache_that_cannot_be_written_is_a_weights_error(s3, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(WeightsError, match=r"cannot copy .*models\.cache"):
         fetch_weights(put(s3, {"a.pt": b"x"}), cache=str(tmp_path / "file"))
+
+
+def test_names_that_lead_out_of_the_cache_are_refused(tmp_path):
+    progress = bucket_weights._Progress("s3://bucket", 1)
+    with pytest.raises(WeightsError, match="outside of the cache"):
+        bucket_weights._copy_object(pafs.LocalFileSystem(), ("../x", __file__, 1, 0), tmp_path / "folder", progress)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_weights_that_change_while_they_are_copied_do_not_count(s3, tmp_path, monkeypatch):

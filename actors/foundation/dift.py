@@ -1,0 +1,161 @@
+"""DIFT (Tang et al., NeurIPS 2023) in the slot ``sd``: one decoder block of Stable Diffusion 2.1, averaged over several draws of the noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from actors.base import Actor, Resources, Row
+from actors.foundation.device import choose_device, choose_dtype
+from actors.foundation.half import to_half
+from actors.foundation.latent_diffusion import (
+    FILES,
+    STRIDE,
+    Networks,
+    Prompts,
+    add_noise,
+    drop_decoder,
+    end_after,
+    load_networks,
+    place,
+    posterior,
+    random_networks,
+    seeded_noise,
+)
+from actors.weights import fetch_weights, weights_identity
+from sc3d.config import RunConfig
+from sc3d.errors import ConfigError
+from sc3d.images import letterbox
+
+LAYER = "sd.dift"
+
+_BLOCK = 1
+_MAPS_AT_ONCE = {"cuda": 16}
+
+
+@dataclass(frozen=True)
+class DiftOptions:
+    """How images are shown to the model; the defaults are upstream's for semantic correspondence.
+
+    ``timestep``: noise, 0 to 999. ``ensemble``: draws of latents and noise that are averaged. ``seed``: draw k has the seed ``seed + k``,
+    whatever the image. ``prompt``: a text, in which ``{category}`` stands for the image's category. ``frame``: side of the letterboxed
+    frame in pixels, a multiple of 64; features are on a grid of ``frame / 16`` cells.
+    """
+
+    timestep: int = 261
+    ensemble: int = 8
+    seed: int = 42
+    prompt: str = "a photo of a {category}"
+    frame: int = 768
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.timestep < 1000:
+            raise ConfigError(f"timestep {self.timestep} is not within 0 to 999")
+        if self.ensemble < 1:
+            raise ConfigError(f"an ensemble of {self.ensemble} has no mean; take at least 1")
+        if self.frame < 8 * STRIDE or self.frame % (8 * STRIDE):
+            raise ConfigError(f"a frame of {self.frame} pixels is no multiple of {8 * STRIDE}")
+
+
+class Dift:
+    """Averaged decoder features of images.
+
+    Args:
+        networks: Stable Diffusion 2.1, or a network built like it. They are taken over: what is not needed of them is dropped.
+        device, dtype: where they run, and in which precision; the text encoder stays on the CPU.
+        options: how images are shown to them.
+        maps_at_once: noised images in one pass; ``None``: 16 on a GPU, one on a CPU.
+    """
+
+    def __init__(
+        self,
+        networks: Networks,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        options: DiftOptions | None = None,
+        maps_at_once: int | None = None,
+    ) -> None:
+        self.device, self.dtype = torch.device(device), dtype
+        self.options = options = options or DiftOptions()
+        self.maps_at_once = maps_at_once or _MAPS_AT_ONCE.get(self.device.type, 1)
+        end_after(networks.unet, _BLOCK)
+        drop_decoder(networks.vae)
+        self.unet = place(networks.unet, self.device, dtype)
+        self.vae = place(networks.vae, self.device, dtype)
+        self.prompts = Prompts(networks, options.prompt)
+        self._timestep = torch.tensor([options.timestep], device=self.device)
+        side = options.frame // STRIDE
+        # Two draws a member: which latents of the posterior, and which noise is added to them.
+        draws = torch.stack([seeded_noise(options.seed + k, side, 2) for k in range(options.ensemble)], dim=1)
+        self._latent_draws, self._noise = draws.to(self.device)
+
+    def describe(self, images: Sequence[np.ndarray], categories: Sequence[str]) -> list[dict[str, np.ndarray]]:
+        """The features of each upright RGB image (H, W, 3) uint8, in its letterboxed frame: ``sd.dift`` (1280, 48, 48) float16, raw.
+
+        Raises:
+            FeatureError: features are not finite in float16.
+        """
+        if not images:
+            return []
+        frames = torch.from_numpy(np.stack([letterbox(image, self.options.frame) for image in images]))
+        return [{LAYER: features} for features in to_half(self.features(frames, categories), "DIFT")]
+
+    @torch.inference_mode()
+    def features(self, frames: torch.Tensor, categories: Sequence[str]) -> torch.Tensor:
+        """Features (B, C, F / 16, F / 16) float32 of letterboxed ``frames`` (B, F, F, 3) uint8 of ``categories`` (B,)."""
+        pixels = frames.to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        contexts = self.prompts.contexts(categories).to(self.device, self.dtype)
+        return torch.cat([self._mean(pixels[i : i + 1], contexts[i : i + 1]) for i in range(len(pixels))])
+
+    def _mean(self, pixels: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        mean, deviation = posterior(self.vae, pixels)
+        noisy = add_noise(mean + deviation * self._latent_draws, self._noise, self.options.timestep).to(self.dtype)
+        sums = [self._run(some, context).float().sum(dim=0) for some in noisy.split(self.maps_at_once)]
+        return torch.stack(sums).sum(dim=0, keepdim=True) / len(noisy)
+
+    def _run(self, noisy: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.unet(noisy, self._timestep, encoder_hidden_states=context.expand(len(noisy), -1, -1)).sample
+        return output
+
+
+class DiftSource(Actor):
+    """DIFT behind the actors' contract."""
+
+    options: ClassVar[DiftOptions] = DiftOptions()
+    requires: ClassVar[Mapping[str, str]] = {"image": "upright RGB, (H, W, 3) uint8", "category": "object category"}
+    provides: ClassVar[Mapping[str, str]] = {"sd": "one layer of the letterboxed frame, float16: sd.dift (C, h, h)"}
+    resources: ClassVar[Resources] = Resources(num_cpus=1, num_gpus=0.4)
+    batch_size: ClassVar[int] = 2
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        models = config.models
+        device = choose_device(models)
+        tiny = models.variant == "tiny"
+        networks = random_networks("2.1") if tiny else load_networks(fetch_weights(models.dift, FILES, models.cache))
+        self.model = Dift(networks, device, choose_dtype(models, device), self.options)
+
+    @classmethod
+    def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
+        """Version, weights, precision and options."""
+        models = config.models
+        tiny = models.variant == "tiny"
+        return {
+            "sd": "dift-1",
+            "weights": "tiny, random" if tiny else weights_identity(models.dift, models.cache, FILES),
+            "dtype": models.dtype,
+            **asdict(cls.options),
+        }
+
+    def process(self, row: Row) -> Row:
+        """Describe one photo."""
+        return self.process_batch([row])[0]
+
+    def process_batch(self, rows: Sequence[Row]) -> list[Row]:
+        """Describe several photos."""
+        described = self.model.describe([row["image"] for row in rows], [row["category"] for row in rows])
+        return [{"sd": layers} for layers in described]
