@@ -24,7 +24,8 @@ from pipelines.execute import run_stage
 from pipelines.manifest import prepare
 from pipelines.match import IMAGE_READS, MatchStage
 from pipelines.progress import Progress
-from sc3d.config import PairsConfig, RunConfig, load_config
+from sc3d.config import PairsConfig, RunConfig
+from sc3d.config_file import load_config
 from sc3d.datasets.toys import CATEGORIES, ToysConfig, generate_toys
 from sc3d.matching.pairs import plan_pairs_table
 from sc3d.shards import ITEMS

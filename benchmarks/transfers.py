@@ -24,7 +24,8 @@ from pipelines import label
 from pipelines.describe import DescribeStage
 from pipelines.manifest import images_by_id, read_pairs, stored_values
 from pipelines.match import DescribedImages
-from sc3d.config import LabelConfig, RunConfig, TransferName, parse_config
+from sc3d.config import LabelConfig, RunConfig, TransferName
+from sc3d.config_file import parse_config
 from sc3d.datasets.toys import ToysConfig, generate_toys
 from sc3d.errors import InputError
 from sc3d.evaluation.filter_quality import judge

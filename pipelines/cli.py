@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from sc3d.config import RunConfig, load_config
+from sc3d.config import RunConfig
+from sc3d.config_file import load_config
 from sc3d.errors import ConfigError, RejectBudgetError, Sc3dError
 
 app = typer.Typer(

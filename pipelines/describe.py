@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from actors.base import Actor, Row
-from actors.offline.dense import DaisySource, HogSource
 from actors.offline.load import LoadImage
-from actors.offline.shape import SpectralShape
+from actors.registry import actor_of
 from actors.surface import SurfaceActor
 from pipelines.reconstruct import OrientStage, ReconstructStage, image_row
 from pipelines.stage import Stage
@@ -40,7 +39,8 @@ class DescribeStage(Stage):
     }
 
     def actors(self) -> Sequence[type[Actor]]:
-        return LoadImage, DaisySource, HogSource, SpectralShape, SurfaceActor
+        slots = ("describe.dino", "describe.sd", "describe.shape")
+        return LoadImage, *(actor_of(self.config, slot) for slot in slots), SurfaceActor
 
     def load(self, shard: Shard) -> list[Row]:
         images = self.images

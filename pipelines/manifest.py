@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sc3d.config import RunConfig, to_values
+from sc3d.config import RunConfig
+from sc3d.config_file import to_values
 from sc3d.datasets.folder import read_folder
 from sc3d.datasets.spair import read_spair
 from sc3d.errors import ConfigError, InputError, SchemaError, StoreError

@@ -9,9 +9,7 @@ from hashlib import sha256
 from actors.align import AlignActor
 from actors.base import Actor, Row
 from actors.offline.load import LoadImage
-from actors.offline.masks import OfflineMask
-from actors.offline.orient import ConsensusOrient, KeepOrientation
-from actors.offline.reconstruct import OfflineReconstruct
+from actors.registry import actor_of
 from pipelines.stage import Stage
 from sc3d.geometry.mesh import Mesh
 from sc3d.geometry.yaw import render_yaw_views
@@ -30,7 +28,7 @@ class ReconstructStage(Stage):
     given = column_meanings(ImageRecord)
 
     def actors(self) -> Sequence[type[Actor]]:
-        return LoadImage, OfflineMask, OfflineReconstruct, AlignActor
+        return LoadImage, actor_of(self.config, "reconstruct.mask"), actor_of(self.config, "reconstruct.mesh"), AlignActor
 
     def load(self, shard: Shard) -> list[Row]:
         images = self.images
@@ -64,7 +62,7 @@ class OrientStage(Stage):
     }
 
     def actors(self) -> Sequence[type[Actor]]:
-        return (KeepOrientation,) if self.config.orient.estimator == "none" else (ConsensusOrient,)
+        return (actor_of(self.config, "orient.estimator"),)
 
     def load(self, shard: Shard) -> list[Row]:
         reconstructions = self.inputs[ReconstructStage]

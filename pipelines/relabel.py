@@ -18,7 +18,8 @@ from pipelines.match import LabelStage, MatchStage
 from pipelines.progress import Progress
 from pipelines.summary import read_tables
 from pipelines.timings import record_summary
-from sc3d.config import LabelConfig, RunConfig, parse_config, to_values
+from sc3d.config import LabelConfig, RunConfig
+from sc3d.config_file import parse_config, to_values
 from sc3d.errors import InputError
 from sc3d.shards import ITEMS
 from sc3d.store import RunFolder

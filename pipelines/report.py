@@ -23,7 +23,8 @@ from pipelines.run_view import METRICS, RunView, view_run
 from pipelines.summary import read_tables
 from pipelines.timings import read_summaries
 from pipelines.train import train_job
-from sc3d.config import RunConfig, to_values
+from sc3d.config import RunConfig
+from sc3d.config_file import to_values
 from sc3d.errors import Sc3dError, UpstreamError
 from sc3d.matching.label import explain_pair
 from sc3d.records import Pair

@@ -1,21 +1,15 @@
 """The configuration of a run: one frozen, validated dataclass a stage, and one that holds them all.
 
-A run is configured by YAML and by ``--set stage.option=value`` overrides (:func:`load_config`). Unknown options, wrong types and values
+A run is configured by YAML and by ``--set stage.option=value`` overrides (:mod:`sc3d.config_file`). Unknown options, wrong types and values
 out of range raise :class:`~sc3d.errors.ConfigError` with the option's name. Defaults are the paper's numbers where it gives them.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
-
-from sc3d.errors import ConfigError
 
 _STRICT = ConfigDict(extra="forbid", validate_default=True)
 
@@ -59,10 +53,11 @@ class ReconstructConfig:
     """Mask, mesh, camera and aligned pose of each image."""
 
     mask: Annotated[
-        Literal["file", "grabcut"], Field(description="mask files where there are any, else GrabCut; or GrabCut always")
+        Literal["file", "grabcut", "sam3"],
+        Field(description="mask files where there are any, else GrabCut; GrabCut always; or SAM 3, asked for the category"),
     ] = "file"
     mesh: Annotated[
-        Literal["auto", "disturbed_truth", "inflate"],
+        Literal["auto", "disturbed_truth", "inflate", "sam3d"],
         Field(description="where meshes come from; auto: the dataset's own, disturbed, where it has them, else inflate"),
     ] = "auto"
     align: Annotated[AlignConfig, Field(description="render and compare")] = AlignConfig()
@@ -74,9 +69,10 @@ class ReconstructConfig:
 class OrientConfig:
     """Yaw canonicalisation (3D-SC, stage 1)."""
 
-    estimator: Annotated[Literal["consensus", "none"], Field(description="what tells the orientation of a rendered view")] = (
-        "consensus"
-    )
+    estimator: Annotated[
+        Literal["consensus", "none", "orient_anything_v1", "orient_anything_v2"],
+        Field(description="what tells the orientation of a rendered view"),
+    ] = "consensus"
     views: Annotated[Count, Field(description="rendered views that vote")] = 8
     min_votes: Annotated[Count, Field(description="agreeing votes below which the mesh is left alone")] = 4
     references: Annotated[Count, Field(description="meshes of the category that the consensus compares with")] = 12
@@ -86,9 +82,13 @@ class OrientConfig:
 class DescribeConfig:
     """Per-image features, surface hits and geodesic balls."""
 
-    dino: Annotated[Literal["daisy"], Field(description="descriptor in the DINO slot")] = "daisy"
-    sd: Annotated[Literal["hog"], Field(description="descriptor in the Stable Diffusion slot")] = "hog"
-    shape: Annotated[Literal["spectral"], Field(description="descriptor per mesh vertex, in PartField's slot")] = "spectral"
+    dino: Annotated[Literal["daisy", "dinov2", "dinov2_registers", "dinov3"], Field(description="descriptor in the DINO slot")] = (
+        "daisy"
+    )
+    sd: Annotated[Literal["hog", "stable_diffusion", "dift"], Field(description="descriptor in the Stable Diffusion slot")] = "hog"
+    shape: Annotated[Literal["spectral", "partfield"], Field(description="descriptor per mesh vertex, in PartField's slot")] = (
+        "spectral"
+    )
     ball_radius: Annotated[Positive, Field(description="radius of the stored geodesic balls, in mesh diagonals")] = 0.4
 
 
@@ -277,62 +277,3 @@ class RunConfig:
             narrow, wide = getattr(self.label, name), getattr(self.match, name)
             if narrow > wide:
                 raise ValueError(f"label.{name} = {narrow} is wider than match.{name} = {wide}: nothing beyond that is stored")
-
-
-_ADAPTER: TypeAdapter[RunConfig] = TypeAdapter(RunConfig)
-
-
-def parse_config(values: dict[str, Any], where: str = "configuration") -> RunConfig:
-    """Build a validated configuration from nested plain values.
-
-    Raises:
-        ConfigError: names every option that is unknown, of the wrong type or out of range.
-    """
-    try:
-        return _ADAPTER.validate_python(values)
-    except ValidationError as error:
-        lines = [f"{'.'.join(str(p) for p in e['loc']) or 'run'}: {e['msg']}" for e in error.errors()]
-        raise ConfigError(f"{where}: " + "; ".join(lines)) from None
-
-
-def load_config(path: str | Path | None = None, overrides: Sequence[str] = (), defaults: dict[str, Any] | None = None) -> RunConfig:
-    """Read a YAML file (or nothing) and apply ``stage.option=value`` overrides, whose values are YAML too.
-
-    Args:
-        path: YAML file; ``None`` starts from the defaults.
-        overrides: for example ``["match.alpha=0.4", "ray.workers=8"]``; the last one wins.
-        defaults: nested values that the file and the overrides may replace.
-    """
-    values: dict[str, Any] = _merge({}, defaults or {})
-    if path is not None:
-        try:
-            loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{path} is not valid YAML: {error}") from None
-        if loaded is not None and not isinstance(loaded, dict):
-            raise ConfigError(f"{path} must hold 'option: value' lines, not a {type(loaded).__name__}")
-        values = _merge(values, loaded or {})
-    for override in overrides:
-        key, separator, text = override.partition("=")
-        if not separator or not key:
-            raise ConfigError(f"override '{override}' must look like stage.option=value")
-        nested: Any = yaml.safe_load(text)
-        for part in reversed(key.strip().split(".")):
-            nested = {part: nested}
-        values = _merge(values, nested)
-    return parse_config(values, str(path) if path else "configuration")
-
-
-def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in top.items():
-        old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return merged
-
-
-def to_values(config: Any) -> dict[str, Any]:
-    """A configuration as nested plain values, fit for JSON and YAML."""
-    return dataclasses.asdict(config)

@@ -1,4 +1,4 @@
-"""DIFT (Tang et al., NeurIPS 2023) in the slot ``sd``: one decoder block of Stable Diffusion 2.1, averaged over several draws of the noise."""
+"""DIFT (Tang et al., NeurIPS 2023) in the slot ``sd``: a decoder block of Stable Diffusion 2.1, averaged over draws of the noise."""
 
 from __future__ import annotations
 

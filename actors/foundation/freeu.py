@@ -20,7 +20,7 @@ from torch import nn
 
 @dataclass(frozen=True)
 class FreeU:
-    """Factors at the widest (1) and the second widest (2) channel count: ``b`` of the backbone's first half, ``s`` of the skip's low part."""
+    """Factors at the widest (1) and the second widest (2) layers: ``b`` of the backbone's first half, ``s`` of the skip's low part."""
 
     b1: float = 1.2
     b2: float = 1.4

@@ -147,7 +147,7 @@ def drop_decoder(vae: nn.Module) -> None:
 
 
 def posterior(vae: nn.Module, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of the latents of ``pixels`` (B, 3, H, W) in [-1, 1], times the model's scale: (B, 4, H/8, W/8) float32."""
+    """Mean and standard deviation of the latents of ``pixels`` (B, 3, H, W) in [-1, 1], times the model's scale: each (B, 4, H/8, W/8)."""
     parts: Any = vae
     found = parts.encode(pixels.to(parts.encoder.conv_in.weight.dtype)).latent_dist
     scale = float(parts.config.scaling_factor)
@@ -172,7 +172,8 @@ def seeded_noise(seed: int, side: int, draws: int = 1) -> torch.Tensor:
 def place(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """The network on its device, in the layout in memory that convolutions there are fastest in."""
     layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
-    return network.to(device, dtype).to(memory_format=layout)  # type: ignore[call-overload,no-any-return]
+    # Not the classes' own `to`, which warns of modules that must stay float32 even where there are none, as here.
+    return nn.Module.to(network, device, dtype).to(memory_format=layout)  # type: ignore[call-overload]
 
 
 class Prompts:

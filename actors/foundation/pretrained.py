@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -34,10 +34,13 @@ def library(name: Library) -> ModuleType:
         ) from None
 
 
-def load_pretrained(name: Library, model_class: str, folder: Path) -> nn.Module:
+def load_pretrained(name: Library, model_class: str, folder: Path, also: Sequence[str] = ()) -> nn.Module:
     """A model in evaluation mode, float32, on the CPU, from the safetensors file and ``config.json`` of a local folder.
 
     Upstream fills tensors that a file lacks with random numbers and goes on; here that is an error.
+
+    Args:
+        also: kinds of models in ``config.json``, beside the class's own, which the class can read: those that it is a part of.
 
     Raises:
         WeightsError: there is no such folder, its files are damaged, or they are those of another model.
@@ -45,7 +48,7 @@ def load_pretrained(name: Library, model_class: str, folder: Path) -> nn.Module:
     """
     made_by = library(name)
     wanted = getattr(made_by, model_class)
-    _check_config(folder, wanted, model_class)
+    _check_config(folder, wanted, model_class, also)
     options: dict[str, Any] = {"dtype": torch.float32} if name == "transformers" else {"low_cpu_mem_usage": False}
     try:
         with _quiet(made_by):
@@ -96,7 +99,7 @@ def random_network(build: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
         return build().eval().requires_grad_(False)
 
 
-def _check_config(folder: Path, wanted: Any, model_class: str) -> None:
+def _check_config(folder: Path, wanted: Any, model_class: str, also: Sequence[str]) -> None:
     file = folder / "config.json"
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
@@ -109,7 +112,7 @@ def _check_config(folder: Path, wanted: Any, model_class: str) -> None:
     type_of_config = getattr(wanted, "config_class", None)
     key, expected = ("model_type", type_of_config.model_type) if type_of_config else ("_class_name", model_class)
     found = config.get(key) if isinstance(config, dict) else None
-    if found != expected:
+    if found not in (expected, *also):
         raise WeightsError(f"{file}: describes '{found}', not '{expected}'; is the source the right model?")
 
 

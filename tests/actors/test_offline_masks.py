@@ -8,7 +8,8 @@ from PIL import Image
 from actors.base import check_actors, run_actors
 from actors.offline.load import LoadImage
 from actors.offline.masks import OfflineMask, grabcut_mask
-from sc3d.config import RunConfig, parse_config
+from sc3d.config import RunConfig
+from sc3d.config_file import parse_config
 from sc3d.errors import InputError
 
 

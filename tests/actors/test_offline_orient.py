@@ -6,7 +6,8 @@ import trimesh
 
 from actors.base import run_actors
 from actors.offline.orient import ConsensusOrient
-from sc3d.config import RunConfig, parse_config
+from sc3d.config import RunConfig
+from sc3d.config_file import parse_config
 from sc3d.geometry.camera import yaw_rotation
 from sc3d.geometry.mesh import Mesh
 from sc3d.geometry.yaw import YAWS, render_yaw_views

@@ -9,7 +9,7 @@ from actors.base import check_actors, run_actors
 from actors.offline.inflate import inflate
 from actors.offline.reconstruct import OfflineReconstruct
 from actors.offline.shape import SpectralShape
-from sc3d.config import parse_config
+from sc3d.config_file import parse_config
 from sc3d.datasets.toys.truth import ToyTruth, save_truth
 from sc3d.geometry.camera import Camera, Pose, project, yaw_rotation
 from sc3d.geometry.mesh import Mesh

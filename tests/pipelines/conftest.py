@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from sc3d.config import RunConfig, load_config
+from sc3d.config import RunConfig
+from sc3d.config_file import load_config
 from sc3d.datasets.toys import ToysConfig, generate_toys
 
 SMALL: dict[str, Any] = {

@@ -8,7 +8,7 @@ import pytest
 
 from pipelines import demo
 from pipelines.evaluate import METRICS
-from sc3d.config import load_config
+from sc3d.config_file import load_config
 from sc3d.store import RunFolder
 
 

@@ -24,7 +24,8 @@ from pipelines.describe import DescribeStage
 from pipelines.evaluate import METRICS
 from pipelines.match import LabelStage, MatchStage
 from pipelines.reconstruct import OrientStage, ReconstructStage
-from sc3d.config import LabelConfig, RunConfig, to_values
+from sc3d.config import LabelConfig, RunConfig
+from sc3d.config_file import to_values
 from sc3d.errors import InputError, RejectBudgetError, StoreError
 from sc3d.store import RunFolder
 
@@ -190,7 +191,7 @@ def test_bad_photos_are_rejected_with_reasons_and_take_nobody_along(tmp_path: Pa
 
 
 def small_config_for_photos(run: Path, root: Path, *overrides: str) -> RunConfig:
-    from sc3d.config import load_config
+    from sc3d.config_file import load_config
 
     values = {
         "run": str(run),

@@ -27,7 +27,7 @@ from pipelines.stage import Stage, StageSummary
 from pipelines.summary import print_labels, print_metrics, summarise
 from pipelines.timings import record_summary
 from pipelines.train import train_job
-from sc3d.config import load_config, to_values
+from sc3d.config_file import load_config, to_values
 from sc3d.errors import StoreError
 from sc3d.features import encode_features
 from sc3d.matching.described import Described

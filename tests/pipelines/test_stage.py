@@ -18,7 +18,7 @@ from pipelines.execute import run_stage
 from pipelines.progress import Progress
 from pipelines.segment import segments
 from pipelines.stage import StageSummary
-from sc3d.config import load_config
+from sc3d.config_file import load_config
 from sc3d.errors import ConfigError, RejectBudgetError
 
 cloudpickle.register_pickle_by_value(fake_stage)

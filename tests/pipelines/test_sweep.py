@@ -11,7 +11,8 @@ import yaml
 
 from pipelines import sweep
 from pipelines.describe import DescribeStage
-from sc3d.config import LabelConfig, RunConfig, SweepConfig, load_config, to_values
+from sc3d.config import LabelConfig, RunConfig, SweepConfig
+from sc3d.config_file import load_config, to_values
 from sc3d.errors import InputError
 from sc3d.evaluation.filter_quality import filter_quality
 from sc3d.matching.described import Described

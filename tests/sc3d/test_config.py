@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sc3d.config import RunConfig, load_config, parse_config, to_values
+from sc3d.config import RunConfig
+from sc3d.config_file import load_config, parse_config, to_values
 from sc3d.errors import ConfigError
 
 
@@ -59,3 +60,16 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
     file.write_text("- 1")
     with pytest.raises(ConfigError, match="not a list"):
         load_config(file)
+
+
+def test_a_profile_chooses_the_models_and_options_beat_it() -> None:
+    offline, foundation = load_config(), load_config(overrides=["profile=foundation"])
+    assert (offline.describe.dino, offline.reconstruct.mask) == ("daisy", "file")
+    assert (foundation.describe.dino, foundation.describe.shape, foundation.reconstruct.mesh) == ("dinov2", "partfield", "sam3d")
+    assert load_config(overrides=["profile=foundation", "describe.dino=dinov3"]).describe.dino == "dinov3"
+    # A profile that is chosen anew beats what a run was made with; one that was chosen before does not.
+    stored = to_values(load_config(overrides=["profile=foundation", "describe.dino=dinov3", "seed=7"]))
+    again = load_config(overrides=["describe.sd=hog"], defaults=stored)
+    assert (again.describe.dino, again.describe.sd, again.seed) == ("dinov3", "hog", 7)
+    back = load_config(overrides=["profile=offline"], defaults=stored)
+    assert (back.describe, back.seed) == (offline.describe, 7)

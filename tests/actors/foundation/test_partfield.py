@@ -19,7 +19,8 @@ from actors.foundation.partfield.network import TINY, PartFieldNetwork, random_n
 from actors.foundation.partfield.projection import onto_axes, principal_axes, project
 from actors.foundation.partfield.sampling import sample_surface, to_network_frame
 from actors.offline.shape import SpectralShape
-from sc3d.config import RunConfig, load_config
+from sc3d.config import RunConfig
+from sc3d.config_file import load_config
 from sc3d.errors import FeatureError, GeometryError, WeightsError
 from sc3d.geometry.mesh import Mesh
 

@@ -12,7 +12,8 @@ import trimesh
 
 from pipelines.evaluate import EvaluateStage
 from pipelines.match import MatchActor, MatchStage
-from sc3d.config import LabelConfig, MatchConfig, load_config
+from sc3d.config import LabelConfig, MatchConfig
+from sc3d.config_file import load_config
 from sc3d.errors import ConfigError, FeatureError, GeometryError
 from sc3d.features import GeodesicBalls, Surface
 from sc3d.geometry.mesh import Mesh

@@ -1,0 +1,61 @@
+"""Which actor fills a slot of the pipeline: an option's value -> the class, imported only when it is chosen."""
+
+from __future__ import annotations
+
+from functools import reduce
+from importlib import import_module
+
+from actors.base import Actor
+from sc3d.config import RunConfig
+from sc3d.errors import ConfigError
+
+SLOTS: dict[str, dict[str, str]] = {
+    "reconstruct.mask": {
+        "file": "actors.offline.masks:OfflineMask",
+        "grabcut": "actors.offline.masks:OfflineMask",
+        "sam3": "actors.foundation.sam3:Sam3Mask",
+    },
+    "reconstruct.mesh": {
+        "auto": "actors.offline.reconstruct:OfflineReconstruct",
+        "disturbed_truth": "actors.offline.reconstruct:OfflineReconstruct",
+        "inflate": "actors.offline.reconstruct:OfflineReconstruct",
+        "sam3d": "actors.foundation.sam3d:Sam3dReconstruct",
+    },
+    "orient.estimator": {
+        "consensus": "actors.offline.orient:ConsensusOrient",
+        "none": "actors.offline.orient:KeepOrientation",
+        "orient_anything_v1": "actors.foundation.orient_anything_v1:OrientAnythingV1Orient",
+        "orient_anything_v2": "actors.foundation.orient_anything_v2:OrientAnythingV2Orient",
+    },
+    "describe.dino": {
+        "daisy": "actors.offline.dense:DaisySource",
+        "dinov2": "actors.foundation.dino:DinoV2Source",
+        "dinov2_registers": "actors.foundation.dino:DinoV2RegistersSource",
+        "dinov3": "actors.foundation.dino:DinoV3Source",
+    },
+    "describe.sd": {
+        "hog": "actors.offline.dense:HogSource",
+        "stable_diffusion": "actors.foundation.stable_diffusion:StableDiffusionSource",
+        "dift": "actors.foundation.dift:DiftSource",
+    },
+    "describe.shape": {
+        "spectral": "actors.offline.shape:SpectralShape",
+        "partfield": "actors.foundation.partfield.actor:PartFieldShape",
+    },
+}
+"""Slot, which is the option's name -> value of the option -> ``module:class``."""
+
+
+def actor_of(config: RunConfig, slot: str) -> type[Actor]:
+    """The actor that the configuration chooses for a slot.
+
+    Raises:
+        ConfigError: a library that the actor's module needs is not installed.
+    """
+    value = reduce(getattr, slot.split("."), config)
+    module, _, name = SLOTS[slot][str(value)].partition(":")
+    try:
+        found: type[Actor] = getattr(import_module(module), name)
+    except ImportError as error:
+        raise ConfigError(f"{slot} = {value} cannot be loaded ({error}); install it with: pip install 'sc3d[foundation]'") from None
+    return found

@@ -1,0 +1,94 @@
+"""From YAML files and ``stage.option=value`` overrides to a validated configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from sc3d.config import RunConfig
+from sc3d.errors import ConfigError
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "offline": {
+        "reconstruct": {"mask": "file", "mesh": "auto"},
+        "orient": {"estimator": "consensus"},
+        "describe": {"dino": "daisy", "sd": "hog", "shape": "spectral"},
+    },
+    "foundation": {
+        "reconstruct": {"mask": "sam3", "mesh": "sam3d"},
+        "orient": {"estimator": "orient_anything_v2"},
+        "describe": {"dino": "dinov2", "sd": "stable_diffusion", "shape": "partfield"},
+    },
+}
+"""What a profile chooses where neither file nor option says otherwise."""
+
+_ADAPTER: TypeAdapter[RunConfig] = TypeAdapter(RunConfig)
+
+
+def parse_config(values: dict[str, Any], where: str = "configuration") -> RunConfig:
+    """Build a validated configuration from nested plain values.
+
+    Raises:
+        ConfigError: names every option that is unknown, of the wrong type or out of range.
+    """
+    try:
+        return _ADAPTER.validate_python(values)
+    except ValidationError as error:
+        lines = [f"{'.'.join(str(p) for p in e['loc']) or 'run'}: {e['msg']}" for e in error.errors()]
+        raise ConfigError(f"{where}: " + "; ".join(lines)) from None
+
+
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = (), defaults: dict[str, Any] | None = None) -> RunConfig:
+    """Read a YAML file (or nothing) and apply ``stage.option=value`` overrides, whose values are YAML too.
+
+    Args:
+        path: YAML file; ``None`` starts from the defaults.
+        overrides: for example ``["match.alpha=0.4", "ray.workers=8"]``; the last one wins.
+        defaults: nested values that the file and the overrides may replace.
+    """
+    chosen: dict[str, Any] = {}
+    if path is not None:
+        try:
+            loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path} is not valid YAML: {error}") from None
+        if loaded is not None and not isinstance(loaded, dict):
+            raise ConfigError(f"{path} must hold 'option: value' lines, not a {type(loaded).__name__}")
+        chosen = loaded or {}
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator or not key:
+            raise ConfigError(f"override '{override}' must look like stage.option=value")
+        nested: Any = yaml.safe_load(text)
+        for part in reversed(key.strip().split(".")):
+            nested = {part: nested}
+        chosen = _merge(chosen, nested)
+    return parse_config(_merge(_with_profile(defaults or {}, chosen), chosen), str(path) if path else "configuration")
+
+
+def _with_profile(defaults: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:
+    """The defaults with the options of the profile: above them if it was chosen anew, else below. An unknown one is left to validation."""
+    before = str(defaults.get("profile", "offline"))
+    profile = str(chosen.get("profile", before))
+    options = PROFILES.get(profile, {})
+    return _merge(options, defaults) if profile == before else _merge(defaults, options)
+
+
+def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in top.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def to_values(config: Any) -> dict[str, Any]:
+    """A configuration as nested plain values, fit for JSON and YAML."""
+    return dataclasses.asdict(config)
