@@ -13,7 +13,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from sc3d.config import RunConfig
@@ -60,6 +60,14 @@ class Actor(ABC):
     def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
         """What of the configuration and of the weights the result depends on, as plain JSON values: it goes into the recipe."""
         return {}
+
+    @classmethod
+    def needs(cls, config: RunConfig) -> Resources:
+        """What one process of it needs under this configuration: on the CPU no GPU, and a tiny random model no special node either."""
+        tiny = config.models.variant == "tiny" and config.models.device != "cuda"
+        if tiny:
+            return Resources(cls.resources.num_cpus)
+        return replace(cls.resources, num_gpus=0.0) if config.models.device == "cpu" else cls.resources
 
     @abstractmethod
     def process(self, row: Row) -> Row:

@@ -59,6 +59,15 @@ def _yaml(value: object) -> str:
     return json.dumps(value)
 
 
+def _dataset(images: str | None, category: str | None, masks: str | None, kind: str | None) -> dict[str, Any]:
+    return {
+        "dataset.root": str(Path(images).absolute()) if images else None,
+        "dataset.category": category,
+        "dataset.masks": str(Path(masks).absolute()) if masks else None,
+        "dataset.kind": kind,
+    }
+
+
 def _stage_command(name: str, text: str) -> None:
     def command(
         images: Images = None,
@@ -74,14 +83,7 @@ def _stage_command(name: str, text: str) -> None:
         from pipelines import label, report
         from pipelines.summary import print_labels
 
-        options = {
-            "dataset.root": str(Path(images).absolute()) if images else None,
-            "dataset.category": category,
-            "dataset.masks": str(Path(masks).absolute()) if masks else None,
-            "dataset.kind": kind,
-            "profile": profile,
-            "ray.workers": workers,
-        }
+        options = {**_dataset(images, category, masks, kind), "profile": profile, "ray.workers": workers}
         settings = configuration(run, config, set_, options)
         label.run(settings, until=label.STAGE_OF[name])
         page = report.run(settings)
@@ -189,19 +191,28 @@ def show(
 
 
 @app.command()
-def models() -> None:
-    """The models of both profiles: role, source, licence, and whether they are here."""
+def models(run: Run = None, config: Config = None, set_: Set = None) -> None:
+    """The models of both profiles: role, source, licence, and whether they are here or what to do to get them."""
     from pipelines.models import print_models
 
-    print_models()
+    print_models(configuration(run, config, set_, {}).models)
 
 
 @app.command()
-def preflight(run: Run = None, profile: Profile = None, config: Config = None, set_: Set = None) -> None:
+def preflight(
+    images: Images = None,
+    category: Category = None,
+    masks: Masks = None,
+    kind: Kind = None,
+    run: Run = None,
+    profile: Profile = None,
+    config: Config = None,
+    set_: Set = None,
+) -> None:
     """Check a run before anything expensive starts: data set, run folder, models, resources."""
     from pipelines.preflight import check
 
-    for line in check(configuration(run, config, set_, {"profile": profile})):
+    for line in check(configuration(run, config, set_, {**_dataset(images, category, masks, kind), "profile": profile})):
         Console().print(line, soft_wrap=True, highlight=False)
 
 

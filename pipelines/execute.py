@@ -78,13 +78,13 @@ def _execute(stage: Stage, shards: Sequence[Shard], session: RaySession) -> Iter
     together = max(1, min(stage.shards_per_task, len(rows) // (_TASKS_PER_WORKER * most)))
     dataset: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=ceil(len(rows) / together))
     run_id = uuid.uuid4().hex
-    for index, group in enumerate(segments(stage.actors()) or [[]]):
-        needs = group[0].resources if group else Resources()
+    for index, group in enumerate(segments(stage.actors(), stage.config) or [[]]):
+        needs = group[0].needs(stage.config) if group else Resources()
         where: dict[str, Any] = {"batch_size": 1, "num_cpus": needs.num_cpus}
         with warnings.catch_warnings():
             # Ray announces that retry limits move to other arguments in 2.64; until then there is no other way to set them.
             warnings.simplefilter("ignore", DeprecationWarning)
-            if group and needs_own_process(group[0]):
+            if needs_own_process(needs):
                 dataset = dataset.map_batches(
                     SegmentWorker,
                     fn_constructor_args=(type(stage), stage.config, index),

@@ -5,16 +5,25 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from actors.catalogue import MODELS
+from actors.catalogue import MODELS, ModelCard, availability
+from sc3d.config import ModelsConfig
 
 
-def print_models(console: Console | None = None) -> None:
-    """Print every model with its role, source, licence, and the option that selects it."""
+def print_models(models: ModelsConfig | None = None, console: Console | None = None) -> None:
+    """Print every model: role, source, licence, the option that selects it, and what is here of it, or what to do to get it."""
+    models = models or ModelsConfig()
     table = Table(title="Models", title_justify="left", header_style="bold")
-    for name in ("profile", "role", "model", "source", "licence", "commercial use", "gated", "select with"):
+    for name in ("profile", "role", "model", "source", "licence", "commercial use", "gated", "weights", "select with", "here"):
         table.add_column(name, overflow="fold")
     for card in MODELS:
-        option = card.option or "not in this version"
-        gated = "yes" if card.gated else "no"
-        table.add_row(card.profile, card.role, card.name, card.source, card.licence, card.commercial, gated, option)
+        table.add_row(*_facts(card, models))
     (console or Console()).print(table)
+
+
+def _facts(card: ModelCard, models: ModelsConfig) -> tuple[str, ...]:
+    source = getattr(models, card.weights) if card.weights else card.source
+    size = f"{card.gigabytes:g} GB" if card.gigabytes else "none"
+    found = availability(card, models)
+    here = found.problem or (str(found.weights) if found.weights else "yes")
+    gated = "yes" if card.gated else "no"
+    return card.profile, card.role, card.name, source, card.licence, card.commercial, gated, size, card.option, here

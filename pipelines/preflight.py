@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 
-from actors.catalogue import MODELS
+from actors.catalogue import MODELS, availability
 from pipelines.manifest import read_dataset
 from sc3d.config import RunConfig
 from sc3d.errors import PreflightError
@@ -38,11 +38,18 @@ def check(config: RunConfig) -> list[str]:
 
 
 def check_profile(config: RunConfig) -> str:
-    """A line about the profile, or :class:`PreflightError` saying what is missing."""
-    wanted = [card for card in MODELS if card.profile == config.profile]
-    missing = [card.name for card in wanted if card.option is None]
-    if missing:
+    """A line about the chosen models, or :class:`PreflightError` saying what each one lacks here and how to get it.
+
+    Where the run has GPUs or nodes elsewhere, only this machine is looked at.
+    """
+    chosen = [card for card in MODELS if card.is_selected(config)]
+    lacking = [f"{card.name}: {problem}" for card in chosen if (problem := availability(card, config.models).problem)]
+    if lacking:
         raise PreflightError(
-            f"profile '{config.profile}' needs {', '.join(missing)}, which this version of sc3d cannot run yet; use --profile offline"
+            f"profile '{config.profile}' cannot run here. "
+            + ". ".join(lacking)
+            + ". Weights that lie elsewhere are named with --set "
+            "models.<name>=<folder, s3:// or hub id>; --set models.variant=tiny tries the run with small random models"
         )
-    return f"profile     {config.profile}: {', '.join(card.name for card in wanted)}"
+    tiny = ", small random models: the labels will mean nothing" if config.models.variant == "tiny" else ""
+    return f"profile     {config.profile}: {', '.join(card.name for card in chosen)}{tiny}"

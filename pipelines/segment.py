@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from actors.base import Actor, Outcome, run_actors
+from actors.base import Actor, Outcome, Resources, run_actors
 from pipelines.stage import Stage
 from pipelines.transport import SHARD_COLUMNS, decode_shard, pack_outcomes, unpack_outcomes
 from sc3d.config import RunConfig
@@ -16,22 +16,22 @@ from sc3d.records import Reject
 from sc3d.shards import Shard
 
 
-def needs_own_process(actor: type[Actor]) -> bool:
+def needs_own_process(needs: Resources) -> bool:
     """Whether an actor asks for a GPU, a custom resource or an environment of its own."""
-    return bool(actor.resources.num_gpus or actor.resources.custom or actor.resources.environment)
+    return bool(needs.num_gpus or needs.custom or needs.environment)
 
 
-def segments(actors: Sequence[type[Actor]]) -> list[list[type[Actor]]]:
+def segments(actors: Sequence[type[Actor]], config: RunConfig) -> list[list[type[Actor]]]:
     """Split actors into groups that share a process: neighbours without GPU, custom resource or environment."""
-
     groups: list[list[type[Actor]]] = []
     shares = False
     for actor in actors:
-        if shares and not needs_own_process(actor):
+        alone = needs_own_process(actor.needs(config))
+        if shares and not alone:
             groups[-1].append(actor)
         else:
             groups.append([actor])
-        shares = not needs_own_process(actor)
+        shares = not alone
     return groups
 
 
@@ -40,7 +40,7 @@ class SegmentWorker:
 
     def __init__(self, stage: type[Stage], config: RunConfig, segment: int) -> None:
         self.stage = stage(config)
-        groups = segments(self.stage.actors()) or [[]]
+        groups = segments(self.stage.actors(), config) or [[]]
         if groups[segment]:
             _single_threaded()
         self.actors = [actor(config) for actor in groups[segment]]

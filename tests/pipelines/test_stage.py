@@ -18,6 +18,7 @@ from pipelines.execute import run_stage
 from pipelines.progress import Progress
 from pipelines.segment import segments
 from pipelines.stage import StageSummary
+from sc3d.config import RunConfig
 from sc3d.config_file import load_config
 from sc3d.errors import ConfigError, RejectBudgetError
 
@@ -120,7 +121,7 @@ def test_a_killed_worker_loses_and_doubles_nothing(tmp_path: Path) -> None:
 
 
 def test_actors_that_need_something_of_their_own_get_their_own_pool() -> None:
-    assert segments([First, First, Second, First]) == [[First, First], [Second], [First]]
+    assert segments([First, First, Second, First], RunConfig()) == [[First, First], [Second], [First]]
 
 
 def test_an_actor_whose_needs_nobody_provides_is_refused_before_the_run() -> None:

@@ -1,0 +1,48 @@
+"""``sc3d models`` and the check of a profile, on a machine without weights."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from actors.catalogue import MODELS
+from pipelines.cli import main
+from pipelines.models import print_models
+from pipelines.preflight import check_profile
+from sc3d.config import ModelsConfig
+from sc3d.config_file import load_config
+from sc3d.errors import PreflightError
+
+
+def test_the_table_names_every_model_and_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "model_objaverse.ckpt").touch()
+    shown = io.StringIO()
+    print_models(ModelsConfig(partfield=str(tmp_path)), Console(file=shown, width=400))
+    lines = shown.getvalue().splitlines()
+    for card in MODELS:
+        assert any(card.name in line and card.licence in line for line in lines)
+    assert any("PartField" in line and str(tmp_path) in line for line in lines)
+    assert any("SAM 3D" in line and "hf download" in line for line in lines)
+
+
+def test_a_profile_without_weights_is_refused_with_what_to_do(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with pytest.raises(PreflightError, match=r"SAM 3: .*DINOv2.*PartField: hf download mikaelaangel/partfield-ckpt"):
+        check_profile(load_config(overrides=["profile=foundation"]))
+    # What is not chosen is not asked for.
+    with pytest.raises(PreflightError, match="DINOv2") as refused:
+        check_profile(load_config(overrides=["describe.dino=dinov2"]))
+    assert "PartField" not in str(refused.value)
+    with pytest.raises(SystemExit) as done:
+        main(["label", "--profile", "foundation", "--images", str(tmp_path), "--category", "bus", "--run", str(tmp_path / "run")])
+    assert done.value.code == 1
+    assert "hf auth login" in capsys.readouterr().err
+
+
+def test_offline_and_tiny_need_nothing() -> None:
+    assert "GrabCut" in check_profile(load_config())
+    line = check_profile(load_config(overrides=["profile=foundation", "models.variant=tiny"]))
+    assert "SAM 3D Objects" in line
+    assert "mean nothing" in line
