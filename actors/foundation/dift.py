@@ -27,7 +27,7 @@ from actors.foundation.latent_diffusion import (
     seeded_noise,
 )
 from actors.weights import fetch_weights, weights_identity
-from sc3d.config import RunConfig
+from sc3d.config import ModelsConfig, RunConfig
 from sc3d.errors import ConfigError
 from sc3d.images import letterbox
 
@@ -66,7 +66,7 @@ class Dift:
 
     Args:
         networks: Stable Diffusion 2.1, or a network built like it. They are taken over: what is not needed of them is dropped.
-        device, dtype: where they run, and in which precision; the text encoder stays on the CPU.
+        device, dtype: where they run, and in which precision; the text encoder stays where it is.
         options: how images are shown to them.
         maps_at_once: noised images in one pass; ``None``: 16 on a GPU, one on a CPU.
     """
@@ -122,10 +122,15 @@ class Dift:
         return output
 
 
+def options_of(models: ModelsConfig) -> DiftOptions:
+    """The configured options. A trial run need not wait for eight draws from random weights."""
+    draws = 1 if models.variant == "tiny" else models.dift_ensemble
+    return DiftOptions(models.dift_timestep, draws, models.dift_seed, models.dift_prompt, models.dift_frame)
+
+
 class DiftSource(Actor):
     """DIFT behind the actors' contract."""
 
-    options: ClassVar[DiftOptions] = DiftOptions()
     requires: ClassVar[Mapping[str, str]] = {"image": "upright RGB, (H, W, 3) uint8", "category": "object category"}
     provides: ClassVar[Mapping[str, str]] = {"sd": "one layer of the letterboxed frame, float16: sd.dift (C, h, h)"}
     resources: ClassVar[Resources] = Resources(num_cpus=1, num_gpus=0.4)
@@ -137,7 +142,7 @@ class DiftSource(Actor):
         device = choose_device(models)
         tiny = models.variant == "tiny"
         networks = random_networks("2.1") if tiny else load_networks(fetch_weights(models.dift, FILES, models.cache))
-        self.model = Dift(networks, device, choose_dtype(models, device), self.options)
+        self.model = Dift(networks, device, choose_dtype(models, device), options_of(models))
 
     @classmethod
     def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
@@ -148,7 +153,7 @@ class DiftSource(Actor):
             "sd": "dift-1",
             "weights": "tiny, random" if tiny else weights_identity(models.dift, models.cache, FILES),
             "dtype": models.dtype,
-            **asdict(cls.options),
+            **asdict(options_of(models)),
         }
 
     def process(self, row: Row) -> Row:

@@ -130,10 +130,9 @@ def random_model(kind: Kind, size: Literal["tiny", "full"] = "tiny") -> nn.Modul
 
 
 class DinoSource(Actor):
-    """One of the three behind the actors' contract. Subclasses say which, and how positions are interpolated."""
+    """One of the three behind the actors' contract. Subclasses say which."""
 
     kind: ClassVar[Kind]
-    positions: ClassVar[Positions] = "hub"
     requires: ClassVar[Mapping[str, str]] = {"image": "upright RGB, (H, W, 3) uint8"}
     provides: ClassVar[Mapping[str, str]] = {"dino": "(C, 60, 60) float16 descriptors of the letterboxed frame's cells"}
     resources: ClassVar[Resources] = Resources(num_cpus=1, num_gpus=0.2)
@@ -148,7 +147,7 @@ class DinoSource(Actor):
         else:
             source = getattr(models, self.kind)
             model = load_pretrained("transformers", _CLASSES[self.kind], fetch_weights(source, FILES, models.cache))
-        self.dino = Dino(model, device, choose_dtype(models, device), positions=self.positions)
+        self.dino = Dino(model, device, choose_dtype(models, device), positions=models.dinov2_positions)
 
     @classmethod
     def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
@@ -159,7 +158,7 @@ class DinoSource(Actor):
             "dino": f"{cls.kind}-1",
             "weights": "tiny, random" if tiny else weights_identity(getattr(models, cls.kind), models.cache, FILES),
             "dtype": models.dtype,
-            **({"positions": cls.positions} if cls.kind == "dinov2" else {}),
+            **({"positions": models.dinov2_positions} if cls.kind == "dinov2" else {}),
         }
 
     def process(self, row: Row) -> Row:

@@ -177,7 +177,7 @@ def place(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Mo
 
 
 class Prompts:
-    """Texts as the UNet sees them. The encoder stays on the CPU, since there are only as many texts as categories.
+    """Texts as the UNet sees them. The encoder stays where it is, on the CPU as a rule: there are only as many texts as categories.
 
     Args:
         networks: of which the tokenizer and the text encoder are used.
@@ -189,12 +189,13 @@ class Prompts:
         self._known: dict[str, torch.Tensor] = {}
 
     def contexts(self, categories: Sequence[str]) -> torch.Tensor:
-        """The encoded prompts (B, 77, D) float32, on the CPU, of images of these categories."""
+        """The encoded prompts (B, 77, D) float32 of images of these categories, on the text encoder's device."""
         return torch.cat([self._context(self.template.replace("{category}", category)) for category in categories])
 
     @torch.inference_mode()
     def _context(self, text: str) -> torch.Tensor:
         if text not in self._known:
             tokens = self._tokenizer(text, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
-            self._known[text] = self._encoder(input_ids=tokens).last_hidden_state.float()
+            encoder: Any = self._encoder
+            self._known[text] = encoder(input_ids=tokens.to(encoder.device)).last_hidden_state.float()
         return self._known[text]

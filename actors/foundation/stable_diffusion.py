@@ -35,7 +35,7 @@ from actors.foundation.latent_diffusion import (
 )
 from actors.foundation.tiles import Tiling
 from actors.weights import fetch_weights, weights_identity
-from sc3d.config import RunConfig
+from sc3d.config import ModelsConfig, RunConfig
 from sc3d.errors import ConfigError
 from sc3d.grid import SIDE
 from sc3d.images import letterbox
@@ -80,7 +80,7 @@ class StableDiffusion:
 
     Args:
         networks: Stable Diffusion 1.5, or a network built like it. They are taken over: what is not needed of them is dropped.
-        device, dtype: where they run, and in which precision; the text encoder stays on the CPU.
+        device, dtype: where they run, and in which precision; the text encoder stays where it is.
         options: how images are shown to them.
         tiles_at_once: tiles in one pass; ``None``: 16 on a GPU, one on a CPU.
     """
@@ -156,10 +156,15 @@ def _part(unet: Any, block: int, layer: int) -> nn.Module:
     return part
 
 
+def options_of(models: ModelsConfig) -> StableDiffusionOptions:
+    """The configured options."""
+    freeu = FreeU() if models.sd_freeu else None
+    return StableDiffusionOptions(models.sd_timestep, models.sd_seed, models.sd_prompt, models.sd_tile, freeu)
+
+
 class StableDiffusionSource(Actor):
     """Stable Diffusion 1.5 behind the actors' contract."""
 
-    options: ClassVar[StableDiffusionOptions] = StableDiffusionOptions()
     requires: ClassVar[Mapping[str, str]] = {"image": "upright RGB, (H, W, 3) uint8", "category": "object category"}
     provides: ClassVar[Mapping[str, str]] = {
         "sd": "layers of the letterboxed frame, float16: sd.s3 (C, 60, 60), sd.s4 (C, 30, 30), sd.s5 (C, 15, 15)"
@@ -175,7 +180,7 @@ class StableDiffusionSource(Actor):
             networks = random_networks("1.5")
         else:
             networks = load_networks(fetch_weights(models.stable_diffusion, FILES, models.cache))
-        self.model = StableDiffusion(networks, device, choose_dtype(models, device), self.options)
+        self.model = StableDiffusion(networks, device, choose_dtype(models, device), options_of(models))
 
     @classmethod
     def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
@@ -186,7 +191,7 @@ class StableDiffusionSource(Actor):
             "sd": "stable-diffusion-1",
             "weights": "tiny, random" if tiny else weights_identity(models.stable_diffusion, models.cache, FILES),
             "dtype": models.dtype,
-            **asdict(cls.options),
+            **asdict(options_of(models)),
         }
 
     def process(self, row: Row) -> Row:

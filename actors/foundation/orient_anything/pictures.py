@@ -13,7 +13,7 @@ from sc3d.errors import InputError
 # Of the shorter distance between the object and the frame, and so of its box in the picture, as upstream has it.
 _FOREGROUND = 0.85
 _LIGHT = np.array([-0.35, -0.55, 0.76], np.float32)
-_AMBIENT, _DIFFUSE = 90.0, 150.0
+_AMBIENT, _DIFFUSE = 80.0, 130.0
 
 
 def clay_pictures(views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,10 +1,11 @@
 """A model in a process of its own, for code that cannot share this one: asked over pipes, watched by the clock, started again if it ends.
 
-The worker is a module with a main function that calls :func:`actors.foundation.orient_anything.worker.serve`.
+The worker is a module with a main function that calls :func:`actors.foundation.orient_anything.serving.serve`.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import selectors
@@ -15,6 +16,8 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -135,7 +138,7 @@ class _Running:
         for pipe in (self._to, self._from):
             os.set_blocking(pipe, False)
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
-        self._listener = threading.Thread(target=_listen, args=(self.process, self._lines), daemon=True)
+        self._listener = threading.Thread(target=_listen, args=(self.process.stderr, self._lines), daemon=True)
         self._listener.start()
         self._finalizer = weakref.finalize(self, self.process.kill)
 
@@ -150,7 +153,7 @@ class _Running:
                 selector.register(self._to, selectors.EVENT_WRITE)
             while len(received) < wanted:
                 ready = selector.select(max(0.0, deadline - time.monotonic()))
-                if not ready:
+                if not ready or time.monotonic() > deadline:
                     raise TimeoutError
                 for key, _ in ready:
                     if key.fd == self._to:
@@ -193,10 +196,11 @@ class _Running:
             self.process.wait(timeout=0.5)
         except subprocess.TimeoutExpired:
             self._finalizer()
-            self.process.wait(timeout=_SECONDS_TO_END)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout=_SECONDS_TO_END)
         self._finalizer.detach()
         self._listener.join(timeout=_SECONDS_TO_END)
-        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+        for pipe in (self.process.stdin, self.process.stdout):
             if pipe:
                 pipe.close()
         return self.process.returncode
@@ -207,7 +211,8 @@ class _Running:
         return f"; it said: {' | '.join(lines)[-_SHOWN_CHARACTERS:]}" if lines else ""
 
 
-def _listen(process: subprocess.Popen[bytes], lines: deque[str]) -> None:
+def _listen(stream: Any, lines: deque[str]) -> None:
     """Keep what a process writes to stderr; a pipe that nobody reads would stop it."""
-    for line in process.stderr or ():
-        lines.append(line.decode(errors="replace").strip())
+    with io.BufferedReader(stream) as buffered:
+        for line in buffered:
+            lines.append(line.decode(errors="replace").strip())

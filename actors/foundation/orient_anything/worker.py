@@ -8,13 +8,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
-import signal
 import sys
-import threading
-import time
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +17,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from actors.foundation.orient_anything import messages
+from actors.foundation.orient_anything.serving import Answer, serve
 from actors.foundation.pretrained import library, random_network
 from actors.state_dicts import load_strictly, read_state
 from sc3d.errors import ConfigError, WeightsError
-
-Answer = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 
 MODULE = "vision_tower"
 """Of upstream's repository, with the network."""
@@ -36,49 +29,6 @@ UNUSED_HEADS = ("camera_head", "point_head", "depth_head", "track_head")
 """Parts of the network that orientation does not depend on: 353 M parameters."""
 
 _OUTPUTS = 900
-_SECONDS_BETWEEN_LOOKS = 2.0
-
-
-def serve(prepare: Callable[[], Answer]) -> None:
-    """Answer messages from stdin on stdout until stdin ends; anything printed meanwhile goes to stderr.
-
-    An error is answered like a message. After one the process ends, since what it leaves behind, on a GPU above all, cannot be trusted;
-    but not after running out of memory.
-    """
-    # Whoever interrupts the pipeline in a terminal interrupts this process too, which is not its own to end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-    output = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    try:
-        answer = prepare()
-        _write(output, messages.encode({"ready": np.ones(1, np.uint8)}))
-        while (message := messages.read(sys.stdin.buffer)) is not None:
-            _write(output, _answered(answer, message))
-    except Exception as error:
-        traceback.print_exc()
-        _write(output, messages.encode_error(error))
-        raise SystemExit(1) from None
-
-
-def _answered(answer: Answer, message: Mapping[str, np.ndarray]) -> bytes:
-    try:
-        return messages.encode(answer(message))
-    except torch.cuda.OutOfMemoryError as error:
-        torch.cuda.empty_cache()
-        return messages.encode_error(error)
-
-
-def _write(output: Any, message: bytes) -> None:
-    output.write(message)
-    output.flush()
-
-
-def _end_with_parent(parent: int) -> None:
-    """A process that computes does not notice that nobody waits for the answer any more."""
-    while os.getppid() == parent:
-        time.sleep(_SECONDS_BETWEEN_LOOKS)
-    os._exit(1)
 
 
 def load_upstream(repository: Path, weights: Path, dtype: torch.dtype) -> nn.Module:
@@ -138,7 +88,11 @@ def answering(network: nn.Module, device: torch.device) -> Answer:
     def answer(message: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         # A message's memory is read-only, which torch warns of.
         pictures = torch.from_numpy(np.array(message["pictures"])).to(device)
-        logits = network(pictures.permute(0, 3, 1, 2)[:, None].float() / 255)
+        try:
+            logits = network(pictures.permute(0, 3, 1, 2)[:, None].float() / 255)
+        except torch.cuda.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            raise
         return {"logits": logits.float().reshape(len(pictures), -1).cpu().numpy()}
 
     return answer

@@ -27,9 +27,8 @@ _REFERENCE_TOYS = ("aeroplane", "bus", "chair", "quadruped")
 class PartFieldShape(Actor):
     """PartField's features of the canonical mesh's vertices.
 
-    Class attributes:
-        dims: channels that are stored; ``None``: all 448. Fewer are projections on axes that the same weights always give, so that
-            features of images that were described at different times can be compared.
+    With ``models.partfield_dims`` they are stored projected on axes that the same weights always give, so that features of images that
+    were described at different times can be compared.
     """
 
     requires: ClassVar[Mapping[str, str]] = {
@@ -39,7 +38,6 @@ class PartFieldShape(Actor):
     provides: ClassVar[Mapping[str, str]] = {"shape": "(V, D) float16 descriptor per vertex"}
     resources: ClassVar[Resources] = Resources(num_cpus=1, num_gpus=0.25)
     batch_size: ClassVar[int] = 4
-    dims: ClassVar[int | None] = None
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
@@ -50,7 +48,7 @@ class PartFieldShape(Actor):
         else:
             network, samples = load_network(fetch_weights(models.partfield, (FILE,), models.cache)), _SAMPLES
         self.model = PartField(network, device, _precision(models, device), samples, config.seed)
-        self._axes = None if self.dims is None else reference_axes(self.model, self.dims)
+        self._axes = None if models.partfield_dims is None else reference_axes(self.model, models.partfield_dims)
 
     @classmethod
     def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
@@ -63,7 +61,7 @@ class PartFieldShape(Actor):
             "dtype": models.dtype,
             "samples": _TINY_SAMPLES if tiny else _SAMPLES,
             "seed": config.seed,
-            "dims": cls.dims,
+            "dims": models.partfield_dims,
         }
 
     def process(self, row: Row) -> Row:

@@ -16,14 +16,14 @@ from actors.weights import fetch_weights, weights_identity
 from sc3d.config import ModelsConfig, RunConfig
 from sc3d.errors import InputError
 
-_WORDS = {"aeroplane": "airplane", "diningtable": "dining table", "pottedplant": "potted plant", "tvmonitor": "tv monitor"}
+_WORDS = {"diningtable": "dining table", "pottedplant": "potted plant", "tvmonitor": "tv monitor"}
 """Categories of PASCAL VOC, and so of SPair-71k, that are no English words."""
 
 
 class Sam3Mask(Actor):
     """Mask of the object that the category's name means: the one in the annotated box where there is one, else the surest one.
 
-    With ``reconstruct.mask=file`` mask files of the dataset come first, where there are any.
+    With ``reconstruct.mask=sam3`` mask files of the dataset are left aside; else they come first, where there are any.
     """
 
     requires: ClassVar[Mapping[str, str]] = OfflineMask.requires
@@ -44,7 +44,7 @@ class Sam3Mask(Actor):
             "mask": "sam3-1",
             "weights": "tiny, random" if small else weights_identity(models.sam3, models.cache, FILES),
             "dtype": models.dtype,
-            "source": "file" if config.reconstruct.mask == "file" else "sam3",
+            "source": config.reconstruct.mask,
         }
 
     def process(self, row: Row) -> Row:
@@ -58,7 +58,7 @@ class Sam3Mask(Actor):
             InputError: a row's image does not show its category, or not where its box is; or its mask file cannot be used.
             FeatureError: the model's answer is not finite.
         """
-        from_file = [row["mask_path"] is not None and self.config.reconstruct.mask == "file" for row in rows]
+        from_file = [row["mask_path"] is not None and self.config.reconstruct.mask != "sam3" for row in rows]
         masks = [
             read_mask_file(row, self.config.dataset) if is_file else None for row, is_file in zip(rows, from_file, strict=True)
         ]

@@ -203,3 +203,11 @@ def test_tokens_too_large_for_half_precision_are_an_error(models, photos):
         torch.nn.init.constant_(block.mlp.fc2.bias, 1e6)
     with pytest.raises(FeatureError, match="float16"):
         Dino(model, side=SIDE).describe(photos[:1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_half_precision_is_near(models, photos, kind):
+    single, half = (
+        Dino(copy.deepcopy(models[kind]), "cpu", d, SIDE).describe(photos[:1])[0] for d in (torch.float32, torch.bfloat16)
+    )
+    assert np.linalg.norm(half - single) < 0.03 * np.linalg.norm(single.astype(np.float32))

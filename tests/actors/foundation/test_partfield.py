@@ -231,13 +231,12 @@ def test_absent_weights_are_named_before_any_mesh_is_read(tmp_path: Path) -> Non
 
 
 def test_fewer_channels_are_projections_that_images_share() -> None:
-    class Projected(PartFieldShape):
-        dims = 8
-
-    assert Projected.fingerprint(CONFIG) != PartFieldShape.fingerprint(CONFIG)
+    projected = load_config(overrides=["models.variant=tiny", "models.device=cpu", "models.partfield_dims=8"])
+    assert PartFieldShape.fingerprint(projected) != PartFieldShape.fingerprint(CONFIG)
     meshes = [row(ellipsoid(0.2, 0.5, 0.3)), row(ellipsoid(0.5, 0.2, 0.3))]
     shapes = [
-        np.concatenate([a.process(m)["shape"] for m in meshes]).astype(float) for a in (PartFieldShape(CONFIG), Projected(CONFIG))
+        np.concatenate([a.process(m)["shape"] for m in meshes]).astype(float)
+        for a in (PartFieldShape(CONFIG), PartFieldShape(projected))
     ]
     assert shapes[1].shape == (2 * len(SPHERE.vertices), 8)
     cosines = [(s / np.linalg.norm(s, axis=1, keepdims=True)) @ (s / np.linalg.norm(s, axis=1, keepdims=True)).T for s in shapes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -174,19 +175,12 @@ def test_the_actor_fills_the_slot_and_matching_takes_it(photos, described):
     torch.testing.assert_close(groups["sd"].norm(dim=1), torch.ones(3600))
 
 
-class SmallDift(DiftSource):
-    options = DiftOptions(ensemble=1, frame=128)
-
-
 def test_dift_s_actor(photos):
     check_actors([DiftSource], ["image", "category"])
-    rows = SmallDift(TINY).process_batch([{"image": photo, "category": "bus"} for photo in photos])
+    small = replace(TINY, models=replace(TINY.models, dift_frame=128))
+    rows = DiftSource(small).process_batch([{"image": photo, "category": "bus"} for photo in photos])
     assert [row["sd"]["sd.dift"].shape for row in rows] == [(32, 8, 8)] * 2
-    assert SmallDift.fingerprint(TINY) != DiftSource.fingerprint(TINY)
-
-
-class AmplifiedSource(StableDiffusionSource):
-    options = StableDiffusionOptions(freeu=FreeU())
+    assert DiftSource.fingerprint(small) != DiftSource.fingerprint(TINY)
 
 
 def test_weights_and_options_are_in_the_recipe(tmp_path: Path, photos, described):
@@ -200,7 +194,7 @@ def test_weights_and_options_are_in_the_recipe(tmp_path: Path, photos, described
     recipes = [
         StableDiffusionSource.fingerprint(config),
         StableDiffusionSource.fingerprint(TINY),
-        AmplifiedSource.fingerprint(config),
+        StableDiffusionSource.fingerprint(replace(config, models=replace(config.models, sd_freeu=True))),
     ]
     torch.nn.init.ones_(networks.unet.conv_in.weight)
     networks.unet.save_pretrained(tmp_path / "sd" / "unet")
@@ -213,3 +207,15 @@ def test_features_too_large_for_half_precision_are_an_error(photos):
     torch.nn.init.constant_(networks.unet.up_blocks[1].upsamplers[0].conv.bias, 1e6)
     with pytest.raises(FeatureError, match="float16"):
         Dift(networks, options=DiftOptions(ensemble=1, frame=64)).describe(photos[:1], ["bus"])
+
+
+def test_half_precision_is_near(photos, described):
+    """The precision of GPUs, here on the CPU: everything that meets inside the networks is converted."""
+    half = StableDiffusion(random_networks(), dtype=torch.bfloat16).describe(photos[:1], ["bus"])[0]
+    for name, layer in described[0].items():
+        assert np.linalg.norm(half[name] - layer) < 0.03 * np.linalg.norm(layer.astype(np.float32)), name
+    options = DiftOptions(ensemble=1, frame=128)
+    single, half = (
+        Dift(random_networks("2.1"), "cpu", d, options).describe(photos[:1], ["bus"])[0] for d in (torch.float32, torch.bfloat16)
+    )
+    assert np.linalg.norm(half["sd.dift"] - single["sd.dift"]) < 0.03 * np.linalg.norm(single["sd.dift"].astype(np.float32))
