@@ -126,14 +126,14 @@ def _run_batch(actor: Actor, batch: Sequence[Outcome], id_key: str, stage: str) 
             outcome.seconds += time.perf_counter() - started
             outcome.reject = Reject(str(outcome.row[id_key]), stage, type(error).__name__, f"{type(actor).__name__}: {error}")
             return
-        if out_of_memory := _out_of_memory(error):
+        if out_of_memory := is_out_of_memory(error):
             logger.warning("%s: out of memory on %d rows, halving the batch", type(actor).__name__, len(batch))
     else:
         _provide(actor, batch, provided, stage, id_key, time.perf_counter() - started)
         return
     # Only now is the exception gone, and with it the frames of the model and the tensors in them.
     if out_of_memory:
-        _free_memory()
+        free_memory()
     # Halving finds one bad row among n with about 2 log n calls.
     middle = len(batch) // 2
     for part in (batch[:middle], batch[middle:]):
@@ -152,7 +152,7 @@ def _provide(actor: Actor, batch: Sequence[Outcome], provided: Sequence[Row], st
         outcome.seconds += share
 
 
-def _out_of_memory(error: BaseException | None) -> bool:
+def is_out_of_memory(error: BaseException | None) -> bool:
     """Whether an error, or what caused it, says that the memory of the GPU or of the machine is full."""
     while error is not None:
         text = str(error).lower()
@@ -162,7 +162,7 @@ def _out_of_memory(error: BaseException | None) -> bool:
     return False
 
 
-def _free_memory() -> None:
+def free_memory() -> None:
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():

@@ -97,7 +97,7 @@ MODELS: tuple[ModelCard, ...] = (
     ),
     ModelCard(
         "mesh and pose", "SAM 3D Objects", "foundation", "facebook/sam-3d-objects", "SAM License", "with conditions",
-        "reconstruct.mesh=sam3d", gated=True, weights="sam3d", gigabytes=13.0,
+        "reconstruct.mesh=sam3d", file="*pipeline.yaml", gated=True, weights="sam3d", gigabytes=13.0,
     ),
     ModelCard(
         "orientation", "OrientAnything V2", "foundation", "Viglong/OriAnyV2_ckpt", "CC BY 4.0, VGGT parts non-commercial", "unclear",

@@ -221,6 +221,15 @@ class ModelsConfig:
     cache: Annotated[str | None, Field(description="folder of a node for weights from s3; none: ~/.cache/sc3d")] = None
     sam3: Annotated[str, Field(description="weights of SAM 3")] = "facebook/sam3"
     sam3d: Annotated[str, Field(description="weights of SAM 3D Objects")] = "facebook/sam-3d-objects"
+    sam3d_depth: Annotated[str, Field(description="weights of the depth model that SAM 3D Objects starts from")] = (
+        "Ruicheng/moge-vitl"
+    )
+    sam3d_environment: Annotated[
+        str | None,
+        Field(description="conda environment of SAM 3D Objects on each node; none: nodes with the resource sam3d run it"),
+    ] = None
+    sam3d_steps: Annotated[int | None, Field(ge=1, description="diffusion steps of both of its stages; none: 25")] = None
+    sam3d_distilled: Annotated[bool, Field(description="its distilled mode, made for few steps")] = False
     orient_anything_v1: Annotated[str, Field(description="weights of OrientAnything V1")] = "Viglong/Orient-Anything"
     orient_anything_v2: Annotated[str, Field(description="weights of OrientAnything V2")] = "Viglong/OriAnyV2_ckpt"
     partfield: Annotated[str, Field(description="weights of PartField")] = "mikaelaangel/partfield-ckpt"

@@ -11,19 +11,19 @@ arrays enter and leave :class:`Sam3d`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from actors.base import Resources, _free_memory, _out_of_memory
+from actors.base import Resources, free_memory, is_out_of_memory
 from actors.foundation.image_to_3d import ImageTo3DReconstruct, PosedMesh, y_up
 from actors.foundation.sam3d_tiny import SilhouettePipeline
-from actors.foundation.sam3d_upstream import DEPTH_FILES, DEPTH_SOURCE, FILES, check_installed, load_pipeline
+from actors.foundation.sam3d_upstream import DEPTH_FILES, FILES, check_installed, load_pipeline
 from actors.weights import fetch_weights, weights_identity
-from sc3d.config import RunConfig
+from sc3d.config import ModelsConfig, RunConfig
 from sc3d.errors import GeometryError, InputError, PreflightError
 from sc3d.geometry.camera import Camera, Pose
 
@@ -165,11 +165,11 @@ class Sam3d:
         try:
             return call()
         except Exception as error:
-            if not _out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             reason = str(error).strip().split("\n")[0][:200]
         # Only now the exception is gone, and with it upstream's frames and the tensors in them.
-        _free_memory()
+        free_memory()
         raise PreflightError(
             f"SAM 3D Objects ran out of memory ({reason}); it is made for GPUs of 32 GB and more: "
             "use one, and let nothing else run on it"
@@ -199,6 +199,11 @@ def _numbers(tensor: Any, shape: tuple[int, ...], what: str) -> np.ndarray:
     return values
 
 
+def sampling_of(models: ModelsConfig) -> Sampling:
+    """The configured sampling."""
+    return Sampling(models.sam3d_steps, models.sam3d_steps, models.sam3d_distilled)
+
+
 class Sam3dReconstruct(ImageTo3DReconstruct):
     """SAM 3D Objects in the reconstruction slot.
 
@@ -207,24 +212,27 @@ class Sam3dReconstruct(ImageTo3DReconstruct):
     """
 
     resources: ClassVar[Resources] = Resources(num_cpus=1, num_gpus=1, custom={"sam3d": 1})
-    sampling: ClassVar[Sampling] = Sampling()
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
         models = config.models
+        sampling = sampling_of(models)
         if models.variant == "tiny":
-            self.model = Sam3d(SilhouettePipeline(), self.sampling)
+            self.model = Sam3d(SilhouettePipeline(), sampling)
             return
         # Before 13 GB are fetched.
         check_installed()
         folder = fetch_weights(models.sam3d, FILES, models.cache)
-        depth = fetch_weights(DEPTH_SOURCE, DEPTH_FILES, models.cache)
-        self.model = Sam3d(load_pipeline(folder, depth, None if models.dtype == "auto" else models.dtype), self.sampling)
+        depth = fetch_weights(models.sam3d_depth, DEPTH_FILES, models.cache)
+        self.model = Sam3d(load_pipeline(folder, depth, None if models.dtype == "auto" else models.dtype), sampling)
 
     @classmethod
     def needs(cls, config: RunConfig) -> Resources:
-        """A GPU on a node that offers ``sam3d``; the tiny variant runs on a CPU whatever device the models are to use."""
-        return Resources(cls.resources.num_cpus) if config.models.variant == "tiny" else cls.resources
+        """A GPU on a node that offers ``sam3d``, or with the configured environment; the tiny variant runs on any CPU."""
+        if config.models.variant == "tiny":
+            return Resources(cls.resources.num_cpus)
+        environment = config.models.sam3d_environment
+        return Resources(1, 1, environment=environment) if environment else cls.resources
 
     @classmethod
     def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
@@ -235,8 +243,7 @@ class Sam3dReconstruct(ImageTo3DReconstruct):
             **super().fingerprint(config),
             "mesh": "sam3d-1",
             "weights": "tiny, inflated mask" if tiny else weights_identity(models.sam3d, models.cache, FILES),
-            "depth": "tiny, plane" if tiny else weights_identity(DEPTH_SOURCE, models.cache, DEPTH_FILES),
+            "depth": "tiny, plane" if tiny else weights_identity(models.sam3d_depth, models.cache, DEPTH_FILES),
             "dtype": models.dtype,
-            "steps": [cls.sampling.structure_steps, cls.sampling.detail_steps],
-            "distilled": cls.sampling.distilled,
+            **asdict(sampling_of(models)),
         }

@@ -18,14 +18,13 @@ from typing import Any
 import torch
 import yaml
 
-from actors.base import _out_of_memory
+from actors.base import is_out_of_memory
 from sc3d.errors import PreflightError, WeightsError
 
 FILES = ("*pipeline.yaml", "*")
 """Everything in the repository on the hub, and that it must hold a pipeline.yaml."""
-DEPTH_SOURCE = "Ruicheng/moge-vitl"
-"""MoGe v1: the depth model that pipeline.yaml names, a repository of its own."""
 DEPTH_FILES = ("model.pt",)
+"""MoGe v1, the depth model that pipeline.yaml names, is a repository of its own."""
 
 _PACKAGES = ("hydra", "omegaconf", "sam3d_objects")
 # What a pipeline.yaml may build. It comes with the weights, and hydra calls whatever function it names.
@@ -161,7 +160,7 @@ def _explained(error: BaseException, file: Path) -> Exception:
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
         causes.append(cause)
     first = _first_line(causes[-1])
-    if _out_of_memory(error):
+    if is_out_of_memory(error):
         return PreflightError(f"SAM 3D Objects does not fit the GPU's memory ({first}); it is made for GPUs of 32 GB and more")
     if any(isinstance(cause, ImportError) for cause in causes):
         return PreflightError(f"the environment of SAM 3D Objects is incomplete ({first}); build it again from {_ENVIRONMENT}")

@@ -12,8 +12,9 @@ fi
 git -C "$source" checkout --quiet cf066761706cd02b07e2fc6274570ec8cdafb683
 
 export CUDA_HOME=$CONDA_PREFIX FORCE_CUDA=1
-export PIP_EXTRA_INDEX_URL="https://pypi.ngc.nvidia.com https://download.pytorch.org/whl/cu121"
-export PIP_FIND_LINKS="https://nvidia-kaolin.s3.us-east-2.amazonaws.com/torch-2.5.1_cu121.html"
+# Upstream's doc/setup.md names the indexes that its packages come from.
+: "${PIP_EXTRA_INDEX_URL:?set it to the indexes of torch (cu121) and of NVIDIA, as upstream's doc/setup.md says}"
+: "${PIP_FIND_LINKS:?set it to the wheels of kaolin for torch 2.5.1 and cu121, as upstream's doc/setup.md says}"
 # What sam3d.yml chose stays, whatever upstream's requirements ask for. Without isolation, what is built finds torch.
 constraints=$(mktemp)
 python -m pip freeze | grep -iE '^(torch|torchvision|numpy|ray|pyarrow|pydantic)==' > "$constraints"

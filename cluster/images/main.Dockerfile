@@ -3,7 +3,7 @@
 #   docker build -f cluster/images/main.Dockerfile -t sc3d .
 #
 # PyPI's torch for Linux runs on CPUs and on NVIDIA GPUs. For nodes without GPUs the CPU build saves about 4 GB:
-#   docker build -f cluster/images/main.Dockerfile --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu -t sc3d:cpu .
+#   docker build -f cluster/images/main.Dockerfile --build-arg TORCH_INDEX=<PyTorch's index of CPU wheels> -t sc3d:cpu .
 #
 # Python's minor version is that of cluster/environments/sam3d.yml: Ray lets no others into one cluster.
 ARG BASE=python:3.11-slim-bookworm

@@ -1,6 +1,8 @@
 # Nodes that run SAM 3D Objects, and nothing else.
 #
-#   docker build -f cluster/images/sam3d.Dockerfile -t sc3d-sam3d .
+#   docker build -f cluster/images/sam3d.Dockerfile --build-arg PIP_EXTRA_INDEX_URL=... --build-arg PIP_FIND_LINKS=... -t sc3d-sam3d .
+#
+# The two arguments say where torch (cu121) and kaolin come from: see upstream's doc/setup.md.
 #
 # A Ray worker of this image offers the resource that the actor asks for, one a GPU:
 #   ray start --address=<head>:6379 --resources='{"sam3d": 1}' --block
@@ -16,6 +18,8 @@ RUN apt-get update \
       libgl1 libegl1 libgomp1 libglib2.0-0 libsm6 libxrender1 libxext6 libxi6 libxkbcommon0 libxxf86vm1 libxfixes3 \
  && rm -rf /var/lib/apt/lists/*
 
+ARG PIP_EXTRA_INDEX_URL
+ARG PIP_FIND_LINKS
 COPY cluster/environments/sam3d.yml /opt/sc3d/cluster/environments/sam3d.yml
 RUN mamba env create --file /opt/sc3d/cluster/environments/sam3d.yml && mamba clean --all --yes
 

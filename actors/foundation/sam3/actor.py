@@ -10,7 +10,7 @@ import numpy as np
 from actors.base import Actor, Resources, Row
 from actors.foundation.device import choose_device, choose_dtype
 from actors.foundation.sam3.loading import FILES, load_model, load_tokenizer, tiny
-from actors.foundation.sam3.model import LEAST_SCORE, Instances, Sam3
+from actors.foundation.sam3.model import LEAST_OVERLAP, LEAST_SCORE, Instances, Sam3
 from actors.offline.masks import OfflineMask, read_mask_file
 from actors.weights import fetch_weights, weights_identity
 from sc3d.config import ModelsConfig, RunConfig
@@ -34,6 +34,8 @@ class Sam3Mask(Actor):
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
         self.model = load_sam3(config.models)
+        # A random model's boxes are anywhere.
+        self._least_overlap = 0.0 if config.models.variant == "tiny" else LEAST_OVERLAP
 
     @classmethod
     def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
@@ -79,7 +81,7 @@ class Sam3Mask(Actor):
                 f"{asked}, finds none (its surest guess has a score of {instances.best_score:.2f}, "
                 f"{self.model.least_score:.2f} are needed); {advice}"
             )
-        index = instances.choose(row["bbox"])
+        index = instances.choose(row["bbox"], self._least_overlap)
         if index is None and row["bbox"] is not None:
             box = np.round(row["bbox"]).astype(int).tolist()
             raise InputError(f"{asked}, finds {len(instances)}, but none of them where the annotated box {box} is; {advice}")

@@ -20,6 +20,9 @@ from sc3d.errors import FeatureError, InputError
 LEAST_SCORE = 0.3
 """Objects of a lower score are not taken for the prompt's, as upstream has it."""
 
+LEAST_OVERLAP = 0.25
+"""Of the boxes, intersection over union: below it an object is another one than the annotated box's."""
+
 _INSIDE = 0.5
 _PROMPT_TOKENS = 32
 _PROMPT_BYTES = 32 << 20
@@ -51,14 +54,14 @@ class Instances:
         enlarged = interpolate(self.inside[index][None, None], size=self.size, mode="bilinear", align_corners=False)
         return np.asarray((enlarged[0, 0] > _INSIDE).cpu().numpy())
 
-    def choose(self, bbox: np.ndarray | None = None, least_overlap: float = 0.25) -> int | None:
+    def choose(self, bbox: np.ndarray | None = None, least_overlap: float = LEAST_OVERLAP) -> int | None:
         """The object to keep: the one whose box overlaps ``bbox`` best, or without one that with the best score.
 
         Objects with an empty mask are passed over.
 
         Args:
             bbox: x1, y1, x2, y2 in pixels.
-            least_overlap: intersection over union of the boxes below which an object is another one than the box's.
+            least_overlap: objects whose box overlaps ``bbox`` less are passed over too.
 
         Returns:
             Its index; ``None`` if there is none to keep.
@@ -180,7 +183,8 @@ def preprocess(image: np.ndarray, side: int) -> torch.Tensor:
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise InputError(f"an image must be (H, W, 3) uint8, got {image.dtype} {image.shape}")
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+    # A copy: arrays from other processes are read-only, which torch warns of.
+    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
     # In 8 bits, whose rounding is part of what the model was trained with.
     resized = interpolate(pixels, size=(side, side), mode="bilinear", align_corners=False, antialias=True)
     return (resized.float() - 127.5) / 127.5

@@ -314,6 +314,8 @@ def test_a_mesh_without_faces_and_a_full_gpu_are_rejects_of_their_row_alone(acto
 
 def test_what_the_actor_asks_of_a_node() -> None:
     assert Sam3dReconstruct.needs(load_config()) == Resources(num_cpus=1, num_gpus=1, custom={"sam3d": 1})
+    named = parse_config({"models": {"sam3d_environment": "sc3d-sam3d"}})
+    assert Sam3dReconstruct.needs(named) == Resources(num_cpus=1, num_gpus=1, environment="sc3d-sam3d")
     assert Sam3dReconstruct.needs(TINY) == Resources(num_cpus=1)
     # There is no small model of it that would use a GPU.
     assert Sam3dReconstruct.needs(parse_config({"models": {"variant": "tiny", "device": "cuda"}})) == Resources(num_cpus=1)
@@ -322,12 +324,9 @@ def test_what_the_actor_asks_of_a_node() -> None:
 def test_fingerprints_follow_weights_precision_and_sampling(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "weights_identity", lambda source, cache, files: f"of {source}")
 
-    class Fewer(Sam3dReconstruct):
-        sampling = Sampling(structure_steps=8)
-
-    configs = [{}, {"sam3d": "other/one"}, {"dtype": "float16"}, {"variant": "tiny"}]
+    configs = [{}, {"sam3d": "other/one"}, {"dtype": "float16"}, {"variant": "tiny"}, {"sam3d_steps": 8}, {"sam3d_distilled": True}]
     prints = [Sam3dReconstruct.fingerprint(parse_config({"models": values})) for values in configs]
-    prints += [Fewer.fingerprint(parse_config({})), Sam3dReconstruct.fingerprint(parse_config({"seed": 3}))]
+    prints.append(Sam3dReconstruct.fingerprint(parse_config({"seed": 3})))
     assert len({str(sorted(p.items())) for p in prints}) == len(prints)
     assert prints[0]["weights"] == f"of {ModelsConfig().sam3d}"
     assert "tiny" in prints[3]["weights"]
