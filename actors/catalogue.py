@@ -92,7 +92,7 @@ MODELS: tuple[ModelCard, ...] = (
     ModelCard("SD slot", "HOG and colour", "offline", "scikit-image", "BSD-3-Clause", "yes", "describe.sd=hog"),
     ModelCard("3D descriptor", "spectral and position", "offline", "sc3d", "Apache-2.0", "yes", "describe.shape=spectral"),
     ModelCard(
-        "mask", "SAM 3", "foundation", "facebook/sam3", "SAM License", "with conditions", "reconstruct.mask=sam3",
+        "mask", "SAM 3", "foundation", "facebook/sam3", "SAM License", "with conditions", "reconstruct.mask=sam3|file_or_sam3",
         gated=True, weights="sam3", file="model.safetensors", packages=("transformers",), gigabytes=3.4,
     ),
     ModelCard(
@@ -101,11 +101,13 @@ MODELS: tuple[ModelCard, ...] = (
     ),
     ModelCard(
         "orientation", "OrientAnything V2", "foundation", "Viglong/OriAnyV2_ckpt", "CC BY 4.0, VGGT parts non-commercial", "unclear",
-        "orient.estimator=orient_anything_v2", weights="orient_anything_v2", gigabytes=5.1,
+        "orient.estimator=orient_anything_v2", weights="orient_anything_v2", file="demo_ckpts/rotmod_realrotaug_best.pt",
+        packages=("einops", "huggingface_hub"), gigabytes=5.1,
     ),
     ModelCard(
         "orientation", "OrientAnything V1", "foundation", "Viglong/Orient-Anything", "CC BY 4.0", "yes",
-        "orient.estimator=orient_anything_v1", weights="orient_anything_v1", packages=("transformers",), gigabytes=1.2,
+        "orient.estimator=orient_anything_v1", weights="orient_anything_v1", file="ronormsigma1/dino_weight.pt",
+        packages=("transformers",), gigabytes=1.2,
     ),
     ModelCard(
         "DINO slot", "DINOv2 ViT-B/14", "foundation", "facebook/dinov2-base", "Apache-2.0", "yes", "describe.dino=dinov2",

@@ -14,6 +14,7 @@ SLOTS: dict[str, dict[str, str]] = {
         "file": "actors.offline.masks:OfflineMask",
         "grabcut": "actors.offline.masks:OfflineMask",
         "sam3": "actors.foundation.sam3.actor:Sam3Mask",
+        "file_or_sam3": "actors.foundation.sam3.actor:Sam3Mask",
     },
     "reconstruct.mesh": {
         "auto": "actors.offline.reconstruct:OfflineReconstruct",

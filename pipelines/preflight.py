@@ -8,7 +8,7 @@ import uuid
 from actors.catalogue import MODELS, availability
 from pipelines.manifest import read_dataset
 from sc3d.config import RunConfig
-from sc3d.errors import PreflightError
+from sc3d.errors import ConfigError, PreflightError
 from sc3d.store import RunFolder
 
 
@@ -44,6 +44,13 @@ def check_profile(config: RunConfig) -> str:
     """
     chosen = [card for card in MODELS if card.is_selected(config)]
     lacking = [f"{card.name}: {problem}" for card in chosen if (problem := availability(card, config.models).problem)]
+    if config.orient.estimator == "orient_anything_v2" and config.models.variant == "full":
+        from actors.foundation.orient_anything.actor import repository_of
+
+        try:
+            repository_of(config.models)
+        except ConfigError as error:
+            lacking.append(str(error))
     if lacking:
         raise PreflightError(
             f"profile '{config.profile}' cannot run here. "

@@ -53,8 +53,10 @@ class ReconstructConfig:
     """Mask, mesh, camera and aligned pose of each image."""
 
     mask: Annotated[
-        Literal["file", "grabcut", "sam3"],
-        Field(description="mask files where there are any, else GrabCut; GrabCut always; or SAM 3, asked for the category"),
+        Literal["file", "grabcut", "sam3", "file_or_sam3"],
+        Field(
+            description="mask files where there are any, else GrabCut; GrabCut; SAM 3, asked for the category; or files, else SAM 3"
+        ),
     ] = "file"
     mesh: Annotated[
         Literal["auto", "disturbed_truth", "inflate", "sam3d"],
@@ -232,6 +234,9 @@ class ModelsConfig:
     sam3d_distilled: Annotated[bool, Field(description="its distilled mode, made for few steps")] = False
     orient_anything_v1: Annotated[str, Field(description="weights of OrientAnything V1")] = "Viglong/Orient-Anything"
     orient_anything_v2: Annotated[str, Field(description="weights of OrientAnything V2")] = "Viglong/OriAnyV2_ckpt"
+    orient_anything_v2_repository: Annotated[
+        str | None, Field(description="folder of a clone of OrientAnything V2's repository, whose code the model needs")
+    ] = None
     partfield: Annotated[str, Field(description="weights of PartField")] = "mikaelaangel/partfield-ckpt"
     dinov2: Annotated[str, Field(description="weights of DINOv2")] = "facebook/dinov2-base"
     dinov2_registers: Annotated[str, Field(description="weights of DINOv2 with registers")] = "facebook/dinov2-with-registers-base"

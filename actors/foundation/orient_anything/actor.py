@@ -130,7 +130,7 @@ def repository_of(models: ModelsConfig) -> Path:
         ConfigError: none is given, or it is not there.
     """
     option = "models.orient_anything_v2_repository"
-    given = getattr(models, option.rpartition(".")[2], None)
+    given = models.orient_anything_v2_repository
     if not given:
         raise ConfigError(
             "OrientAnything V2 runs upstream's own code: clone https://github.com/SpatialVision/Orient-Anything-V2 on every node and set "
