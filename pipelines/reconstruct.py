@@ -6,11 +6,14 @@ import dataclasses
 from collections.abc import Sequence
 from hashlib import sha256
 
+import numpy as np
+
 from actors.align import AlignActor
 from actors.base import Actor, Row
 from actors.offline.load import LoadImage
 from actors.registry import actor_of
 from pipelines.stage import Stage
+from sc3d.config import RunConfig
 from sc3d.geometry.mesh import Mesh
 from sc3d.geometry.yaw import render_yaw_views
 from sc3d.images import encode_mask
@@ -61,22 +64,20 @@ class OrientStage(Stage):
         "reference_views": "rendered yaw views of other meshes of the category (R, views, h, w)",
     }
 
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        self._viewed: tuple[str | None, dict[str, np.ndarray]] = (None, {})
+
     def actors(self) -> Sequence[type[Actor]]:
         return (actor_of(self.config, "orient.estimator"),)
 
     def load(self, shard: Shard) -> list[Row]:
-        reconstructions = self.inputs[ReconstructStage]
-        images = self.images
-        peers = sorted((i for i in reconstructions.located if i in images and images[i].category == shard.category), key=_shuffled)
-        # One more than wanted, so that an image that is a reference itself still has enough others.
-        chosen = peers[: self.config.orient.references + 1] if self.config.orient.estimator == "consensus" else []
-        found = reconstructions.read({*shard.ids, *chosen})
-        yaws = [360.0 * view / self.config.orient.views for view in range(self.config.orient.views)]
-        views = {i: render_yaw_views(Mesh(found[i].vertices, found[i].faces), yaws) for i in chosen}
+        found = self.inputs[ReconstructStage].read(shard.ids)
+        views = self._reference_views(shard.category) if self.config.orient.estimator == "consensus" else {}
         rows: list[Row] = []
         for image_id in shard.ids:
             one = found[image_id]
-            references = [views[i] for i in chosen if i != image_id][: self.config.orient.references]
+            references = [view for i, view in views.items() if i != image_id][: self.config.orient.references]
             rows.append(
                 {
                     "image_id": image_id,
@@ -87,6 +88,21 @@ class OrientStage(Stage):
                 }
             )
         return rows
+
+    def _reference_views(self, category: str) -> dict[str, np.ndarray]:
+        """Image id -> views of its mesh, of the images that the others of the category are compared with.
+
+        One more than wanted, so that an image that is a reference itself still has enough others. Kept until another category comes:
+        the shards of one follow each other.
+        """
+        if self._viewed[0] != category:
+            reconstructions, images = self.inputs[ReconstructStage], self.images
+            peers = sorted((i for i in reconstructions.located if i in images and images[i].category == category), key=_shuffled)
+            found = reconstructions.read(peers[: self.config.orient.references + 1])
+            yaws = [360.0 * view / self.config.orient.views for view in range(self.config.orient.views)]
+            views = {i: render_yaw_views(Mesh(one.vertices, one.faces), yaws) for i, one in found.items()}
+            self._viewed = category, {i: views[i] for i in peers if i in views}
+        return self._viewed[1]
 
     def finish(self, row: Row, seconds: float) -> Orientation:
         kept = {k: row[k] for k in ("image_id", "category", "turn", "votes", "uncertain", "symmetric")}
