@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 
-from actors.base import Actor, Resources, Row
-from actors.foundation.device import choose_device, choose_dtype
+from actors.foundation.diffusion_source import DiffusionSource
 from actors.foundation.half import to_half
 from actors.foundation.latent_diffusion import (
-    FILES,
     STRIDE,
     Networks,
     Prompts,
     add_noise,
     drop_decoder,
     end_after,
-    load_networks,
     place,
     posterior,
-    random_networks,
     seeded_noise,
 )
-from actors.weights import fetch_weights, weights_identity
-from sc3d.config import ModelsConfig, RunConfig
+from sc3d.config import ModelsConfig
 from sc3d.errors import ConfigError
 from sc3d.images import letterbox
 
@@ -122,45 +117,21 @@ class Dift:
         return output
 
 
-def options_of(models: ModelsConfig) -> DiftOptions:
-    """The configured options. A trial run need not wait for eight draws from random weights."""
-    draws = 1 if models.variant == "tiny" else models.dift_ensemble
-    return DiftOptions(models.dift_timestep, draws, models.dift_seed, models.dift_prompt, models.dift_frame)
-
-
-class DiftSource(Actor):
+class DiftSource(DiffusionSource):
     """DIFT behind the actors' contract."""
 
-    requires: ClassVar[Mapping[str, str]] = {"image": "upright RGB, (H, W, 3) uint8", "category": "object category"}
+    kind = "dift-1"
+    weights = "dift"
+    version = "2.1"
     provides: ClassVar[Mapping[str, str]] = {"sd": "one layer of the letterboxed frame, float16: sd.dift (C, h, h)"}
-    resources: ClassVar[Resources] = Resources(num_cpus=1, num_gpus=0.4)
     batch_size: ClassVar[int] = 2
 
-    def __init__(self, config: RunConfig) -> None:
-        super().__init__(config)
-        models = config.models
-        device = choose_device(models)
-        tiny = models.variant == "tiny"
-        networks = random_networks("2.1") if tiny else load_networks(fetch_weights(models.dift, FILES, models.cache))
-        self.model = Dift(networks, device, choose_dtype(models, device), options_of(models))
-
     @classmethod
-    def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
-        """Version, weights, precision and options."""
-        models = config.models
-        tiny = models.variant == "tiny"
-        return {
-            "sd": "dift-1",
-            "weights": "tiny, random" if tiny else weights_identity(models.dift, models.cache, FILES),
-            "dtype": models.dtype,
-            **asdict(options_of(models)),
-        }
+    def options(cls, models: ModelsConfig) -> DiftOptions:
+        """The configured options. A trial run need not wait for eight draws from random weights."""
+        draws = 1 if models.variant == "tiny" else models.dift_ensemble
+        return DiftOptions(models.dift_timestep, draws, models.dift_seed, models.dift_prompt, models.dift_frame)
 
-    def process(self, row: Row) -> Row:
-        """Describe one photo."""
-        return self.process_batch([row])[0]
-
-    def process_batch(self, rows: Sequence[Row]) -> list[Row]:
-        """Describe several photos."""
-        described = self.model.describe([row["image"] for row in rows], [row["category"] for row in rows])
-        return [{"sd": layers} for layers in described]
+    def build(self, networks: Networks, device: torch.device, dtype: torch.dtype, models: ModelsConfig) -> Dift:
+        """DIFT of these networks."""
+        return Dift(networks, device, dtype, self.options(models))

@@ -8,34 +8,29 @@ prompt is a text. Their adapters take these features as well, but were trained o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import nn
 
-from actors.base import Actor, Resources, Row
-from actors.foundation.device import choose_device, choose_dtype
+from actors.foundation.diffusion_source import DiffusionSource
 from actors.foundation.freeu import FreeU
 from actors.foundation.half import to_half
 from actors.foundation.latent_diffusion import (
-    FILES,
     STRIDE,
     Networks,
     Prompts,
     add_noise,
     drop_decoder,
     end_after,
-    load_networks,
     place,
     posterior,
-    random_networks,
     seeded_noise,
 )
 from actors.foundation.tiles import Tiling
-from actors.weights import fetch_weights, weights_identity
-from sc3d.config import ModelsConfig, RunConfig
+from sc3d.config import ModelsConfig
 from sc3d.errors import ConfigError
 from sc3d.grid import SIDE
 from sc3d.images import letterbox
@@ -156,49 +151,23 @@ def _part(unet: Any, block: int, layer: int) -> nn.Module:
     return part
 
 
-def options_of(models: ModelsConfig) -> StableDiffusionOptions:
-    """The configured options."""
-    freeu = FreeU() if models.sd_freeu else None
-    return StableDiffusionOptions(models.sd_timestep, models.sd_seed, models.sd_prompt, models.sd_tile, freeu)
-
-
-class StableDiffusionSource(Actor):
+class StableDiffusionSource(DiffusionSource):
     """Stable Diffusion 1.5 behind the actors' contract."""
 
-    requires: ClassVar[Mapping[str, str]] = {"image": "upright RGB, (H, W, 3) uint8", "category": "object category"}
+    kind = "stable-diffusion-1"
+    weights = "stable_diffusion"
+    version = "1.5"
     provides: ClassVar[Mapping[str, str]] = {
         "sd": "layers of the letterboxed frame, float16: sd.s3 (C, 60, 60), sd.s4 (C, 30, 30), sd.s5 (C, 15, 15)"
     }
-    resources: ClassVar[Resources] = Resources(num_cpus=1, num_gpus=0.4)
     batch_size: ClassVar[int] = 4
 
-    def __init__(self, config: RunConfig) -> None:
-        super().__init__(config)
-        models = config.models
-        device = choose_device(models)
-        if models.variant == "tiny":
-            networks = random_networks("1.5")
-        else:
-            networks = load_networks(fetch_weights(models.stable_diffusion, FILES, models.cache))
-        self.model = StableDiffusion(networks, device, choose_dtype(models, device), options_of(models))
-
     @classmethod
-    def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
-        """Version, weights, precision and options."""
-        models = config.models
-        tiny = models.variant == "tiny"
-        return {
-            "sd": "stable-diffusion-1",
-            "weights": "tiny, random" if tiny else weights_identity(models.stable_diffusion, models.cache, FILES),
-            "dtype": models.dtype,
-            **asdict(options_of(models)),
-        }
+    def options(cls, models: ModelsConfig) -> StableDiffusionOptions:
+        """The configured options."""
+        freeu = FreeU() if models.sd_freeu else None
+        return StableDiffusionOptions(models.sd_timestep, models.sd_seed, models.sd_prompt, models.sd_tile, freeu)
 
-    def process(self, row: Row) -> Row:
-        """Describe one photo."""
-        return self.process_batch([row])[0]
-
-    def process_batch(self, rows: Sequence[Row]) -> list[Row]:
-        """Describe several photos; their tiles go through the network together."""
-        described = self.model.describe([row["image"] for row in rows], [row["category"] for row in rows])
-        return [{"sd": layers} for layers in described]
+    def build(self, networks: Networks, device: torch.device, dtype: torch.dtype, models: ModelsConfig) -> StableDiffusion:
+        """Stable Diffusion of these networks."""
+        return StableDiffusion(networks, device, dtype, self.options(models))

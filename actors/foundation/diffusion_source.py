@@ -1,0 +1,81 @@
+"""What the actors in the Stable Diffusion slot have in common: networks of a version, options, and photos to layers."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+
+from actors.base import Actor, Resources, Row
+from actors.foundation.device import choose_device, choose_dtype
+from actors.foundation.latent_diffusion import FILES, Networks, Version, load_networks, random_networks
+from actors.weights import fetch_weights, weights_identity
+from sc3d.config import ModelsConfig, RunConfig
+
+
+class Describer(Protocol):
+    """Photos and their categories -> layers by name, (C, h, w) float16 each."""
+
+    def describe(self, images: Sequence[np.ndarray], categories: Sequence[str]) -> list[dict[str, np.ndarray]]:
+        """Describe several photos (H, W, 3) uint8."""
+        ...
+
+
+class DiffusionSource(Actor):
+    """A latent diffusion model behind the actors' contract.
+
+    Class attributes:
+        kind: name and version of the features, for the recipe.
+        weights: the option of ``models`` that names them.
+        version: architecture of the small random model.
+    """
+
+    kind: ClassVar[str]
+    weights: ClassVar[str]
+    version: ClassVar[Version]
+    requires: ClassVar[Mapping[str, str]] = {"image": "upright RGB, (H, W, 3) uint8", "category": "object category"}
+    resources: ClassVar[Resources] = Resources(num_cpus=1, num_gpus=0.4)
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        models = config.models
+        device = choose_device(models)
+        if models.variant == "tiny":
+            networks = random_networks(self.version)
+        else:
+            networks = load_networks(fetch_weights(getattr(models, self.weights), FILES, models.cache))
+        self.model = self.build(networks, device, choose_dtype(models, device), models)
+
+    @classmethod
+    @abstractmethod
+    def options(cls, models: ModelsConfig) -> Any:
+        """The configured options, a dataclass of plain values."""
+
+    @abstractmethod
+    def build(self, networks: Networks, device: torch.device, dtype: torch.dtype, models: ModelsConfig) -> Describer:
+        """The model of these networks, under the configured options."""
+
+    @classmethod
+    def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
+        """Version, weights, precision and options."""
+        models = config.models
+        tiny = models.variant == "tiny"
+        return {
+            "sd": cls.kind,
+            "weights": "tiny, random" if tiny else weights_identity(getattr(models, cls.weights), models.cache, FILES),
+            "dtype": models.dtype,
+            **asdict(cls.options(models)),
+        }
+
+    def process(self, row: Row) -> Row:
+        """Describe one photo."""
+        return self.process_batch([row])[0]
+
+    def process_batch(self, rows: Sequence[Row]) -> list[Row]:
+        """Describe several photos; they go through the network together."""
+        described = self.model.describe([row["image"] for row in rows], [row["category"] for row in rows])
+        return [{"sd": layers} for layers in described]
