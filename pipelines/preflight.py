@@ -33,7 +33,8 @@ def check(config: RunConfig) -> list[str]:
     counts = {split: sum(i.split == split for i in images) for split in ("trn", "val", "test")}
     kinds = len({image.category for image in images})
     held_out = counts["val"] + counts["test"]
-    lines.append(f"data set    {len(images)} images of {kinds} categories, {counts['trn']} to label, {held_out} held out")
+    what = f"{len(images)} images of {kinds} {'category' if kinds == 1 else 'categories'}"
+    lines.append(f"data set    {what}, {counts['trn']} to label, {held_out} held out")
     return lines
 
 
