@@ -13,7 +13,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from sc3d.config import RunConfig
@@ -63,11 +63,8 @@ class Actor(ABC):
 
     @classmethod
     def needs(cls, config: RunConfig) -> Resources:
-        """What one process of it needs under this configuration: on the CPU no GPU, and a tiny random model no special node either."""
-        tiny = config.models.variant == "tiny" and config.models.device != "cuda"
-        if tiny:
-            return Resources(cls.resources.num_cpus)
-        return replace(cls.resources, num_gpus=0.0) if config.models.device == "cpu" else cls.resources
+        """What one process of it needs under this configuration."""
+        return cls.resources
 
     @abstractmethod
     def process(self, row: Row) -> Row:

@@ -92,10 +92,6 @@ class MatchOnGpu(MatchActor):
     batch_size = 16
     device: ClassVar[str] = "cuda"
 
-    @classmethod
-    def needs(cls, config: RunConfig) -> Resources:
-        return cls.resources
-
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
         # An image leaves the device when the host's bounded cache drops it.

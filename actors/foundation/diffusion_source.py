@@ -10,10 +10,11 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import torch
 
-from actors.base import Actor, Resources, Row
+from actors.base import Resources, Row
+from actors.foundation.actor import FoundationActor
 from actors.foundation.device import choose_device, choose_dtype
 from actors.foundation.latent_diffusion import FILES, Networks, Version, load_networks, random_networks
-from actors.weights import fetch_weights, weights_identity
+from actors.weights import fetch_weights
 from sc3d.config import ModelsConfig, RunConfig
 
 
@@ -25,7 +26,7 @@ class Describer(Protocol):
         ...
 
 
-class DiffusionSource(Actor):
+class DiffusionSource(FoundationActor):
     """A latent diffusion model behind the actors' contract.
 
     Class attributes:
@@ -63,10 +64,9 @@ class DiffusionSource(Actor):
     def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
         """Version, weights, precision and options."""
         models = config.models
-        tiny = models.variant == "tiny"
         return {
             "sd": cls.kind,
-            "weights": "tiny, random" if tiny else weights_identity(getattr(models, cls.weights), models.cache, FILES),
+            "weights": cls.weights_of(models, getattr(models, cls.weights), FILES),
             "dtype": models.dtype,
             **asdict(cls.options(models)),
         }

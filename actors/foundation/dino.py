@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from actors.base import Actor, Resources, Row
+from actors.base import Resources, Row
+from actors.foundation.actor import FoundationActor
 from actors.foundation.device import choose_device, choose_dtype
 from actors.foundation.half import to_half
 from actors.foundation.pretrained import library, load_pretrained, random_network
-from actors.weights import fetch_weights, weights_identity
+from actors.weights import fetch_weights
 from sc3d.config import RunConfig
 from sc3d.grid import SIDE
 from sc3d.images import letterbox
@@ -129,7 +130,7 @@ def random_model(kind: Kind, size: Literal["tiny", "full"] = "tiny") -> nn.Modul
     return random_network(lambda: model_class(model_class.config_class(**values)))
 
 
-class DinoSource(Actor):
+class DinoSource(FoundationActor):
     """One of the three behind the actors' contract. Subclasses say which."""
 
     kind: ClassVar[Kind]
@@ -153,10 +154,9 @@ class DinoSource(Actor):
     def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
         """Version, weights, precision, and how positions are interpolated where there is a choice."""
         models = config.models
-        tiny = models.variant == "tiny"
         return {
             "dino": f"{cls.kind}-1",
-            "weights": "tiny, random" if tiny else weights_identity(getattr(models, cls.kind), models.cache, FILES),
+            "weights": cls.weights_of(models, getattr(models, cls.kind), FILES),
             "dtype": models.dtype,
             **({"positions": models.dinov2_positions} if cls.kind == "dinov2" else {}),
         }

@@ -20,7 +20,8 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from actors.base import Actor, Row
+from actors.base import Row
+from actors.foundation.actor import FoundationActor
 from actors.offline.disturb import seeded_generator
 from actors.offline.inflate import FOCAL
 from actors.offline.reconstruct import OfflineReconstruct
@@ -141,7 +142,7 @@ def _box(vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (low + high) / 2, high - low
 
 
-class ImageTo3DReconstruct(Actor):
+class ImageTo3DReconstruct(FoundationActor):
     """An image-to-3D model in the reconstruction slot. Subclasses put it into ``self.model`` and name its fingerprint.
 
     Several objects of one photo are several rows with the same path and different masks.

@@ -9,6 +9,7 @@ import pytest
 
 from actors.base import Actor, Resources, Row
 from actors.catalogue import MODELS, availability
+from actors.foundation.actor import FoundationActor
 from actors.registry import SLOTS, actor_of
 from sc3d.config import DescribeConfig, ModelsConfig, OrientConfig, ReconstructConfig, RunConfig
 from sc3d.config_file import load_config
@@ -59,7 +60,7 @@ def test_what_is_missing_says_how_to_get_it(tmp_path: Path) -> None:
     assert availability(sam3, ModelsConfig(variant="tiny")).problem == ""
 
 
-class Large(Actor):
+class Large(FoundationActor):
     requires: ClassVar = {}
     provides: ClassVar = {"answer": "42"}
     resources = Resources(num_cpus=2, num_gpus=0.5, custom={"sam3d": 1}, environment="other")

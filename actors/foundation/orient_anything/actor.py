@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from actors.base import Actor, Resources, Row
+from actors.base import Resources, Row
+from actors.foundation.actor import FoundationActor
 from actors.foundation.device import choose_device, choose_dtype
 from actors.foundation.orient_anything import v1
 from actors.foundation.orient_anything.process import ModelProcess
@@ -30,7 +31,7 @@ _START_SECONDS = 900.0
 _REQUEST_SECONDS = {"cpu": 1200.0, "cuda": 120.0}
 
 
-class _Orient(Actor):
+class _Orient(FoundationActor):
     """Renders the mesh at known yaws and lets the estimates vote."""
 
     requires: ClassVar[Mapping[str, str]] = {key: ConsensusOrient.requires[key] for key in ("vertices", "faces")}
@@ -78,7 +79,7 @@ class OrientAnythingV1Orient(_Orient):
     def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
         """Version, weights, precision, and how many views and votes decide."""
         models = config.models
-        weights = "tiny, random" if models.variant == "tiny" else _identity(models.orient_anything_v1, v1.FILE, models)
+        weights = cls.weights_of(models, models.orient_anything_v1, (v1.FILE,))
         return {"orient": "orient-anything-v1-1", "weights": weights, **_common(config)}
 
 
@@ -113,10 +114,9 @@ class OrientAnythingV2Orient(_Orient):
     def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
         """Version, weights, upstream's code, precision, and how many views and votes decide."""
         models = config.models
-        own: dict[str, str] = {"weights": "tiny, random"}
+        own = {"weights": cls.weights_of(models, models.orient_anything_v2, (V2_FILE,))}
         if models.variant != "tiny":
-            code = weights_identity(str(repository_of(models)), models.cache, ("*.py",))
-            own = {"weights": _identity(models.orient_anything_v2, V2_FILE, models), "code": code}
+            own["code"] = weights_identity(str(repository_of(models)), models.cache, ("*.py",))
         return {"orient": "orient-anything-v2-1", **own, **_common(config)}
 
     def _logits(self, pictures: np.ndarray) -> np.ndarray:
@@ -140,10 +140,6 @@ def repository_of(models: ModelsConfig) -> Path:
     if not (folder / f"{MODULE}.py").is_file():
         raise ConfigError(f"{option}={given} is not the repository of OrientAnything V2: there is no {MODULE}.py in {folder}")
     return folder
-
-
-def _identity(source: str, file: str, models: ModelsConfig) -> str:
-    return weights_identity(source, models.cache, (file,))
 
 
 def _common(config: RunConfig) -> dict[str, Any]:

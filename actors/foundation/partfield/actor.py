@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from actors.base import Actor, Resources, Row
+from actors.base import Resources, Row
+from actors.foundation.actor import FoundationActor
 from actors.foundation.device import choose_device, choose_dtype
 from actors.foundation.partfield.model import FILE, PartField, load_network
 from actors.foundation.partfield.network import TINY, random_network
 from actors.foundation.partfield.projection import onto_axes, principal_axes
-from actors.weights import fetch_weights, weights_identity
+from actors.weights import fetch_weights
 from sc3d.config import ModelsConfig, RunConfig
 from sc3d.datasets.toys.catalogue import CATALOGUE
 from sc3d.datasets.toys.meshing import mesh_toy
@@ -24,7 +25,7 @@ _SAMPLES, _TINY_SAMPLES = 100_000, 2_000
 _REFERENCE_TOYS = ("aeroplane", "bus", "chair", "quadruped")
 
 
-class PartFieldShape(Actor):
+class PartFieldShape(FoundationActor):
     """PartField's features of the canonical mesh's vertices.
 
     With ``models.partfield_dims`` they are stored projected on axes that the same weights always give, so that features of images that
@@ -57,7 +58,7 @@ class PartFieldShape(Actor):
         tiny = models.variant == "tiny"
         return {
             "shape": "partfield-1",
-            "weights": "tiny, random" if tiny else weights_identity(models.partfield, models.cache, (FILE,)),
+            "weights": cls.weights_of(models, models.partfield, (FILE,)),
             "dtype": models.dtype,
             "samples": _TINY_SAMPLES if tiny else _SAMPLES,
             "seed": config.seed,

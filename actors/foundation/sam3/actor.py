@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from actors.base import Actor, Resources, Row
+from actors.base import Resources, Row
+from actors.foundation.actor import FoundationActor
 from actors.foundation.device import choose_device, choose_dtype
 from actors.foundation.sam3.loading import FILES, load_model, load_tokenizer, tiny
 from actors.foundation.sam3.model import LEAST_OVERLAP, LEAST_SCORE, Instances, Sam3
 from actors.offline.masks import OfflineMask, read_mask_file
-from actors.weights import fetch_weights, weights_identity
+from actors.weights import fetch_weights
 from sc3d.config import ModelsConfig, RunConfig
 from sc3d.errors import InputError
 
@@ -20,7 +21,7 @@ _WORDS = {"diningtable": "dining table", "pottedplant": "potted plant", "tvmonit
 """Categories of PASCAL VOC, and so of SPair-71k, that are no English words."""
 
 
-class Sam3Mask(Actor):
+class Sam3Mask(FoundationActor):
     """Mask of the object that the category's name means: the one in the annotated box where there is one, else the surest one.
 
     With ``reconstruct.mask=sam3`` mask files of the dataset are left aside; else they come first, where there are any.
@@ -41,10 +42,9 @@ class Sam3Mask(Actor):
     def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
         """Version, weights, precision, and whether mask files count."""
         models = config.models
-        small = models.variant == "tiny"
         return {
             "mask": "sam3-1",
-            "weights": "tiny, random" if small else weights_identity(models.sam3, models.cache, FILES),
+            "weights": cls.weights_of(models, models.sam3, FILES),
             "dtype": models.dtype,
             "source": config.reconstruct.mask,
         }
