@@ -1,0 +1,36 @@
+"""The command line. Each command builds a configuration and calls the ``run`` of a pipeline: a notebook calls the same function.
+
+Exit codes: 0 done, 1 the run cannot go on (the message says why), 2 wrong usage or configuration, 3 too many rejects, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+from rich.console import Console
+
+from pipelines.cli import inspect, label, learn
+from sc3d.errors import ConfigError, RejectBudgetError, Sc3dError
+
+app = typer.Typer(
+    name="sc3d",
+    help="Geometry-verified semantic correspondence: photos in, verified labels and a trained adapter out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _part in (label, learn, inspect):
+    app.add_typer(_part.app)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; errors meant for the user become one line on stderr and an exit code."""
+    try:
+        app(args=list(arguments) if arguments is not None else None, prog_name="sc3d")
+    except Sc3dError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {type(error).__name__}: ", end="")
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2 if isinstance(error, ConfigError) else 3 if isinstance(error, RejectBudgetError) else 1)

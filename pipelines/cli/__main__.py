@@ -1,0 +1,5 @@
+"""``python -m pipelines.cli`` is ``sc3d``."""
+
+from pipelines.cli import main
+
+main()

@@ -1,0 +1,72 @@
+"""From photos to labels: the stages, other thresholds, and the demonstration."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.options import Category, Config, Images, Kind, Masks, Profile, Run, Set, Workers, configuration, dataset_options
+
+app = typer.Typer()
+
+
+def _stage_command(name: str, text: str) -> None:
+    def command(
+        images: Images = None,
+        category: Category = None,
+        masks: Masks = None,
+        kind: Kind = None,
+        run: Run = None,
+        profile: Profile = None,
+        workers: Workers = None,
+        config: Config = None,
+        set_: Set = None,
+    ) -> None:
+        from pipelines import label, report
+        from pipelines.summary import print_labels
+
+        options = {**dataset_options(images, category, masks, kind), "profile": profile, "ray.workers": workers}
+        settings = configuration(run, config, set_, options)
+        label.run(settings, until=label.STAGE_OF[name])
+        page = report.run(settings)
+        print_labels(settings, page)
+
+    command.__doc__ = text
+    app.command(name)(command)
+
+
+_stage_command("label", "Photos in, verified labels out: reconstruct, orient, describe, match and label what is not there yet.")
+_stage_command("reconstruct", "Only masks, meshes, cameras and aligned poses.")
+_stage_command("describe", "Up to the features, surface hits and geodesic balls of each image.")
+_stage_command("match", "Up to the candidates of each pair with their evidence, without applying the thresholds.")
+
+
+@app.command()
+def relabel(
+    tau_geo: Annotated[float | None, typer.Option("--tau-geo", help="Geodesic threshold, in mesh diagonals.")] = None,
+    tau_cc: Annotated[float | None, typer.Option("--tau-cc", help="Cycle threshold, in object extents.")] = None,
+    run: Run = None,
+    config: Config = None,
+    set_: Set = None,
+) -> None:
+    """Other thresholds for the labels of a run: from the stored evidence alone, in seconds, with the photos at hand or not."""
+    from pipelines import relabel as pipeline
+
+    settings = configuration(run, config, set_, {"label.tau_geo": tau_geo, "label.tau_cc": tau_cc})
+    before, after = pipeline.run(settings)
+    pipeline.print_counts(settings, before, after)
+
+
+@app.command()
+def demo(
+    run: Run = None,
+    workers: Workers = None,
+    config: Config = None,
+    set_: Set = None,
+) -> None:
+    """The whole pipeline on generated images: labels, training, evaluation, and an HTML report. About five minutes on two cores."""
+    from pipelines import demo as pipeline
+
+    settings = configuration(run or "runs/demo", config, set_, {"ray.workers": workers}, pipeline.DEFAULTS)
+    pipeline.run(settings)
