@@ -12,12 +12,12 @@ import logging
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from sc3d.config import RunConfig
-from sc3d.errors import ConfigError, Sc3dError
+from sc3d.errors import ConfigError, Sc3dError, is_of_the_store
 from sc3d.records import Reject
 
 logger = logging.getLogger(__name__)
@@ -99,23 +99,31 @@ class Outcome:
     seconds: float = 0.0
 
 
-def run_actors(actors: Sequence[Actor], rows: Sequence[Row], id_key: str, stage: str) -> list[Outcome]:
+Observer = Callable[[str, str, int, float], None]
+"""Told of each batch that a model has mapped: stage, name of the actor, rows, seconds."""
+
+
+def run_actors(
+    actors: Sequence[Actor], rows: Sequence[Row], id_key: str, stage: str, observe: Observer = lambda *_: None
+) -> list[Outcome]:
     """Drive ``rows`` through ``actors`` in order, in this process. The result has one outcome a row, in the same order."""
     outcomes = [Outcome(dict(row)) for row in rows]
     for actor in actors:
         alive = [o for o in outcomes if o.reject is None]
         for start in range(0, len(alive), actor.batch_size):
-            _run_batch(actor, alive[start : start + actor.batch_size], id_key, stage)
+            _run_batch(actor, alive[start : start + actor.batch_size], id_key, stage, observe)
     return outcomes
 
 
-def _run_batch(actor: Actor, batch: Sequence[Outcome], id_key: str, stage: str) -> None:
+def _run_batch(actor: Actor, batch: Sequence[Outcome], id_key: str, stage: str, observe: Observer) -> None:
     started = time.perf_counter()
     try:
         provided = actor.process_batch([o.row for o in batch])
         if len(provided) != len(batch):
             raise RuntimeError(f"{type(actor).__name__} returned {len(provided)} rows for {len(batch)}")
     except Exception as error:  # whatever a model raises concerns its rows, not the run
+        if is_of_the_store(error):
+            raise
         if len(batch) == 1:
             if not isinstance(error, Sc3dError):
                 logger.warning("%s failed on %s", type(actor).__name__, batch[0].row[id_key], exc_info=error)
@@ -126,7 +134,9 @@ def _run_batch(actor: Actor, batch: Sequence[Outcome], id_key: str, stage: str) 
         if out_of_memory := is_out_of_memory(error):
             logger.warning("%s: out of memory on %d rows, halving the batch", type(actor).__name__, len(batch))
     else:
-        _provide(actor, batch, provided, stage, id_key, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        _provide(actor, batch, provided, stage, id_key, seconds)
+        observe(stage, type(actor).__name__, len(batch), seconds)
         return
     # Only now is the exception gone, and with it the frames of the model and the tensors in them.
     if out_of_memory:
@@ -134,7 +144,7 @@ def _run_batch(actor: Actor, batch: Sequence[Outcome], id_key: str, stage: str) 
     # Halving finds one bad row among n with about 2 log n calls.
     middle = len(batch) // 2
     for part in (batch[:middle], batch[middle:]):
-        _run_batch(actor, part, id_key, stage)
+        _run_batch(actor, part, id_key, stage, observe)
 
 
 def _provide(actor: Actor, batch: Sequence[Outcome], provided: Sequence[Row], stage: str, id_key: str, seconds: float) -> None:

@@ -46,6 +46,29 @@ SLOTS: dict[str, dict[str, str]] = {
 }
 """Slot, which is the option's name -> value of the option -> ``module:class``."""
 
+_OURS = {"sc3d", "actors", "cluster"}
+
+FIXED: dict[str, str] = {
+    "load": "actors.offline.load:LoadImage",
+    "align": "actors.align:AlignActor",
+    "surface": "actors.surface:SurfaceActor",
+}
+"""Slots that every profile fills with the same actor."""
+
+REHEARSAL: dict[str, str] = {
+    "load": "actors.rehearsal:RehearseLoad",
+    "reconstruct.mask": "actors.rehearsal:RehearseMask",
+    "reconstruct.mesh": "actors.rehearsal:RehearseMesh",
+    "align": "actors.rehearsal:RehearseAlign",
+    "orient.estimator": "actors.rehearsal:RehearseOrient",
+    "describe.dino": "actors.rehearsal:RehearseDino",
+    "describe.sd": "actors.rehearsal:RehearseSd",
+    "describe.shape": "actors.rehearsal:RehearseShape",
+    "surface": "actors.rehearsal:RehearseSurface",
+    "match": "actors.rehearsal:RehearseMatch",
+}
+"""What fills the slots when ``models.variant`` is none."""
+
 
 def actor_of(config: RunConfig, slot: str) -> type[Actor]:
     """The actor that the configuration chooses for a slot.
@@ -53,10 +76,24 @@ def actor_of(config: RunConfig, slot: str) -> type[Actor]:
     Raises:
         ConfigError: a library that the actor's module needs is not installed.
     """
-    value = reduce(getattr, slot.split("."), config)
-    module, _, name = SLOTS[slot][str(value)].partition(":")
+    if is_rehearsal(config):
+        name = REHEARSAL[slot]
+    elif slot in FIXED:
+        name = FIXED[slot]
+    else:
+        name = SLOTS[slot][str(reduce(getattr, slot.split("."), config))]
+    module, _, class_name = name.partition(":")
     try:
-        found: type[Actor] = getattr(import_module(module), name)
+        found: type[Actor] = getattr(import_module(module), class_name)
     except ImportError as error:
-        raise ConfigError(f"{slot} = {value} cannot be loaded ({error}); install it with: pip install 'sc3d[foundation]'") from None
+        if (error.name or "").partition(".")[0] in _OURS:
+            raise
+        raise ConfigError(
+            f"{slot}: {class_name} cannot be loaded ({error}); install it with: pip install 'sc3d[foundation]'"
+        ) from None
     return found
+
+
+def is_rehearsal(config: RunConfig) -> bool:
+    """Whether the run only rehearses, with actors that do nothing."""
+    return config.models.variant == "none"

@@ -20,7 +20,7 @@ from actors import bucket_weights, hub_weights
 from actors.state_dicts import load_strictly, read_state
 from sc3d.errors import WeightsError
 
-__all__ = ["fetch_weights", "find_weights", "load_strictly", "read_state", "weights_identity"]
+__all__ = ["fetch_weights", "find_weights", "kind_of", "load_strictly", "pin_source", "read_state", "weights_identity"]
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -42,7 +42,7 @@ def fetch_weights(source: str, files: Sequence[str] = (), cache: str | None = No
     Raises:
         WeightsError: they cannot be had; the message says what to do.
     """
-    kind = _kind(source)
+    kind = kind_of(source)
     if kind == "s3":
         return bucket_weights.fetch(source, files, _cache_folder(cache))
     path = hub_weights.fetch(source, files) if kind == "hub" else _local_path(source)
@@ -60,7 +60,7 @@ def find_weights(source: str, files: Sequence[str] = (), cache: str | None = Non
     Raises:
         WeightsError: the source is no source, or its bucket or the hub's client cannot be used.
     """
-    kind = _kind(source)
+    kind = kind_of(source)
     if kind == "s3":
         return bucket_weights.find(source, files, _cache_folder(cache))
     if kind == "local":
@@ -83,7 +83,7 @@ def weights_identity(source: str, cache: str | None = None, files: Sequence[str]
     Raises:
         WeightsError: the source cannot be looked up.
     """
-    kind = _kind(source)
+    kind = kind_of(source)
     if kind == "s3":
         return f"s3:{bucket_weights.identity(source, files)}"
     if kind == "hub":
@@ -98,7 +98,17 @@ def weights_identity(source: str, cache: str | None = None, files: Sequence[str]
     return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
 
 
-def _kind(source: str) -> Literal["local", "hub", "s3"]:
+def pin_source(source: str) -> str:
+    """The source with the commit that it stands for now, ``owner/name@<commit>``, if it is one on the hub; others as they are.
+
+    Raises:
+        WeightsError: it is no source, or the hub cannot be asked.
+    """
+    return hub_weights.identity(source) if kind_of(source) == "hub" else source
+
+
+def kind_of(source: str) -> Literal["local", "hub", "s3"]:
+    """Where a source is. Raises WeightsError for what is none."""
     if not source.strip():
         raise WeightsError("no source of weights is given: name a hub id, a local path or s3://bucket/prefix")
     scheme = source.partition("://")[0] if "://" in source else ""

@@ -10,7 +10,20 @@ import sys
 import traceback
 from typing import Any
 
-BENCHES = ("geometry", "matching", "models", "pairs", "partfield", "sweep", "transfers", "training", "tiles", "toys")
+BENCHES = (
+    "evaluation",
+    "export",
+    "geometry",
+    "matching",
+    "models",
+    "pairs",
+    "partfield",
+    "sweep",
+    "transfers",
+    "training",
+    "tiles",
+    "toys",
+)
 
 # Of which geometry is made; each can be run by its own name.
 PARTS = ("raster", "geodesic", "silhouette", "alignment", "yaw")

@@ -22,7 +22,8 @@ import numpy as np
 from benchmarks import row
 from pipelines import label
 from pipelines.describe import DescribeStage
-from pipelines.manifest import images_by_id, read_pairs, stored_values
+from pipelines.image_manifest import ImageManifest
+from pipelines.manifest import read_pairs, stored_values
 from pipelines.match import DescribedImages
 from sc3d.config import LabelConfig, RunConfig, TransferName
 from sc3d.config_file import parse_config
@@ -134,7 +135,7 @@ def compare(config: RunConfig) -> Iterator[dict[str, Any]]:
     pairs = held_out_pairs(config)
     images = DescribedImages(config, config.match, CACHE_MB)
     yield from _preparing(images, sorted({i for members in pairs.values() for p in members for i in (p.source_id, p.target_id)}))
-    records, seconds = images_by_id(config.run), {}
+    records, seconds = ImageManifest(RunFolder(config.run)), {}
     outcomes: dict[str, dict[str, Outcome]] = {}
     for name in TRANSFERS:
         transfer = TimedTransfer(transfer_of(name))

@@ -76,6 +76,22 @@ class RaySession:
             RaySession._started = True
         _quiet_ray_data()
 
+    @property
+    def is_cluster(self) -> bool:
+        """Whether the run is on a Ray that this process has not started: the cluster's, or that of whoever calls."""
+        given = self._config.address or os.environ.get("RAY_ADDRESS")
+        return bool(given) or ("ray" in sys.modules and sys.modules["ray"].is_initialized() and not RaySession._started)
+
+    @staticmethod
+    def most_resources() -> dict[str, float]:
+        """Resource -> how much of it there is, or can come to be where the cluster grows by itself. Ray must have been started."""
+        import ray
+        from ray._private.state import state
+
+        there: dict[str, float] = dict(ray.cluster_resources())
+        limits = state.get_max_resources_from_cluster_config() or {}
+        return {name: max(there.get(name, 0.0), float(limits.get(name, 0.0))) for name in {*there, *limits}}
+
 
 @contextmanager
 def _without_startup_line() -> Iterator[None]:
@@ -106,4 +122,6 @@ def _quiet_ray_data() -> None:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.execution_no_progress_timeout_s = 600
+    # A block whose process dies again and again is missed and tried id by id; it must not end the run.
+    context.max_errored_blocks = -1
     context.wait_for_min_actors_s = 300

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from actors.base import Actor, Row
-from actors.offline.load import LoadImage
 from actors.registry import actor_of
-from actors.surface import SurfaceActor
 from pipelines.reconstruct import OrientStage, ReconstructStage, image_row
 from pipelines.stage import Stage
 from sc3d.features import Features, decode_features, encode_features
@@ -39,13 +37,12 @@ class DescribeStage(Stage):
     }
 
     def actors(self) -> Sequence[type[Actor]]:
-        slots = ("describe.dino", "describe.sd", "describe.shape")
-        return LoadImage, *(actor_of(self.config, slot) for slot in slots), SurfaceActor
+        return tuple(actor_of(self.config, slot) for slot in ("load", "describe.dino", "describe.sd", "describe.shape", "surface"))
 
     def load(self, shard: Shard) -> list[Row]:
         images = self.images
-        reconstructions = self.inputs[ReconstructStage].read(shard.ids)
-        orientations = self.inputs[OrientStage].read(shard.ids)
+        reconstructions = self.made_from(ReconstructStage, shard)
+        orientations = self.made_from(OrientStage, shard)
         rows = []
         for image_id in shard.ids:
             one = reconstructions[image_id]

@@ -12,6 +12,7 @@ from actors.base import Actor, Row
 from pipelines.describe import DescribeStage
 from pipelines.stage import Stage
 from sc3d.config import RunConfig
+from sc3d.errors import is_of_the_store
 from sc3d.matching.embedding import embed
 from sc3d.records import Embedding
 from sc3d.shards import Shard
@@ -54,6 +55,8 @@ class EmbedStage(Stage):
             try:
                 yield {**row, "features": self._described.read_features(image_id)}
             except Exception as error:  # an unreadable feature file concerns this image, not the run
+                if is_of_the_store(error):
+                    raise
                 yield {**row, "error": error}
 
     def finish(self, row: Row, seconds: float) -> Embedding:

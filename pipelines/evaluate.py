@@ -1,86 +1,106 @@
-"""annotated pairs + features (+ adapter) -> PCK and filter quality -> ``scores/`` and ``report/metrics.json``."""
+"""annotated pairs + descriptors -> predicted keypoints -> ``scores/``, the quality of filters -> ``filters/``, and their tables."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from actors.base import Actor, Row
 from cluster.session import RaySession
 from pipelines.describe import DescribeStage
+from pipelines.descriptors import MethodImages, adapter_identity, check_method, method_config, trained_adapter
 from pipelines.execute import run_stage
-from pipelines.label import EVERY_STAGE
+from pipelines.judge import JudgeStage, judged_pairs
 from pipelines.manifest import read_pairs
-from pipelines.match import DescribedImages, pair_row
+from pipelines.match import IMAGE_READS
+from pipelines.metrics import METRICS, collect_metrics, write_metrics
+from pipelines.mirror import MirrorStage
 from pipelines.progress import Progress
-from pipelines.reconstruct import OrientStage, ReconstructStage
-from pipelines.stage import Stage
-from pipelines.timings import read_summaries, record_summary
-from pipelines.train import train_job
-from sc3d.cache import ByteCache
-from sc3d.config import MatchConfig, RunConfig
-from sc3d.datasets.keypoint_groups import keypoint_groups
-from sc3d.evaluation.filter_quality import filter_quality, summarise
-from sc3d.evaluation.pck import score_pair
+from pipelines.stage import Stage, StageSummary
+from pipelines.timings import record_summary
+from sc3d.config import RunConfig
+from sc3d.datasets.keypoint_groups import KeypointGroups
+from sc3d.evaluation.flip import counterparts, descriptor_distance, mirrored_pixels
+from sc3d.evaluation.methods import Method, method_of, methods_of, named, resolve, weights_of
+from sc3d.evaluation.pck import common_keypoints, outside_image, read_cells, score_cells
+from sc3d.evaluation.protocols import Unit, protocol_of, unit_of
 from sc3d.evaluation.scores import PairScore
-from sc3d.evaluation.tables import filter_rows, pck_rows
-from sc3d.features import Features
-from sc3d.matching.fusion import fuse, group_descriptors
 from sc3d.matching.tiles import plan_pair_shards
-from sc3d.records import ImageRecord, Orientation, Pair, Reconstruction
+from sc3d.records import ImageRecord, Pair
 from sc3d.schema import column_meanings
 from sc3d.shards import Shard
-from sc3d.store import RunFolder
-from training.adapter import decode_adapter
 
-METRICS = "report/metrics.json"
+__all__ = ["METRICS", "EvaluateStage", "evaluate_stages", "method_names", "run"]
 
-_IMAGE_PAIR = {
+_ANNOTATED_PAIR = {
     **column_meanings(Pair),
-    "source": "the source image, prepared for matching",
-    "target": "the target image, prepared for matching",
-    "source_flat": "the source image, prepared for matching without 3D descriptors",
-    "target_flat": "the target image, prepared for matching without 3D descriptors",
+    "source": "descriptors and foreground of the source image",
+    "target": "descriptors and foreground of the target image",
+    "mirrored": "those of the mirrored source, or None without adaptive flip",
     "annotations": "manifest rows of both images",
-    "maps": "method -> descriptor maps of both images",
-    "groups": "look-alike keypoints of the category",
+    "groups": "repeated and mirrored keypoints of the category",
 }
 
 
 class ScoreActor(Actor):
-    """Judges the filters on the candidates of a pair, and predicts its keypoints by every method."""
+    """Predicts the keypoints of a pair by one method and every readout, and measures how far off they are."""
 
-    requires = _IMAGE_PAIR
-    provides = {"score": "predictions and counts"}
+    requires = _ANNOTATED_PAIR
+    provides = {"score": "predictions and distances"}
 
     @classmethod
     def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
-        return {"version": "score-1"}
+        return {"version": "score-2"}
+
+    @cached_property
+    def _name_and_unit(self) -> tuple[str, Unit]:
+        return method_name(self.config), unit_of(self.config)
 
     def process(self, row: Row) -> Row:
-        label, evaluate = self.config.label, self.config.evaluate
-        annotations = row["annotations"]
-        judged = [
-            *filter_quality(row["source_flat"], row["target_flat"], annotations, label, "2D"),
-            *filter_quality(row["source"], row["target"], annotations, label, "2D + 3D"),
+        source, target = row["annotations"]
+        key = (row["pair_id"], row["category"], row["split"])
+        ids, source_xy, target_xy = common_keypoints(source, target)
+        if len(ids) == 0:
+            return {"score": PairScore.of(*key, ())}
+        boxes = (row["source"].descriptors.letterbox, row["target"].descriptors.letterbox)
+        similarity = row["source"].descriptors.similarity(boxes[0].cells_of(source_xy), row["target"].descriptors)
+        cells = read_cells(similarity, boxes[1].side, self.config.evaluate)
+        flipped = row["mirrored"] is not None and self._flip(row, ids, cells)
+        outside = int((outside_image(source_xy, boxes[0]) | outside_image(target_xy, boxes[1])).sum())
+        predictions = score_cells(source, target, cells, boxes[1], row["groups"].repeated, *self._name_and_unit)
+        return {"score": PairScore.of(*key, predictions, outside, flipped)}
+
+    def _flip(self, row: Row, ids: Any, cells: dict[str, Any]) -> bool:
+        """Take the predictions of the mirrored source, where it is closer to the target, of the points that it shows too."""
+        source: ImageRecord = row["annotations"][0]
+        own, mirrored, target = row["source"], row["mirrored"], row["target"]
+        if source.keypoint_ids is None or source.keypoint_xy is None:
+            return False
+        theirs = counterparts(ids, source.keypoint_ids, row["groups"].mirrored)
+        usable = theirs >= 0
+        kind = self.config.evaluate.flip
+        if kind == "none" or not usable.any():
+            return False
+        distances = [
+            descriptor_distance(one.descriptors, target.descriptors, kind, (one.foreground, target.foreground))
+            for one in (own, mirrored)
         ]
-        boxes = (row["source"].letterbox, row["target"].letterbox)
-        predictions = [
-            score
-            for method, (source, target) in row["maps"].items()
-            for score in score_pair(annotations[0], annotations[1], source, target, boxes, evaluate, row["groups"], method)
-        ]
-        return {"score": PairScore.of(row["pair_id"], row["category"], row["split"], predictions, judged)}
+        if not distances[1] < distances[0]:
+            return False
+        box = mirrored.descriptors.letterbox
+        xy = mirrored_pixels(source.keypoint_xy[theirs[usable]], box.width)
+        similarity = mirrored.descriptors.similarity(box.cells_of(xy), target.descriptors)
+        for readout, found in read_cells(similarity, box.side, self.config.evaluate).items():
+            cells[readout][usable] = found
+        return True
 
 
 class EvaluateStage(Stage):
-    """Filter counts and keypoint predictions of each annotated pair."""
+    """The keypoints of each annotated pair, predicted by the one method of its configuration (see :func:`evaluate_stages`)."""
 
     name = "evaluate"
     folder = "scores"
@@ -88,163 +108,153 @@ class EvaluateStage(Stage):
     key = "pair_id"
     by_category = True
     upstream = (DescribeStage,)
-    given = _IMAGE_PAIR
+    given = _ANNOTATED_PAIR
 
     def actors(self) -> Sequence[type[Actor]]:
         return (ScoreActor,)
 
+    @cached_property
+    def method(self) -> Method:
+        """What predicts."""
+        return method_of(self.config.evaluate.methods[0])
+
+    @property
+    def label(self) -> str:
+        """What tables call its method."""
+        return method_name(self.config)
+
+    @property
+    def flips(self) -> bool:
+        """Whether mirror images are looked at too."""
+        return self.method.is_zero_shot and self.config.evaluate.flip != "none"
+
     def settings(self) -> Mapping[str, Any]:
-        evaluate, match, label = self.config.evaluate, self.config.match, self.config.label
+        evaluate = self.config.evaluate
         return {
-            "readout": [evaluate.window, evaluate.temperature],
-            "weights": [match.alpha, match.beta],
-            "thresholds": [label.tau_cc, label.tau_geo],
-            "transfer": match.transfer,
-            "adapter": self.adapter_file,
+            "method": self.label,
+            "weights": weights_of(self.method, self.config),
+            "adapter": adapter_identity(self.method, self.config),
+            "readout": [evaluate.window, evaluate.temperature, evaluate.masking],
+            "unit": unit_of(self.config),
+            "flip": [evaluate.flip, MirrorStage(self.config).recipe] if self.flips else None,
         }
 
     @property
     def shard_size(self) -> int:
         return self.config.ray.pairs_per_shard
 
+    @property
+    def shards_per_task(self) -> int:
+        # Tiles that follow each other share images, which only a process that gets both of them profits from.
+        return 8
+
     def plan(self, items: pa.Table) -> list[Shard]:
         return plan_pair_shards(items, self.shard_size)
 
-    @cached_property
-    def adapter_file(self) -> str | None:
-        """The trained adapter of this configuration, if there is one."""
-        name = train_job(self.config).adapter_file
-        return name if self.run.exists(name) else None
+    def counters(self) -> Mapping[str, int]:
+        return {IMAGE_READS: self._images.reads + (self._mirrored.reads if self.flips else 0)}
 
     @cached_property
-    def _maps(self) -> DescriptorMaps:
-        # Three caches share what an actor may have; a map is as large as both kinds of described images.
-        return DescriptorMaps(self.config, self.adapter_file, self.config.ray.cache_mb // 2)
+    def _images(self) -> MethodImages:
+        cache = self.config.ray.cache_mb
+        return MethodImages(self.method, self.config, DescribeStage(self.config), cache // 2 if self.flips else cache)
 
     @cached_property
-    def _images(self) -> tuple[DescribedImages, DescribedImages]:
-        match, quarter = self.config.match, self.config.ray.cache_mb // 4
-        return DescribedImages(self.config, match, quarter), DescribedImages(self.config, without_3d(match), quarter)
+    def _mirrored(self) -> MethodImages:
+        return MethodImages(self.method, self.config, MirrorStage(self.config), self.config.ray.cache_mb // 2)
 
     @cached_property
     def _pairs(self) -> dict[str, Pair]:
         return {pair.pair_id: pair for pair in read_pairs(self.run, labelled=False)}
 
     def load(self, shard: Shard) -> Iterator[Row]:
-        return (self._row(self._pairs[pair_id]) for pair_id in shard.ids)
-
-    def _row(self, pair: Pair) -> Row:
-        full, flat = self._images
-        row = pair_row(pair, full)
-        if "error" in row:
-            return row
-        records = self.images
-        sides: tuple[ImageRecord, ImageRecord] = (records[pair.source_id], records[pair.target_id])
-        source_maps, target_maps = self._maps.get(pair.source_id), self._maps.get(pair.target_id)
-        return {
-            **row,
-            "source_flat": flat.get(pair.source_id),
-            "target_flat": flat.get(pair.target_id),
-            "annotations": sides,
-            "maps": {method: (source_maps[method], target_maps[method]) for method in source_maps},
-            "groups": keypoint_groups(Path(self.config.dataset.root), pair.category).repeated,
-        }
+        groups = groups_of(self.config, shard.category)
+        for pair in (self._pairs[pair_id] for pair_id in shard.ids):
+            row: Row = {field.name: getattr(pair, field.name) for field in dataclasses.fields(pair)}
+            row |= {"annotations": (self.images[pair.source_id], self.images[pair.target_id]), "groups": groups}
+            try:
+                row |= {"source": self._images.get(pair.source_id), "target": self._images.get(pair.target_id)}
+                row["mirrored"] = self._mirrored.get(pair.source_id) if self.flips else None
+            except Exception as error:  # an unreadable feature file concerns this pair, not the run
+                row["error"] = error
+            yield row
 
     def finish(self, row: Row, seconds: float) -> PairScore:
         score: PairScore = row["score"]
         return score
 
 
-class DescriptorMaps:
-    """The descriptor maps (C, side, side) of an image: fused 2D features as they are, and the adapter's."""
-
-    def __init__(self, config: RunConfig, adapter_file: str | None, cache_mb: int) -> None:
-        self._describe = DescribeStage(config)
-        self._weights = {"sd": config.match.alpha, "dino": config.match.beta}
-        run = self._describe.run
-        self._adapter = decode_adapter(run.read_bytes(adapter_file), adapter_file) if adapter_file else None
-        self._cache: ByteCache[str, dict[str, np.ndarray]] = ByteCache(self._load, _bytes_of, cache_mb * 2**20)
-
-    def get(self, image_id: str) -> dict[str, np.ndarray]:
-        """Method -> map of an image."""
-        return self._cache.get(image_id)
-
-    def _load(self, image_id: str) -> dict[str, np.ndarray]:
-        features = self._describe.read_features(image_id)
-        maps = {"zero-shot": zero_shot_map(features, self._weights)}
-        if self._adapter is not None:
-            maps["adapter"] = self._adapter.describe(features)
-        return maps
+def method_name(config: RunConfig) -> str:
+    """What tables call the one method of a stage's configuration."""
+    method = method_of(config.evaluate.methods[0])
+    return named(method, resolve(method, config)[1])
 
 
-def _bytes_of(maps: Mapping[str, np.ndarray]) -> int:
-    return sum(one.nbytes for one in maps.values())
+def groups_of(config: RunConfig, category: str) -> KeypointGroups:
+    """The repeated and mirrored keypoints of a category; none for data sets that do not say."""
+    return protocol_of(config.dataset.kind).groups_of(config.dataset.root, category)
 
 
-def zero_shot_map(features: Features, weights: Mapping[str, float]) -> np.ndarray:
-    """The fused 2D features at every cell, background included: (C, side, side) float32, unit length."""
-    side = features.letterbox.side
-    flat = dataclasses.replace(features, shape=None, surface=None)
-    fused = fuse(group_descriptors(flat, np.arange(side * side)), weights)
-    return np.ascontiguousarray(fused.numpy().T).reshape(-1, side, side)
+def method_names(config: RunConfig) -> tuple[str, ...]:
+    """The methods that a configuration evaluates; those of the default: the run's features, and its adapter if one was trained."""
+    if config.evaluate.methods:
+        return config.evaluate.methods
+    return ("zero-shot", "adapter") if trained_adapter(config) else ("zero-shot",)
 
 
-def without_3d(match: MatchConfig) -> MatchConfig:
-    """The same fusion of the 2D features alone."""
-    total = match.alpha + match.beta
-    return dataclasses.replace(match, alpha=match.alpha / total, beta=match.beta / total)
+def evaluate_stages(config: RunConfig) -> list[EvaluateStage]:
+    """A stage for each method, with the configuration that it reads. Each has a recipe of its own: one more method costs its own time.
+
+    Raises:
+        ConfigError: there is no such method, or two of them have one name.
+    """
+    texts = {method_of(text).name: text for text in method_names(config)}
+    stages = []
+    for method in methods_of(method_names(config)):
+        resolved = method_config(method, config)
+        alone = dataclasses.replace(resolved.evaluate, methods=(texts[method.name],))
+        stages.append(EvaluateStage(dataclasses.replace(resolved, evaluate=alone)))
+    return stages
 
 
 def run(config: RunConfig) -> dict[str, Any]:
-    """Evaluate the annotated pairs of a run and write ``report/metrics.json``, which is returned.
+    """Evaluate the annotated pairs of a run and write ``report/metrics.json``, ``pck.csv`` and ``pck.tex``; the first is returned.
 
     Raises:
         InputError: the data set's annotations cannot be used.
+        ConfigError: a method is unknown, or the run lacks its features or its adapter.
     """
-    stage = EvaluateStage(config)
-    pairs = read_pairs(stage.run, labelled=False)
+    stages, pairs = evaluate_stages(config), read_pairs(JudgeStage(config).run, labelled=False)
+    images = {image for pair in pairs for image in (pair.source_id, pair.target_id)}
+    for stage in stages:
+        check_method(stage.method, config, images)
     with RaySession(config.ray) as ray, Progress() as progress:
-        items = [(pair.category, pair.pair_id) for pair in pairs]
-        record_summary(stage.run, run_stage(stage, items, progress, ray))
-    wanted = {pair.pair_id for pair in pairs}
-    scores = [score for score in stage.artefacts.catalogue().read_all() if score.pair_id in wanted]
-    metrics = collect_metrics(config, scores)
-    stage.run.write_json(METRICS, metrics)
+        done = []
+        for stage in stages:
+            progress.say(f"  method {stage.label}")
+            if stage.flips:
+                sources = sorted({(pair.category, pair.source_id) for pair in pairs})
+                done.append(run_stage(MirrorStage(stage.config), sources, progress, ray))
+            done.append(run_stage(stage, _items(pairs), progress, ray))
+        judged = judged_pairs(pairs, config.evaluate.filter_pairs)
+        if judged:
+            done.append(run_stage(JudgeStage(config), _items(judged), progress, ray))
+    record_summary(stages[0].run, _together(done, len(pairs)))
+    metrics = collect_metrics(config, stages, pairs, judged)
+    write_metrics(stages[0].run, metrics)
     return metrics
 
 
-def collect_metrics(config: RunConfig, scores: Sequence[PairScore]) -> dict[str, Any]:
-    """The machine-readable half of the report: filters, pck, alignment, yaw, stages."""
-    test = [score for score in scores if score.split == "test"]
-    predictions = [p for score in test for p in score.predictions()]
-    stages = (*(stage.name for stage in EVERY_STAGE), "train", "evaluate")
-    reconstructions = ReconstructStage(config).artefacts.catalogue().read_all()
-    orientations = OrientStage(config).artefacts.catalogue().read_all()
-    return {
-        "filters": filter_rows(summarise(score.filter_counts() for score in test)),
-        "pck": pck_rows(predictions, config.dataset.kind, config.evaluate.alphas),
-        "alignment": alignment_metrics(reconstructions),
-        "yaw": yaw_metrics(reconstructions, orientations),
-        "stages": read_summaries(RunFolder(config.run), stages),
-    }
+def _items(pairs: Sequence[Pair]) -> list[tuple[str, str]]:
+    return [(pair.category, pair.pair_id) for pair in pairs]
 
 
-def alignment_metrics(reconstructions: Sequence[Reconstruction]) -> dict[str, Any]:
-    """Number of reconstructions and their mean silhouette IoU before and after alignment."""
-    if not reconstructions:
-        return {"n": 0, "iou_before": None, "iou_after": None}
-    before, after = (float(np.mean([getattr(r, name) for r in reconstructions])) for name in ("iou_before", "iou_after"))
-    return {"n": len(reconstructions), "iou_before": before, "iou_after": after}
-
-
-def yaw_metrics(reconstructions: Sequence[Reconstruction], orientations: Sequence[Orientation]) -> dict[str, Any]:
-    """Meshes that were turned; of the simulated misturns, how many there were and how many of them were undone; uncertain votes."""
-    injected = {r.image_id: r.injected_turn for r in reconstructions}
-    misturned = [o for o in orientations if injected.get(o.image_id, -1) > 0]
-    return {
-        "turned": sum(o.turn != 0 for o in orientations),
-        "injected": len(misturned),
-        "undone": sum((injected[o.image_id] + o.turn) % 360 == 0 for o in misturned),
-        "wrongly_turned": sum(o.turn != 0 and injected.get(o.image_id, -1) == 0 for o in orientations),
-        "uncertain": sum(o.uncertain for o in orientations),
-    }
+def _together(done: Sequence[StageSummary], pairs: int) -> StageSummary:
+    """The stages of an evaluation as one: what it took, over all methods."""
+    return StageSummary(
+        stage=EvaluateStage.name,
+        items=pairs,
+        computed=max((one.computed for one in done), default=0),
+        rejects=max((one.rejects for one in done), default=0),
+        seconds=sum(one.seconds for one in done),
+    )

@@ -1,125 +1,273 @@
-"""How a stage runs: plan shards, send them through actor pools on Ray Data, commit each shard in the worker that finished it.
+"""How sections run: what is missing goes through the stages on Ray, each shard is committed by the worker that finished it.
 
-Only shard descriptions and counts travel through Ray's object store; rows are read from and written to the run folder by the workers.
+Only descriptions of blocks and counts travel through Ray's object store; rows are read from and written to the run folder by the workers.
 Adjacent actors that need no GPU and no environment of their own run together in tasks, whose processes stay warm from stage to stage:
 loading Python's numeric libraries costs more than these actors do. Each other actor gets a pool of stateful Ray actors of its own, and
-rows travel between pools as one safetensors blob a shard.
+rows travel between the pools of a stage as one safetensors blob a block.
 """
 
 from __future__ import annotations
 
-import json
+import logging
+import threading
+import time
 import uuid
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from functools import lru_cache, partial
-from math import ceil
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from actors.base import Resources, check_actors
+from actors.base import check_actors
+from cluster.metrics import RunMetrics
 from cluster.session import RaySession
-from pipelines.progress import Progress
-from pipelines.segment import SegmentWorker, needs_own_process, segments
+from pipelines.block import Block, StageResult, decode_block, encode_block
+from pipelines.progress import Progress, Task
+from pipelines.section import Plan, Pool, Section, fitting_parts, plan_section, pools_of, run_blocks
+from pipelines.segment import SegmentWorker
 from pipelines.stage import Stage, StageSummary
-from pipelines.transport import encode_shard
-from sc3d.config import RunConfig
-from sc3d.errors import RejectBudgetError, UpstreamError
-from sc3d.shards import Shard, item_table, remaining_shards
+from pipelines.tally import Tally
+from sc3d.errors import RejectBudgetError, UpstreamError, WorkerError
+from sc3d.records import Reject
+from sc3d.shards import Shard, item_table
 
-_LOCAL_SHARDS = 1000
-_TASKS_PER_WORKER = 8
+logger = logging.getLogger(__name__)
+
+_LOCAL_BLOCKS = 1000
 
 
 def run_stage(stage: Stage, items: pa.Table | Sequence[tuple[str, str]], progress: Progress, ray: RaySession) -> StageSummary:
-    """Compute what is missing of ``items``, pairs of (category, id), and return what was done. Ray is started if there is something to do.
+    """Compute what is missing of ``items``, pairs of (category, id), and return what was done: a section of one stage."""
+    return run_section([stage], items if isinstance(items, pa.Table) else item_table(items), progress, ray)[0]
 
-    ``items`` may also be a table of them (:data:`~sc3d.shards.ITEMS`), which is the form for a million.
+
+def run_section(section: Section, items: pa.Table, progress: Progress, ray: RaySession) -> list[StageSummary]:
+    """Compute what is missing of a table of items (:data:`~sc3d.shards.ITEMS`) in all stages of a section, and return what each did.
+
+    Ray is started if there is something to do.
 
     Raises:
-        ConfigError: an actor requires what nobody provides.
-        RejectBudgetError: more than ``max_reject_fraction`` of the items were rejected.
+        ConfigError, PreflightError, RejectBudgetError, WorkerError: see :meth:`SectionRun.compute`.
     """
-    check_actors(stage.actors(), stage.given)
-    table = items if isinstance(items, pa.Table) else item_table(items)
-    shards = remaining_shards(stage.plan(table), stage.artefacts, stage.plan)
-    todo = sum(len(s.ids) for s in shards)
-    task = progress.start(stage.name, len(items), done=len(items) - todo)
-    reasons: Counter[str] = Counter()
-    counters: Counter[str] = Counter()
-    if shards:
-        for result in _execute(stage, shards, ray):
-            reasons.update(filter(_counts_against_budget, result["reasons"].split("\n")))
-            counters.update(json.loads(result["counters"]))
-            task.advance(int(result["items"]), int(result["rejects"]))
-            _check_budget(stage, reasons, len(items))
-    seconds = task.finish()
-    rejects = len(stage.artefacts.rejects())
-    return StageSummary(stage.name, len(items), todo, rejects, seconds, dict(counters))
+    run = SectionRun(section, progress, ray)
+    run.compute(items)
+    return run.finish()
 
 
-def _execute(stage: Stage, shards: Sequence[Shard], session: RaySession) -> Iterator[dict[str, Any]]:
-    """The result of each shard, as it is finished."""
-    if not stage.actors() and len(shards) <= _LOCAL_SHARDS:
-        # Without a model to load, starting a process costs more than the work.
-        worker = SegmentWorker(type(stage), stage.config, 0)
-        for shard in shards:
-            row = {**encode_shard(shard), "counters": "{}"}
-            result = worker({key: [value] for key, value in row.items()})
-            yield {key: value[0] for key, value in result.items()}
-        return
-    session.start()
-    import ray.data
-
-    rows = [{**encode_shard(shard), "counters": "{}"} for shard in shards]
-    most = max(1, min(stage.config.ray.workers, len(shards)))
-    together = max(1, min(stage.shards_per_task, len(rows) // (_TASKS_PER_WORKER * most)))
-    dataset: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=ceil(len(rows) / together))
-    run_id = uuid.uuid4().hex
-    for index, group in enumerate(segments(stage.actors(), stage.config) or [[]]):
-        needs = group[0].needs(stage.config) if group else Resources()
-        where: dict[str, Any] = {"batch_size": 1, "num_cpus": needs.num_cpus}
-        with warnings.catch_warnings():
-            # Ray announces that retry limits move to other arguments in 2.64; until then there is no other way to set them.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            if needs_own_process(needs):
-                dataset = dataset.map_batches(
-                    SegmentWorker,
-                    fn_constructor_args=(type(stage), stage.config, index),
-                    compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
-                    num_gpus=needs.num_gpus or None,
-                    resources=dict(needs.custom) or None,
-                    runtime_env={"conda": needs.environment} if needs.environment else None,
-                    max_restarts=4,
-                    max_task_retries=2,
-                    **where,
-                )
-            else:
-                dataset = dataset.map_batches(
-                    partial(_map_shard, stage=type(stage), config=stage.config, segment=index, run_id=run_id),
-                    compute=ray.data.TaskPoolStrategy(size=most),
-                    max_retries=2,
-                    **where,
-                )
-    yield from dataset.iter_rows()
+def _singles(section: Section, items: pa.Table, ids: Sequence[str]) -> list[Block]:
+    """A block of its own for each of some ids, as far as they have come."""
+    if not ids:
+        return []
+    plan = plan_section(section, items.filter(pc.is_in(items["id"], value_set=pa.array(ids))))
+    return [
+        Block.of(block.category, [id_], [[states[i]] for states in block.states], block.files)
+        for block in plan.blocks
+        for i, id_ in enumerate(block.ids)
+    ]
 
 
-def _map_shard(block: dict[str, Any], stage: type[Stage], config: RunConfig, segment: int, run_id: str) -> dict[str, Any]:
-    # Tasks reuse warm processes from stage to stage, which saves importing the numeric libraries again; the models are kept for the run.
-    return _worker_of(stage, config, segment, run_id)(block)
+class SectionRun:
+    """The work of a section, in one go or category by category, and its books: progress, reject budget, what each stage did.
+
+    Args:
+        section: the stages.
+        progress: where each stage gets its line.
+        ray: started when there is something to do.
+        expected: how many items there are in all, for the reject budget; by default those of the calls so far.
+        check: called for each block; raises what forbids to go on.
+
+    When ``stopped`` is set, work ends after the present block.
+    """
+
+    def __init__(
+        self,
+        section: Section,
+        progress: Progress,
+        ray: RaySession,
+        expected: int = 0,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        for stage in section:
+            check_actors(stage.actors(), stage.given)
+        self._section, self._progress, self._ray, self._expected, self._check = section, progress, ray, expected, check
+        self._metrics = RunMetrics(section[0].config.run)
+        self.stopped = threading.Event()
+        self._items, self._clock = 0, 0.0
+        self._rejected = [0] * len(section)
+        self._totals = [StageResult() for _ in section]
+        self._reasons: list[Counter[str]] = [Counter() for _ in section]
+        self._tasks: list[Task] = []
+
+    def compute(self, items: pa.Table, on_category: Callable[[str], None] | None = None) -> None:
+        """Compute what is missing of a table of items, which no earlier call was given.
+
+        ``on_category`` is called with each category when all its items are through.
+
+        Raises:
+            PreflightError: Ray can never give a stage what it asks for.
+            RejectBudgetError: more than ``max_reject_fraction`` of the items were rejected by a stage.
+            WorkerError: a worker cannot go on, for a reason that has nothing to do with its rows.
+        """
+        started = time.perf_counter()
+        plan = plan_section(self._section, items)
+        self._open(plan)
+        departures = Departures(items, plan.blocks, on_category)
+        lost = self._follow(plan.blocks, departures)
+        if lost:
+            logger.warning("%s: processes died on %d ids; these are tried again one by one", self._section[0].name, len(lost))
+            lost = self._follow(_singles(self._section, items, lost), departures)
+            self._reject(_singles(self._section, items, lost))
+        departures.all()
+        self._clock += time.perf_counter() - started
+
+    def _open(self, plan: Plan) -> None:
+        total = plan.items
+        for position, (kept, rejected) in enumerate(zip(plan.kept, plan.rejected, strict=True)):
+            if len(self._tasks) <= position:
+                self._tasks.append(self._progress.start(self._section[position].name, 0))
+            self._tasks[position].expect(total, kept + rejected)
+            self._rejected[position] += rejected
+            total -= rejected
+        self._items += plan.items
+
+    def _follow(self, blocks: Sequence[Block], departures: Departures) -> list[str]:
+        """Send blocks through the section and account for them; returns the ids of those that did not come out."""
+        waiting = {block.ids[0]: block.ids for block in blocks}
+        for positions, part in self._parts(blocks):
+            last = positions[-1] == len(self._section) - 1
+            blocks, entered = [], blocks
+            for block in part(entered):
+                self._go_on(block)
+                for position in positions:
+                    self._add(position, block.results[position])
+                if last:
+                    del waiting[block.ids[0]]
+                    departures.of(block)
+                else:
+                    blocks.append(block)
+        return [id_ for ids in waiting.values() for id_ in ids]
+
+    def _go_on(self, block: Block) -> None:
+        self._check()
+        if self.stopped.is_set():
+            raise InterruptedError(f"{self._section[0].name} was stopped")
+        if block.error:
+            where = f"{len(block.ids)} {block.category} ids from {block.ids[0]} on"
+            raise WorkerError(f"{block.error} (while working on {where})")
+
+    def _parts(self, blocks: Sequence[Block]) -> Iterator[tuple[range, Callable[[Sequence[Block]], Iterator[Block]]]]:
+        """The stages that run side by side, and what runs them; one part if Ray can give all of them what they need at once."""
+        if not blocks:
+            return
+        everything = range(len(self._section))
+        # Stages before the first that has something to do need no processes, and no models.
+        first = next(p for p in everything if any(block.shard(p) is not None for block in blocks))
+        working = self._section[first:]
+        if len(blocks) <= _LOCAL_BLOCKS and not any(stage.actors() for stage in working):
+            # Without a model to load, starting a process costs more than the work.
+            yield everything, partial(_in_this_process, working, first)
+            return
+        self._ray.start()
+        pools = [pool for pool in pools_of(self._section, working[0].config.ray.workers) if pool.position >= first]
+        for part in fitting_parts(pools, self._ray.most_resources()):
+            yield range(part[0].position, part[-1].position + 1), partial(self._on_ray, part)
+
+    def _on_ray(self, pools: Sequence[Pool], blocks: Sequence[Block]) -> Iterator[Block]:
+        run_id = f"sc3d-{uuid.uuid4().hex}"
+        if pools[0].position == pools[-1].position:
+            yield from run_blocks(pools, blocks, run_id)
+            return
+        before = [total.items for total in self._totals]
+
+        def show(items: Sequence[int]) -> None:
+            for task, count, total, first in zip(self._tasks, items, self._totals, before, strict=True):
+                task.ahead(count - (total.items - first))
+
+        with Tally(run_id, len(self._section), show):
+            yield from run_blocks(pools, blocks, run_id)
+
+    def _reject(self, blocks: Sequence[Block]) -> None:
+        """Reject what killed its process each time, in the stage that it did not get through."""
+        for block in blocks:
+            position = next(p for p in range(len(self._section)) if block.shard(p) is not None)
+            stage = self._section[position]
+            message = "its process died whenever it was tried; is there enough memory? The logs of Ray say how it died"
+            reject = Reject(block.ids[0], stage.name, "ProcessDied", message)
+            stage.artefacts.commit(Shard(block.category, block.ids), [], [reject])
+            self._add(position, StageResult(1, 1, [f"ProcessDied: {message}"]))
+
+    def _add(self, position: int, result: StageResult) -> None:
+        total = self._totals[position]
+        total.items += result.items
+        total.rejects += result.rejects
+        total.cpu_seconds += result.cpu_seconds
+        total.gpu_seconds += result.gpu_seconds
+        for name, count in result.counters.items():
+            total.counters[name] = total.counters.get(name, 0) + count
+        self._tasks[position].advance(result.items, result.rejects)
+        for later in self._tasks[position + 1 :]:
+            later.expect(-result.rejects)
+        for stage, task in zip(self._section, self._tasks, strict=True):
+            self._metrics.items_left(stage.name, task.left)
+        self._reasons[position].update(reason for reason in result.reasons if _counts_against_budget(reason))
+        _check_budget(self._section[position], self._reasons[position], max(self._items, self._expected))
+
+    def finish(self) -> list[StageSummary]:
+        """Close the progress lines and return what each stage did."""
+        work = [total.cpu_seconds + total.gpu_seconds for total in self._totals]
+        summaries, items = [], self._items
+        for position, (stage, total) in enumerate(zip(self._section, self._totals, strict=True)):
+            # Stages that run side by side share the time on the clock by the work of their processes.
+            seconds = self._clock * work[position] / sum(work) if sum(work) else self._clock / len(work)
+            if position < len(self._tasks):
+                self._tasks[position].finish(seconds)
+            rejects = self._rejected[position] + total.rejects
+            spent = (seconds, total.counters, total.cpu_seconds, total.gpu_seconds)
+            summaries.append(StageSummary(stage.name, items, total.items, rejects, *spent))
+            items -= rejects
+        return summaries
 
 
-@lru_cache(maxsize=1)
-def _worker_of(stage: type[Stage], config: RunConfig, segment: int, run_id: str) -> SegmentWorker:
-    # What the run folder holds changes between runs of one configuration, so a worker that has looked is not kept for the next run.
-    return SegmentWorker(stage, config, segment)
+class Departures:
+    """Tells when all items of a category are through."""
+
+    def __init__(self, items: pa.Table, blocks: Sequence[Block], on_category: Callable[[str], None] | None) -> None:
+        self._tell = on_category or (lambda category: None)
+        self._waiting = Counter(block.category for block in blocks)
+        self._categories = sorted(pc.unique(items["category"]).to_pylist())
+        for category in [c for c in self._categories if not self._waiting[c]]:
+            self._leave(category)
+
+    def of(self, block: Block) -> None:
+        """A block has come out."""
+        self._waiting[block.category] -= 1
+        if not self._waiting[block.category]:
+            self._leave(block.category)
+
+    def all(self) -> None:
+        """Nothing is left."""
+        for category in list(self._categories):
+            self._leave(category)
+
+    def _leave(self, category: str) -> None:
+        if category in self._categories:
+            self._categories.remove(category)
+            self._tell(category)
+
+
+def _in_this_process(section: Section, first: int, blocks: Sequence[Block]) -> Iterator[Block]:
+    workers = [SegmentWorker(type(stage), stage.config, position, 0) for position, stage in enumerate(section, first)]
+    for block in blocks:
+        row = encode_block(block)
+        for worker in workers:
+            row = {key: value[0] for key, value in worker({key: [value] for key, value in row.items()}).items()}
+        yield decode_block(row)
 
 
 def _counts_against_budget(reason: str) -> bool:
     # A pair whose image was rejected is that reject's consequence, not another failure.
-    return bool(reason) and not reason.startswith(UpstreamError.__name__)
+    return not reason.startswith(UpstreamError.__name__)
 
 
 def _check_budget(stage: Stage, reasons: Counter[str], items: int) -> None:
@@ -131,5 +279,5 @@ def _check_budget(stage: Stage, reasons: Counter[str], items: int) -> None:
     raise RejectBudgetError(
         f"{stage.name}: {rejected} of {items} records were rejected, more than max_reject_fraction = "
         f"{stage.config.max_reject_fraction:g} allows. Commonest: {commonest}. "
-        f"All of them are in {stage.run.uri}/rejects/{stage.name}/{stage.recipe}"
+        f"All of them are in {stage.run.uri}/{stage.artefacts.reject_prefix}, and sc3d rejects groups them"
     )

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.image_manifest import IMAGES, ROWS_A_GROUP
 from sc3d.config import RunConfig
 from sc3d.config_file import to_values
-from sc3d.datasets.folder import read_folder
-from sc3d.datasets.spair import read_spair
-from sc3d.errors import ConfigError, InputError, SchemaError, StoreError
+from sc3d.datasets import registry
+from sc3d.datasets.content import AnnotatedSet
+from sc3d.errors import InputError, SchemaError, StoreError
 from sc3d.matching.pairs import plan_pairs_table
 from sc3d.records import ImageRecord, Pair
 from sc3d.schema import arrow_schema, to_table
 from sc3d.store import RunFolder
 
-IMAGES = "images.parquet"
 PAIRS = "pairs.parquet"
 RUN = "run.json"
 LABELLED_SPLIT = "trn"
+HELD_OUT = ("val", "test")
 
 _PLAN_KEY = b"sc3d.plan"
 
@@ -41,40 +43,48 @@ def prepare(config: RunConfig) -> list[ImageRecord]:
     """
     run = RunFolder(config.run)
     _claim(run, config)
-    images, annotated = read_dataset(config)
+    data = read_annotated(config)
+    images, annotated = data.images, data.pairs
     if config.pairs.needs_cues:
-        key = planned_by(run)
-        planned = read_pair_table(run, labelled=True) if key else arrow_schema(Pair).empty_table()
+        keys = planned_by(run)
+        planned = read_pair_table(run, labelled=True) if keys else arrow_schema(Pair).empty_table()
     else:
         labelled = [image for image in images if image.split == LABELLED_SPLIT]
-        key, planned = "", plan_pairs_table(labelled, config.pairs, config.seed)
-    run.write_records(ImageRecord, IMAGES, images)
-    _write_pairs(run, planned, to_table(Pair, annotated), key)
-    _record(run, config, {"images": len(images), "pairs": planned.num_rows + len(annotated)})
+        keys, planned = {}, plan_pairs_table(labelled, config.pairs, config.seed)
+    in_order = to_table(ImageRecord, sorted(images, key=lambda image: image.image_id))
+    run.write_table(IMAGES, in_order, rows_a_group=ROWS_A_GROUP)
+    _write_pairs(run, planned, to_table(Pair, annotated), keys)
+    counts = {"images": len(images), "pairs": planned.num_rows + len(annotated)}
+    _record(run, config, {**counts, "left_out": len(data.left_out)} if data.left_out else counts)
     return images
 
 
-def store_plan(config: RunConfig, planned: pa.Table, key: str) -> None:
-    """Replace the pairs to label by ``planned``, which ``key`` stands for; the annotated pairs stay as they are."""
+def store_plan(config: RunConfig, planned: pa.Table, keys: Mapping[str, str]) -> None:
+    """Replace the pairs to label of some categories by ``planned``; ``keys`` has what each of these plans stands for.
+
+    Those of other categories and the annotated pairs stay as they are.
+    """
     run = RunFolder(config.run)
-    annotated = read_pair_table(run, labelled=False)
-    _write_pairs(run, planned, annotated, key)
+    before, annotated = read_pair_table(run, labelled=True), read_pair_table(run, labelled=False)
+    others = before.filter(pc.invert(pc.is_in(before["category"], value_set=pa.array(list(keys)))))
+    planned = pa.concat_tables([others.cast(planned.schema), planned])
+    _write_pairs(run, planned, annotated, {**planned_by(run), **keys})
     _record(run, config, {**run.read_json(RUN)["counts"], "pairs": planned.num_rows + annotated.num_rows})
 
 
-def planned_by(run: RunFolder) -> str:
-    """The key that the stored pairs were given by :func:`store_plan`; empty for other pairs, and where there are none that can be read."""
+def planned_by(run: RunFolder) -> dict[str, str]:
+    """Category -> the key that its stored pairs were given by :func:`store_plan`; empty where none were, or they cannot be read."""
     try:
         metadata = run.read_table(Pair, PAIRS, ["pair_id"]).schema.metadata if run.exists(PAIRS) else {}
     except SchemaError:
-        return ""
-    return str(metadata.get(_PLAN_KEY, b"").decode())
+        return {}
+    return dict(json.loads(metadata.get(_PLAN_KEY, b"{}")))
 
 
-def _write_pairs(run: RunFolder, planned: pa.Table, annotated: pa.Table, key: str) -> None:
+def _write_pairs(run: RunFolder, planned: pa.Table, annotated: pa.Table, keys: Mapping[str, str]) -> None:
     schema = arrow_schema(Pair)
     pairs = pa.concat_tables([planned.cast(schema), annotated.cast(schema)])
-    run.write_table(PAIRS, pairs.replace_schema_metadata({**schema.metadata, _PLAN_KEY: key.encode()}))
+    run.write_table(PAIRS, pairs.replace_schema_metadata({**schema.metadata, _PLAN_KEY: json.dumps(keys).encode()}))
 
 
 def read_images(run: RunFolder) -> list[ImageRecord]:
@@ -94,11 +104,6 @@ def read_pair_table(run: RunFolder, labelled: bool) -> pa.Table:
     return table.filter(chosen if labelled else pc.invert(chosen))
 
 
-def images_by_id(uri: str) -> dict[str, ImageRecord]:
-    """The manifest of a run as a dictionary."""
-    return {image.image_id: image for image in read_images(RunFolder(uri))}
-
-
 def stored_values(uri: str) -> dict[str, Any]:
     """The configuration that a run folder was last used with, as nested plain values; empty for a new folder."""
     run = RunFolder(uri)
@@ -112,23 +117,18 @@ def read_dataset(config: RunConfig) -> tuple[list[ImageRecord], list[Pair]]:
         ConfigError: no data set was named.
         InputError: it cannot be read, is empty, or holds two images with one id.
     """
-    dataset = config.dataset
-    if not dataset.root:
-        raise ConfigError("no images: give --images DIR, or dataset.root in the configuration")
-    root = Path(dataset.root)
-    if dataset.kind == "folder":
-        images = read_folder(root, dataset.category, Path(dataset.masks) if dataset.masks else None)
-        annotated: list[Pair] = []
-    else:
-        data = read_spair(root, categories=dataset.categories)
-        images, annotated = list(data.images), [p for p in data.pairs if p.split != LABELLED_SPLIT]
-        annotated = _capped(annotated, config.evaluate.max_pairs_per_category)
-    if dataset.categories:
-        images = [image for image in images if image.category in dataset.categories]
-    if not images:
-        raise InputError(f"{root} holds no images of the wanted categories")
-    _refuse_duplicates(images)
-    return images, annotated
+    data = read_annotated(config)
+    return data.images, data.pairs
+
+
+def read_annotated(config: RunConfig) -> AnnotatedSet:
+    """As :func:`read_dataset`, with what the data set's protocol leaves out."""
+    data = registry.read_dataset(config.dataset, HELD_OUT)
+    if not data.images:
+        raise InputError(f"{config.dataset.root} holds no images of the wanted categories")
+    _refuse_duplicates(data.images)
+    held_out = [pair for pair in data.pairs if pair.split in HELD_OUT]
+    return dataclasses.replace(data, pairs=_capped(held_out, config.evaluate.max_pairs_per_category))
 
 
 def _capped(pairs: Sequence[Pair], most: int | None) -> list[Pair]:

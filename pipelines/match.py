@@ -10,12 +10,13 @@ from weakref import WeakKeyDictionary
 import pyarrow as pa
 
 from actors.base import Actor, Resources, Row
+from actors.registry import actor_of, is_rehearsal
 from pipelines.describe import DescribeStage
 from pipelines.manifest import LABELLED_SPLIT
-from pipelines.stage import Stage
+from pipelines.stage import LABELS, Stage
 from sc3d.cache import ByteCache
 from sc3d.config import MatchConfig, RunConfig
-from sc3d.errors import UpstreamError
+from sc3d.errors import UpstreamError, is_of_the_store
 from sc3d.matching.described import Described
 from sc3d.matching.device import DeviceImage, match_pairs
 from sc3d.matching.label import match_pair
@@ -125,6 +126,8 @@ class MatchStage(Stage):
     }
 
     def actors(self) -> Sequence[type[Actor]]:
+        if is_rehearsal(self.config):
+            return (actor_of(self.config, "match"),)
         return (MatchOnGpu,) if self.config.match.device == "cuda" else (MatchActor,)
 
     @property
@@ -172,6 +175,8 @@ def pair_row(pair: Pair, images: DescribedImages) -> Row:
     try:
         return {**row, "source": images.get(pair.source_id), "target": images.get(pair.target_id)}
     except Exception as error:  # an unreadable feature file concerns this pair, not the run
+        if is_of_the_store(error):
+            raise
         return {**row, "error": error}
 
 
@@ -186,22 +191,24 @@ class LabelStage(Stage):
     upstream = (MatchStage,)
     given = {"pair_id": "source id ~ target id", "matches": "the candidates with their evidence"}
 
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        self._kept = 0
+
+    def counters(self) -> Mapping[str, int]:
+        return {LABELS: self._kept}
+
     def actors(self) -> Sequence[type[Actor]]:
         return ()
 
     def settings(self) -> Mapping[str, Any]:
         return {"tau_cc": self.config.label.tau_cc, "tau_geo": self.config.label.tau_geo}
 
-    def plan(self, items: pa.Table) -> list[Shard]:
-        """A shard of labels for each shard of matches, which is then read once."""
-        return [
-            Shard(part["category"][0].as_py(), tuple(part["id"].to_pylist()), name)
-            for name, part in self.inputs[MatchStage].by_file(items)
-        ]
-
     def load(self, shard: Shard) -> list[Row]:
-        found = {m.pair_id: m for m in self.run.read_records(Matches, shard.upstream)} if shard.upstream else {}
+        found = self.made_from(MatchStage, shard)
         return [{"pair_id": pair_id, "matches": found[pair_id]} for pair_id in shard.ids]
 
     def finish(self, row: Row, seconds: float) -> Labels:
-        return apply_thresholds(row["matches"], self.config.label)
+        labels = apply_thresholds(row["matches"], self.config.label)
+        self._kept += labels.n_kept
+        return labels

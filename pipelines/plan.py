@@ -6,22 +6,18 @@ The other strategies need the manifest alone; their pairs are planned when a run
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from cluster.session import RaySession
 from pipelines.describe import DescribeStage
 from pipelines.embed import EmbedStage
-from pipelines.execute import run_stage
 from pipelines.manifest import LABELLED_SPLIT, planned_by, store_plan
-from pipelines.progress import Progress
 from pipelines.reconstruct import OrientStage, ReconstructStage
 from pipelines.stage import Stage
-from pipelines.timings import record_summary
 from sc3d.config import RunConfig
 from sc3d.geometry.camera import camera_azimuth
 from sc3d.matching.embedding import fuse_embeddings
@@ -29,41 +25,42 @@ from sc3d.matching.fusion import group_weights
 from sc3d.matching.pairs import CueReader, ImageCues, plan_pairs_table
 from sc3d.records import Embedding, ImageRecord
 from sc3d.schema import arrow_schema, from_table
-from sc3d.shards import item_table, recipe_of, shard_name
+from sc3d.shards import recipe_of, shard_name
 
 _READERS = 16
 
 
-def plan_from_images(config: RunConfig, images: Sequence[ImageRecord], progress: Progress, ray: RaySession) -> None:
-    """Plan the pairs to label from the described images and write them to ``pairs.parquet``, beside the annotated ones.
+def source_stage(config: RunConfig) -> type[Stage]:
+    """The stage that has what the plan goes by."""
+    return EmbedStage if config.pairs.strategy == "nearest" else DescribeStage
 
-    Images that an earlier stage rejected are left out, and their number is said. A plan that was made from the same images, artefacts,
-    options and seed is kept as it is, so a resumed run goes on with the same pairs, on whatever machine.
+
+def plan_from_images(config: RunConfig, images: Sequence[ImageRecord], say: Callable[[str], None] = lambda text: None) -> None:
+    """Plan the pairs of the categories of ``images`` from what the stages found out, and write them to ``pairs.parquet``.
+
+    Images that an earlier stage rejected are left out, and ``say`` is told how many. A plan that was made from the same images,
+    artefacts, options and seed is kept as it is, so a resumed run goes on with the same pairs, on whatever machine.
 
     Raises:
         FeatureError: the images were described by different recipes.
-        RejectBudgetError: too many images have no global descriptor.
     """
-    labelled = [image for image in images if image.split == LABELLED_SPLIT]
-    stage: Stage = DescribeStage(config)
-    usable = _finished(stage, labelled)
-    if config.pairs.strategy == "nearest":
-        stage = EmbedStage(config)
-        items = item_table((image.category, image.image_id) for image in usable)
-        record_summary(stage.run, run_stage(stage, items, progress, ray))
-        usable = _finished(stage, usable)
-    key = _plan_key(config, stage, usable)
-    if planned_by(stage.run) != key:
-        reader = read_descriptors(stage, usable, config) if config.pairs.strategy == "nearest" else read_azimuths(config)
-        store_plan(config, plan_pairs_table(usable, config.pairs, config.seed, reader), key)
-    if len(usable) < len(labelled):
-        missing = len(labelled) - len(usable)
-        progress.say(f"  pairs: {missing} of {len(labelled)} images are left out, since an earlier stage rejected them")
-
-
-def _finished(stage: Stage, images: Iterable[ImageRecord]) -> list[ImageRecord]:
+    labelled: dict[str, list[ImageRecord]] = {image.category: [] for image in images}
+    for image in images:
+        if image.split == LABELLED_SPLIT:
+            labelled[image.category].append(image)
+    stage = source_stage(config)(config)
     there = stage.artefacts.catalogue()
-    return [image for image in images if image.image_id in there]
+    usable = {category: [image for image in found if image.image_id in there] for category, found in labelled.items()}
+    known = planned_by(stage.run)
+    keys = {category: _plan_key(config, stage, found) for category, found in usable.items()}
+    changed = {category: key for category, key in keys.items() if known.get(category) != key}
+    if changed:
+        chosen = [image for category in changed for image in usable[category]]
+        reader = read_descriptors(stage, chosen, config) if config.pairs.strategy == "nearest" else read_azimuths(config)
+        store_plan(config, plan_pairs_table(chosen, config.pairs, config.seed, reader), changed)
+    wanted, found = (sum(map(len, groups.values())) for groups in (labelled, usable))
+    if found < wanted:
+        say(f"  pairs: {wanted - found} of {wanted} images are left out, since an earlier stage rejected them")
 
 
 def _plan_key(config: RunConfig, stage: Stage, images: Sequence[ImageRecord]) -> str:

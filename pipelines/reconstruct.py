@@ -8,10 +8,8 @@ from hashlib import sha256
 
 import numpy as np
 
-from actors.align import AlignActor
 from actors.base import Actor, Row
-from actors.offline.load import LoadImage
-from actors.registry import actor_of
+from actors.registry import actor_of, is_rehearsal
 from pipelines.stage import Stage
 from sc3d.config import RunConfig
 from sc3d.geometry.mesh import Mesh
@@ -31,7 +29,7 @@ class ReconstructStage(Stage):
     given = column_meanings(ImageRecord)
 
     def actors(self) -> Sequence[type[Actor]]:
-        return LoadImage, actor_of(self.config, "reconstruct.mask"), actor_of(self.config, "reconstruct.mesh"), AlignActor
+        return tuple(actor_of(self.config, slot) for slot in ("load", "reconstruct.mask", "reconstruct.mesh", "align"))
 
     def load(self, shard: Shard) -> list[Row]:
         images = self.images
@@ -71,9 +69,12 @@ class OrientStage(Stage):
     def actors(self) -> Sequence[type[Actor]]:
         return (actor_of(self.config, "orient.estimator"),)
 
+    def needs_whole_category(self) -> bool:
+        return self.config.orient.estimator == "consensus" and not is_rehearsal(self.config)
+
     def load(self, shard: Shard) -> list[Row]:
-        found = self.inputs[ReconstructStage].read(shard.ids)
-        views = self._reference_views(shard.category) if self.config.orient.estimator == "consensus" else {}
+        found = self.made_from(ReconstructStage, shard)
+        views = self._reference_views(shard.category) if self.needs_whole_category() else {}
         rows: list[Row] = []
         for image_id in shard.ids:
             one = found[image_id]
@@ -96,8 +97,8 @@ class OrientStage(Stage):
         the shards of one follow each other.
         """
         if self._viewed[0] != category:
-            reconstructions, images = self.inputs[ReconstructStage], self.images
-            peers = sorted((i for i in reconstructions.located if i in images and images[i].category == category), key=_shuffled)
+            reconstructions = self.inputs[ReconstructStage]
+            peers = sorted(self.images.ids_of(category) & reconstructions.located.keys(), key=_shuffled)
             found = reconstructions.read(peers[: self.config.orient.references + 1])
             yaws = [360.0 * view / self.config.orient.views for view in range(self.config.orient.views)]
             views = {i: render_yaw_views(Mesh(one.vertices, one.faces), yaws) for i, one in found.items()}

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cluster.session import RaySession
-from pipelines.execute import run_stage
+from pipelines.execute import run_section
 from pipelines.manifest import RUN, read_pair_table
 from pipelines.match import LabelStage, MatchStage
 from pipelines.progress import Progress
@@ -21,6 +21,7 @@ from pipelines.timings import record_summary
 from sc3d.config import LabelConfig, RunConfig
 from sc3d.config_file import parse_config, to_values
 from sc3d.errors import InputError
+from sc3d.lease import RunLease
 from sc3d.shards import ITEMS
 from sc3d.store import RunFolder
 
@@ -59,8 +60,10 @@ def run(config: RunConfig) -> tuple[LabelCount, LabelCount]:
     if not matched.num_rows:
         raise InputError(f"{folder.uri} holds no matches of this configuration and version of sc3d; run sc3d match first")
     before = count_labels(parse_config({**stored["config"], "run": config.run}, f"{folder.uri}/{RUN}"))
-    with RaySession(config.ray) as ray, Progress() as progress:
-        record_summary(folder, run_stage(LabelStage(config), matched, progress, ray))
+    with RunLease(folder), RaySession(config.ray) as ray, Progress() as progress:
+        # All of it is matched, so only labels are made, a shard for each shard of matches.
+        *_, labelled = run_section([MatchStage(config), LabelStage(config)], matched, progress, ray)
+        record_summary(folder, labelled)
     folder.write_json(RUN, {**stored, "config": to_values(config)})
     return before, count_labels(config)
 

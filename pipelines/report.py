@@ -15,6 +15,7 @@ import numpy as np
 import yaml
 
 from pipelines.describe import DescribeStage
+from pipelines.evaluation_section import evaluation
 from pipelines.label import EVERY_STAGE
 from pipelines.manifest import IMAGES, PAIRS, RUN
 from pipelines.match import DescribedImages, MatchStage
@@ -31,7 +32,6 @@ from sc3d.records import Pair
 from sc3d.report.alignment import AlignmentCard, alignment_card, turn_left, yaw_card
 from sc3d.report.charts import Series, curve, histogram
 from sc3d.report.feature_maps import FeatureCard, feature_card
-from sc3d.report.metrics import category_tables, filter_table, pck_tables, published_filter_table
 from sc3d.report.overview import funnel, image_tiles, label_tiles, metric_tiles, reject_tile, timing_rows
 from sc3d.report.page import Link, Missing, Page, Tile, render
 from sc3d.report.pairs import PairFigure, View, pair_figure
@@ -236,24 +236,6 @@ def features(view: RunView) -> Fields | Missing:
 
     shown = [names[i] for i in spread(len(names), MAX_FEATURE_CARDS)]
     return {"features": view.each("features", shown, card)}
-
-
-def evaluation(view: RunView) -> Fields | Missing:
-    """Filter quality and PCK from ``metrics.json``."""
-    if not view.run.exists(METRICS):
-        if not view.summary.annotated:
-            return Missing("The data set has no annotated pairs, so there is nothing to evaluate against.")
-        return Missing("The annotated pairs were not evaluated yet.", view.command("evaluate"))
-    metrics = view.run.read_json(METRICS)
-    judged, pck = filter_table(metrics), pck_tables(metrics)
-    if not judged.rows and not pck:
-        return Missing("No annotated pair could be evaluated.", view.command("evaluate"))
-    return {
-        "filters": judged,
-        "published_filters": published_filter_table(),
-        "pck": tuple(pck),
-        "categories": tuple(category_tables(metrics)),
-    }
 
 
 def training(view: RunView) -> Fields | Missing:

@@ -11,12 +11,16 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from actors.base import Actor, Row
-from pipelines.manifest import images_by_id
+from pipelines.image_manifest import ImageManifest
+from sc3d.artefacts import Artefacts, Catalogue, read_from
 from sc3d.config import RunConfig
-from sc3d.records import ImageRecord
+from sc3d.errors import UpstreamError
 from sc3d.schema import Record
-from sc3d.shards import Artefacts, Catalogue, Shard, plan_shards, recipe_of
+from sc3d.shards import Shard, plan_shards, recipe_of
 from sc3d.store import RunFolder
+
+LABELS = "labels"
+"""Counter of the label stage: the labels that it kept."""
 
 
 class Stage(ABC):
@@ -71,6 +75,23 @@ class Stage(ABC):
         the stage's time."""
         return {}
 
+    def needs_whole_category(self) -> bool:
+        """Whether a row depends on other images of its category, so that the stages before must be through with all of these."""
+        return False
+
+    def made_from(self, upstream: type[Stage], shard: Shard) -> dict[str, Any]:
+        """Id -> what an upstream stage made of it, for the ids of a shard of this stage, which are of the same kind.
+
+        Raises:
+            DamagedFileError: a file of it cannot be read.
+            UpstreamError: it has nothing for one of the ids.
+        """
+        found = read_from(upstream(self.config).artefacts, shard.upstream.get(upstream.name, ()), shard.ids)
+        if len(found) < len(shard.ids):
+            lost = next(id_ for id_ in shard.ids if id_ not in found)
+            raise UpstreamError(f"{upstream.name} holds nothing for {lost}; was it changed while this run went on? Run it again")
+        return found
+
     @property
     def shard_size(self) -> int:
         """Ids a shard."""
@@ -98,9 +119,9 @@ class Stage(ABC):
         return {stage: stage(self.config).artefacts.catalogue() for stage in self.upstream}
 
     @cached_property
-    def images(self) -> dict[str, ImageRecord]:
-        """The manifest's images by their id, read once a worker."""
-        return images_by_id(self.config.run)
+    def images(self) -> ImageManifest:
+        """The manifest's images by their id."""
+        return ImageManifest(self.run)
 
     @cached_property
     def artefacts(self) -> Artefacts:
@@ -110,7 +131,11 @@ class Stage(ABC):
 
 @dataclass(frozen=True)
 class StageSummary:
-    """What a run of a stage did. ``items`` are all ids it answers for, ``computed`` those of this run, which ``counters`` are about."""
+    """What a run of a stage did. ``items`` are all ids it answers for, ``computed`` those of this run, which ``counters`` are about.
+
+    ``seconds``: of the clock; stages that run side by side share it by the work of their processes. ``cpu_seconds`` and ``gpu_seconds``:
+    of all its processes, by what each was given of a CPU or GPU.
+    """
 
     stage: str
     items: int
@@ -118,3 +143,5 @@ class StageSummary:
     rejects: int
     seconds: float
     counters: Mapping[str, int] = field(default_factory=dict)
+    cpu_seconds: float = 0.0
+    gpu_seconds: float = 0.0

@@ -14,24 +14,26 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipelines.evaluate import EvaluateStage
+from pipelines.describe import DescribeStage
+from pipelines.evaluate import evaluate_stages
+from pipelines.judge import JudgeStage
 from pipelines.label import EVERY_STAGE
 from pipelines.manifest import IMAGES, PAIRS, read_images, read_pairs
 from pipelines.match import IMAGE_READS, LabelStage, MatchStage
 from pipelines.reconstruct import OrientStage, ReconstructStage
+from pipelines.rejects import read_rejects
 from pipelines.stage import Stage
+from pipelines.timings import cost_of_thousand
+from sc3d.artefacts import Artefacts
 from sc3d.config import RunConfig
 from sc3d.errors import SchemaError, UpstreamError
 from sc3d.records import ImageRecord, Pair, Reject
 from sc3d.report.metrics import filter_table, pck_tables
-from sc3d.shards import Artefacts
 from sc3d.store import RunFolder
 
 _READERS = 8
 _ALPHA = 0.10
 _AVERAGES = {"image": "per image", "keypoint": "per point"}
-
-_REJECTING: tuple[type[Stage], ...] = (*EVERY_STAGE, EvaluateStage)
 
 Columns = dict[str, np.ndarray]
 
@@ -81,7 +83,7 @@ def summarise(config: RunConfig) -> RunSummary:
         images=read_images(run) if run.exists(IMAGES) else [],
         pairs=read_pairs(run, labelled=True) if planned else [],
         annotated=read_pairs(run, labelled=False) if planned else [],
-        rejects=[reject for stage in _REJECTING for reject in _rejects(stage(config))],
+        rejects=[reject for stage in _rejecting(config) for reject in read_rejects(stage)],
         reconstructions=_columns(ReconstructStage(config), ["image_id", "category", "iou_before", "iou_after", "injected_turn"]),
         orientations=_columns(OrientStage(config), ["image_id", "category", "turn", "uncertain"]),
         matches=_columns(MatchStage(config), matched),
@@ -89,12 +91,9 @@ def summarise(config: RunConfig) -> RunSummary:
     )
 
 
-def _rejects(stage: Stage) -> list[Reject]:
-    """The rejects of a stage. A file of them that cannot be read stands in their place, so that it is not overlooked."""
-    try:
-        return stage.artefacts.rejects()
-    except SchemaError as error:
-        return [Reject("rejects", stage.name, type(error).__name__, str(error))]
+def _rejecting(config: RunConfig) -> list[Stage]:
+    """Every stage that may have rejected something."""
+    return [*(kind(config) for kind in EVERY_STAGE), *evaluate_stages(config), JudgeStage(config)]
 
 
 def _columns(stage: Stage, names: Sequence[str]) -> Columns:
@@ -181,9 +180,25 @@ def _time_lines(config: RunConfig) -> list[tuple[str, str, str]]:
     total = sum(row["seconds"] for row in rows)
     parts = ", ".join(f"{row['stage']} {row['seconds']:.0f}" for row in rows)
     lines = [("time", f"{total:,.0f} s", parts)] if rows else []
+    lines += _cost_lines(config)
     match = _timing(config, MatchStage.name)
     if match.get("counted"):
         lines.append(("reads a pair", f"{match['counters'].get(IMAGE_READS, 0) / match['counted']:.2f}", "of an image's features"))
+    return lines
+
+
+def _cost_lines(config: RunConfig) -> list[tuple[str, str, str]]:
+    lines, run, ray = [], RunFolder(config.run), config.ray
+    of_images = [kind.name for kind in (ReconstructStage, OrientStage, DescribeStage)]
+    for what, stages in (("images", of_images), ("pairs", [MatchStage.name, LabelStage.name])):
+        cost = cost_of_thousand(run, stages)
+        if cost is None:
+            continue
+        hours = f"{cost.cpu_hours:.2g} CPU hours" + (f" and {cost.gpu_hours:.2g} GPU hours" if cost.gpu_hours else "")
+        price = cost.cpu_hours * ray.cpu_hour_price + cost.gpu_hours * ray.gpu_hour_price
+        lines.append(
+            (f"1,000 {what}", f"{price:,.2f}" if price else hours, f"at your prices: {hours}" if price else "of processes")
+        )
     return lines
 
 
@@ -202,6 +217,20 @@ def print_metrics(metrics: Mapping[str, Any], console: Console | None = None) ->
     console = console or Console(highlight=False)
     _print_filters(metrics, console)
     _print_pck(metrics, console)
+
+
+def _print_counts(metrics: Mapping[str, Any], console: Console) -> None:
+    """What the tables leave out, or count though something is odd about it; one line, as all methods score the same pairs."""
+    seen = {
+        (count["pairs"], count["rejected"], count["without_common"], count["outside"], count["keypoints"])
+        for count in metrics.get("counts", ())
+    }
+    for pairs, rejected, without, outside, keypoints in sorted(seen):
+        parts = [f"{pairs:,} pairs, {keypoints:,} keypoints"]
+        parts += [f"{rejected:,} pairs could not be scored"] if rejected else []
+        parts += [f"{without:,} pairs show no keypoint in both images"] if without else []
+        parts += [f"{outside:,} keypoints lie outside of their image"] if outside else []
+        console.print(f"[dim]{'; '.join(parts)}[/]")
 
 
 def _print_filters(metrics: Mapping[str, Any], console: Console) -> None:
@@ -233,20 +262,22 @@ def _print_pck(metrics: Mapping[str, Any], console: Console) -> None:
     if not tables:
         return
     console.print(f"\n[bold]PCK@{_ALPHA:.2f}[/]: annotated points found to within a tenth of the object's box")
-    methods = list(dict.fromkeys(row.method for table in tables for row in table.rows if not row.published))
+    # What was measured first, then what the paper prints for the same data set, marked so.
+    methods = dict.fromkeys((row.published, row.method) for table in tables for row in table.rows)
     view = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
     view.add_column("method", overflow="fold")
     for table in tables:
         view.add_column(
             f"{escape(table.subset)}\n{escape(_AVERAGES.get(table.average, table.average))}", justify="right", no_wrap=True
         )
-    for method in methods:
+    for published, method in sorted(methods, key=lambda key: key[0]):
         cells = []
         for table in tables:
-            row = next((r for r in table.rows if r.method == method and not r.published), None)
+            row = next((r for r in table.rows if (r.published, r.method) == (published, method)), None)
             value = row.values[table.alphas.index(_ALPHA)] if row else None
             cells.append("-" if value is None else f"{100 * value:.1f} %")
-        view.add_row(escape(method), *cells)
+        view.add_row(f"[dim]{escape(method)} (published)[/]" if published else escape(method), *cells)
     console.print(view)
     console.print("[dim]geo-aware: points with a look-alike on the object, such as left and right wheels[/]")
     console.print("[dim]per image, per point: the mean over images, or over all points[/]")
+    _print_counts(metrics, console)

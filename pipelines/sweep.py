@@ -1,7 +1,7 @@
 """Search alpha, beta, gamma, tau_cc and tau_geo on the annotated validation pairs -> ``sweeps/<recipe>.json`` and ``best.yaml``.
 
 The settings of a pair are evaluated together, from one similarity matrix a group; pairs go to workers in shards as in every stage, so a
-killed sweep goes on where it stopped.
+killed sweep goes on where it stopped. The other level, which trains with each setting, is in :mod:`pipelines.adapter_search`.
 """
 
 from __future__ import annotations
@@ -22,15 +22,20 @@ from rich.table import Table
 from actors.base import Actor, Row
 from cluster.session import RaySession
 from pipelines.describe import DescribeStage
+from pipelines.evaluate import unit_of
 from pipelines.execute import run_stage
 from pipelines.manifest import read_pairs
 from pipelines.match import DescribedImages, pair_row
 from pipelines.progress import Progress
+from pipelines.search_page import write_page
 from pipelines.stage import Stage
 from pipelines.timings import record_summary
+from sc3d.cache import ByteCache
 from sc3d.config import MatchConfig, RunConfig
 from sc3d.errors import InputError
+from sc3d.evaluation.readout import CellDescriptors
 from sc3d.evaluation.setting_counts import SettingCounts, count_settings
+from sc3d.evaluation.setting_pck import count_points, describe_groups
 from sc3d.matching.described import Described
 from sc3d.matching.tiles import plan_pair_shards
 from sc3d.matching.weight_grid import GroupedImage
@@ -46,6 +51,7 @@ _ANNOTATED_PAIR = {
     "source": "the source image, prepared for matching under any weights",
     "target": "the target image, prepared for matching under any weights",
     "annotations": "manifest rows of both images",
+    "descriptors": "groups of features of both images at all cells; None unless the objective is PCK",
 }
 
 
@@ -60,18 +66,28 @@ class SweepActor(Actor):
     """Counts the kept labels and the judged keypoints of a pair under every setting."""
 
     requires = _ANNOTATED_PAIR
-    provides = {"counts": "kept labels, judged keypoints and wrong ones of every setting"}
+    provides = {
+        "counts": "kept labels, judged keypoints and wrong ones of every setting",
+        "points": "right keypoints and all of them under every weights; None unless the objective is PCK",
+    }
 
     @classmethod
     def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
         weights = [[setting.alpha, setting.beta] for setting in weight_grid(config.sweep.steps, config.match)]
         thresholds = {"tau_cc": config.sweep.tau_cc, "tau_geo": config.sweep.tau_geo}
-        return {"version": "sweep-1", "weights": weights, **thresholds, "transfer": config.match.transfer}
+        evaluate = config.evaluate
+        readout = [evaluate.window, evaluate.temperature, evaluate.masking, unit_of(config)]
+        pck = {"pck": readout} if config.sweep.objective == "pck" else {}
+        return {"version": "sweep-1", "weights": weights, **thresholds, "transfer": config.match.transfer, **pck}
 
     def process(self, row: Row) -> Row:
         sweep, weights = self.config.sweep, weight_grid(self.config.sweep.steps, self.config.match)
-        images = row["source"], row["target"]
-        return {"counts": count_settings(*images, row["annotations"], weights, sweep.tau_cc, sweep.tau_geo)}
+        images, annotations = (row["source"], row["target"]), row["annotations"]
+        counts = count_settings(*images, annotations, weights, sweep.tau_cc, sweep.tau_geo)
+        if row["descriptors"] is None:
+            return {"counts": counts, "points": None}
+        points = count_points(*row["descriptors"], annotations, weights, self.config.evaluate, unit_of(self.config))
+        return {"counts": counts, "points": points}
 
 
 class SweepStage(Stage):
@@ -91,9 +107,23 @@ class SweepStage(Stage):
     def plan(self, items: pa.Table) -> list[Shard]:
         return plan_pair_shards(items, self.config.ray.pairs_per_shard)
 
+    @property
+    def _finds_pck(self) -> bool:
+        return self.config.sweep.objective == "pck"
+
     @cached_property
     def _images(self) -> GroupedImages:
-        return GroupedImages(self.config, self.config.match, self.config.ray.cache_mb)
+        cache = self.config.ray.cache_mb
+        return GroupedImages(self.config, self.config.match, cache // 2 if self._finds_pck else cache)
+
+    @cached_property
+    def _descriptors(self) -> ByteCache[str, Mapping[str, CellDescriptors]]:
+        describe = DescribeStage(self.config)
+        return ByteCache(
+            lambda image_id: describe_groups(describe.read_features(image_id)),
+            lambda groups: sum(one.n_bytes for one in groups.values()),
+            self.config.ray.cache_mb * 2**19,
+        )
 
     @cached_property
     def _pairs(self) -> dict[str, Pair]:
@@ -102,30 +132,42 @@ class SweepStage(Stage):
     def load(self, shard: Shard) -> Iterator[Row]:
         for pair in (self._pairs[pair_id] for pair_id in shard.ids):
             sides = (self.images[pair.source_id], self.images[pair.target_id])
-            yield {**pair_row(pair, self._images), "annotations": sides}
+            row = {**pair_row(pair, self._images), "annotations": sides, "descriptors": None}
+            if self._finds_pck and "error" not in row:
+                row["descriptors"] = (self._descriptors.get(pair.source_id), self._descriptors.get(pair.target_id))
+            yield row
 
     def finish(self, row: Row, seconds: float) -> SettingCounts:
-        return SettingCounts(row["pair_id"], row["category"], row["counts"].reshape(-1, 3))
+        return SettingCounts(row["pair_id"], row["category"], row["counts"].reshape(-1, 3), row["points"])
 
 
 def run(config: RunConfig, console: Console | None = None) -> list[dict[str, Any]]:
     """Evaluate the whole grid, print the best settings, and write the best one as YAML to pass to ``sc3d label --config``.
 
+    With ``sweep.level`` = adapter this is :func:`pipelines.adapter_search.run`.
+
     Returns:
-        One row a setting: alpha, beta, gamma, tau_cc, tau_geo, fpr, kept, judged; best first.
+        One row a setting: alpha, beta, gamma, tau_cc, tau_geo, fpr, kept, judged, pck; best first.
 
     Raises:
         InputError: the run has no annotated validation pairs with features, or none of them could be evaluated.
     """
+    if config.sweep.level == "adapter":
+        from pipelines import adapter_search
+
+        return adapter_search.run(config, console)
     stage, pairs = SweepStage(config), validation_pairs(config)
     with RaySession(config.ray) as ray, Progress() as progress:
         items = [(pair.category, pair.pair_id) for pair in pairs]
         record_summary(stage.run, run_stage(stage, items, progress, ray))
     rows = rank(collect_rows(config, list(stage.artefacts.catalogue().read(pair.pair_id for pair in pairs).values())), config)
-    stage.run.write_json(f"{stage.artefacts.prefix}.json", {"rows": rows})
+    enough = wanted_labels(rows, config)
+    stage.run.write_json(f"{stage.artefacts.prefix}.json", {"rows": rows, "objective": config.sweep.objective, "wanted": enough})
     best = {"match": {k: rows[0][k] for k in ("alpha", "beta")}, "label": {k: rows[0][k] for k in ("tau_cc", "tau_geo")}}
     stage.run.write_bytes(BEST, yaml.safe_dump(best).encode())
-    _print(rows, config, console or Console(highlight=False, soft_wrap=True))
+    console = console or Console(highlight=False, soft_wrap=True)
+    _print(rows, config, console)
+    console.print(f"page: {write_page(config)}", markup=False)
     return rows
 
 
@@ -164,47 +206,76 @@ def collect_rows(config: RunConfig, pairs: Sequence[SettingCounts]) -> list[dict
         )
     totals = np.sum([pair.counts for pair in pairs], axis=0)
     weights = weight_grid(config.sweep.steps, config.match)
+    pck = pck_of_weights(pairs, len(weights))
+    thresholds = len(config.sweep.tau_cc) * len(config.sweep.tau_geo)
     rows = []
-    for (match, tau_cc, tau_geo), (kept, judged, wrong) in zip(
-        product(weights, config.sweep.tau_cc, config.sweep.tau_geo), totals.tolist(), strict=True
+    for number, ((match, tau_cc, tau_geo), (kept, judged, wrong)) in enumerate(
+        zip(product(weights, config.sweep.tau_cc, config.sweep.tau_geo), totals.tolist(), strict=True)
     ):
         setting = {"alpha": match.alpha, "beta": match.beta, "gamma": match.gamma, "tau_cc": tau_cc, "tau_geo": tau_geo}
-        rows.append({**setting, "fpr": wrong / judged if judged else None, "kept": kept / len(pairs), "judged": judged})
+        score = {"fpr": wrong / judged if judged else None, "kept": kept / len(pairs), "judged": judged}
+        rows.append({**setting, **score, "pck": pck[number // thresholds]})
     return rows
 
 
+def pck_of_weights(pairs: Sequence[SettingCounts], weights: int) -> list[float | None]:
+    """PCK@0.10 under each weights: the mean over pairs of the share of right keypoints; ``None`` where nothing was counted."""
+    counted = [pair.points for pair in pairs if pair.points is not None and pair.points[:, 1].all()]
+    if not counted:
+        return [None] * weights
+    shares = np.mean([points[:, 0] / points[:, 1] for points in counted], axis=0)
+    found: list[float | None] = shares.tolist()
+    return found
+
+
+def is_present(row: Mapping[str, Any], config: RunConfig) -> bool:
+    """Whether a row is of the setting that the run has now."""
+    match, label = config.match, config.label
+    own = {"alpha": match.alpha, "beta": match.beta, "tau_cc": label.tau_cc, "tau_geo": label.tau_geo}
+    return all(math.isclose(row[k], v) for k, v in own.items())
+
+
+def wanted_labels(rows: Sequence[Mapping[str, Any]], config: RunConfig) -> float:
+    """Labels a pair that the best setting must keep."""
+    if config.sweep.labels is not None:
+        return config.sweep.labels
+    present = [row["kept"] for row in rows if is_present(row, config)]
+    wanted: float = config.sweep.min_kept * (present[0] if present else max(row["kept"] for row in rows) / 2)
+    return wanted
+
+
 def rank(rows: list[dict[str, Any]], config: RunConfig) -> list[dict[str, Any]]:
-    """Best first: settings that keep enough labels by their FPR, then the others by the labels that they keep."""
+    """Best first: settings that keep enough labels by the objective, then the others by the labels that they keep.
 
-    def is_present(row: Mapping[str, Any]) -> bool:
-        own = {
-            "alpha": config.match.alpha,
-            "beta": config.match.beta,
-            "tau_cc": config.label.tau_cc,
-            "tau_geo": config.label.tau_geo,
-        }
-        return all(math.isclose(row[k], v) for k, v in own.items())
+    PCK depends on the weights alone: among the thresholds of equal weights FPR decides.
+    """
+    enough, by_pck = wanted_labels(rows, config), config.sweep.objective == "pck"
 
-    present = [row["kept"] for row in rows if is_present(row)]
-    enough = config.sweep.labels
-    if enough is None:
-        enough = config.sweep.min_kept * (present[0] if present else max(row["kept"] for row in rows) / 2)
-
-    def order(row: Mapping[str, Any]) -> tuple[bool, float, float]:
-        wanted = row["kept"] >= enough and row["fpr"] is not None
-        return not wanted, row["fpr"] if wanted else 0.0, -row["kept"]
+    def order(row: Mapping[str, Any]) -> tuple[bool, float, float, float]:
+        wanted = row["kept"] >= enough and row["fpr"] is not None and (not by_pck or row["pck"] is not None)
+        if not wanted:
+            return True, 0.0, 0.0, -row["kept"]
+        return False, -row["pck"] if by_pck else 0.0, row["fpr"], -row["kept"]
 
     return sorted(rows, key=order)
+
+
+_HEADINGS = {"fpr": "wrong labels", "kept": "labels a pair", "pck": "PCK@0.10"}
 
 
 def _print(rows: list[dict[str, Any]], config: RunConfig, console: Console) -> None:
     table = Table(title=f"best of {len(rows)} settings", title_justify="left", header_style="bold")
     names = ("alpha", "beta", "gamma", "tau_cc", "tau_geo", "fpr", "kept", "judged")
+    names += ("pck",) if config.sweep.objective == "pck" else ()
     for name in names:
-        table.add_column("wrong labels" if name == "fpr" else "labels a pair" if name == "kept" else name, justify="right")
+        table.add_column(_HEADINGS.get(name, name), justify="right")
     for row in rows[:10]:
-        fpr = "-" if row["fpr"] is None else f"{row['fpr']:.1%}"
-        cells = [fpr if n == "fpr" else f"{row[n]:.0f}" if n in ("kept", "judged") else f"{row[n]:.3g}" for n in names]
-        table.add_row(*cells)
+        table.add_row(*(_cell(name, row[name]) for name in names))
     console.print(table)
-    console.print(f"use it: sc3d label --run {config.run} --config {config.run}/{BEST}")
+    console.print(f"use it: sc3d label --run {config.run} --config {config.run}/{BEST}", markup=False)
+
+
+def _cell(name: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.1%}" if name in ("fpr", "pck") else f"{value:.0f}" if name in ("kept", "judged") else f"{value:.3g}"

@@ -27,6 +27,39 @@ PROFILES: dict[str, dict[str, Any]] = {
 }
 """What a profile chooses where neither file nor option says otherwise."""
 
+PRESETS: dict[str, dict[str, Any]] = {
+    "3d-sc": {
+        "labels_per_pair": 50,
+        "draws": "every_step",
+        "learning_rate": 5e-3,
+        "weight_decay": 1e-3,
+        "dropout": 0.2,
+        "window": 7,
+        "noise": 0.5,
+        "noise_unit": "cells",
+        "duplicates": "mask",
+        "negatives": "labels",
+        "both_ways": False,
+        "start_from_features": False,
+    },
+    # Its train_spair.yaml and the defaults of its pck_train.py.
+    "diy-sc": {
+        "labels_per_pair": 50,
+        "draws": "once",
+        "learning_rate": 5e-3,
+        "weight_decay": 1e-3,
+        "dropout": 0.2,
+        "window": 0,
+        "noise": 0.05,
+        "noise_unit": "reach",
+        "duplicates": "keep",
+        "negatives": "labels",
+        "both_ways": False,
+        "start_from_features": False,
+    },
+}
+"""What ``train.preset`` chooses where neither file nor option says otherwise. Both train 200,000 steps of one pair."""
+
 _ADAPTER: TypeAdapter[RunConfig] = TypeAdapter(RunConfig)
 
 
@@ -70,15 +103,29 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = (), d
         for part in reversed(key.strip().split(".")):
             nested = {part: nested}
         chosen = _merge(chosen, nested)
-    return parse_config(_merge(_with_profile(defaults or {}, chosen), chosen), str(path) if path else "configuration")
+    given = defaults or {}
+    given = _with_options(given, chosen, "profile", "offline", PROFILES)
+    train = _with_options(_section(given, "train"), _section(chosen, "train"), "preset", "3d-sc", PRESETS)
+    given = {**given, "train": train} if train else given
+    return parse_config(_merge(given, chosen), str(path) if path else "configuration")
 
 
-def _with_profile(defaults: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:
-    """The defaults with the options of the profile: above them if it was chosen anew, else below. An unknown one is left to validation."""
-    before = str(defaults.get("profile", "offline"))
-    profile = str(chosen.get("profile", before))
-    options = PROFILES.get(profile, {})
-    return _merge(options, defaults) if profile == before else _merge(defaults, options)
+def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
+    section = values.get(name)
+    return section if isinstance(section, dict) else {}
+
+
+def _with_options(
+    defaults: dict[str, Any], chosen: dict[str, Any], name: str, otherwise: str, named: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """The defaults with the options that the chosen ``name`` stands for: above them if it was chosen anew, else below.
+
+    An unknown one is left to validation.
+    """
+    before = str(defaults.get(name, otherwise))
+    now = str(chosen.get(name, before))
+    options = named.get(now, {})
+    return _merge(options, defaults) if now == before else _merge(defaults, options)
 
 
 def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:

@@ -41,6 +41,30 @@ class StoreError(Sc3dError):
     """A run folder cannot be read or written."""
 
 
+class MissingFileError(StoreError):
+    """A file of a run folder is not there."""
+
+
+class BucketError(StoreError):
+    """The bucket of a run folder does not exist, or lies in another region."""
+
+
+class StoreDeniedError(StoreError):
+    """The store refuses: credentials are missing, are not accepted, or do not allow this."""
+
+
+class StoreUnavailableError(StoreError):
+    """The store did not answer, or not as it should, for longer than a run waits for it."""
+
+
+class RunBusyError(StoreError):
+    """Another run that is alive writes this run folder."""
+
+
+class LeaseLostError(StoreError):
+    """Another run has taken this run folder over, so this one must stop writing."""
+
+
 class RejectBudgetError(Sc3dError):
     """More records were rejected than the run allows."""
 
@@ -51,3 +75,12 @@ class WeightsError(Sc3dError):
 
 class PreflightError(Sc3dError):
     """The run cannot succeed on this machine or cluster as it is configured."""
+
+
+class WorkerError(Sc3dError):
+    """A worker process cannot do its part, for a reason that has nothing to do with what it was given."""
+
+
+def is_of_the_store(error: Exception) -> bool:
+    """Whether an error says that the store is away or refuses, and so nothing about the record at hand, which must not be rejected."""
+    return isinstance(error, StoreError) and not isinstance(error, MissingFileError)

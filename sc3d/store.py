@@ -2,60 +2,70 @@
 
 Everything is written whole, under its final name, in one step: a temporary name and a rename on disk, one upload on S3 (which shows an
 object only when it is complete). So a reader never sees half a file, and writing the same name twice leaves one file.
+
+A store that is away for a while is waited for (:mod:`sc3d.store_retry`); what waiting cannot mend is an error at once, and says what to do.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from sc3d.errors import DamagedFileError, SchemaError, StoreError
 from sc3d.schema import Record, check_table, from_table, to_table
+from sc3d.store_disk import TEMPORARY, DiskStore
+from sc3d.store_retry import patiently
+from sc3d.store_s3 import S3Store, locate
 
 RecordT = TypeVar("RecordT", bound=Record)
+ResultT = TypeVar("ResultT")
 
 RUN_VERSION = 1
 
 
 class RunFolder:
-    """A folder that a run reads and writes. Cheap to pickle: only the URI travels.
+    """A folder that a run reads and writes. Cheap to open, without a request, and to pickle: only the URI travels.
 
     Args:
-        uri: a local path, or ``s3://bucket/prefix``. Credentials come from the platform (environment, profile, instance role).
+        uri: a local path, or ``s3://bucket/prefix``, to which ``?region=...&scheme=...&endpoint_override=host:port`` may be added.
+            Credentials come from the platform (environment, profile, instance role). The environment's AWS_ENDPOINT_URL is heeded.
+        patience: how many seconds a store that is away is waited for; None for :func:`sc3d.store_retry.patience`.
+
+    Every method that reads or writes raises, besides what it says:
+        StoreUnavailableError: the store was away for longer than that.
+        StoreDeniedError: no credentials, wrong ones, or not allowed.
+        BucketError: the bucket does not exist or is in another region.
 
     Raises:
         StoreError: an unusable URI, or credentials inside it.
     """
 
-    def __init__(self, uri: str | Path) -> None:
+    def __init__(self, uri: str | Path, patience: float | None = None) -> None:
         self.uri = str(uri).rstrip("/")
+        self._patience = patience
         scheme = urlsplit(self.uri).scheme
         if "@" in urlsplit(self.uri).netloc:
             raise StoreError("credentials do not belong in a run folder's URI; use the environment, a profile or an instance role")
-        if scheme in ("", "file"):
-            self.is_local = True
+        self.is_local = scheme in ("", "file")
+        self._store: DiskStore | S3Store
+        if self.is_local:
             self._root = os.path.abspath(self.uri.removeprefix("file://"))
-            self._filesystem: pafs.FileSystem = pafs.LocalFileSystem()
+            self._store = DiskStore(self._root)
         elif scheme == "s3":
-            self.is_local = False
-            try:
-                self._filesystem, self._root = pafs.FileSystem.from_uri(self.uri)
-            except (OSError, pa.ArrowInvalid) as error:
-                raise StoreError(f"cannot open {self.uri}: {error}") from None
+            location = locate(self.uri)
+            self._root, self._store = location.root, S3Store(location)
         else:
             raise StoreError(f"{self.uri}: a run folder is a local path or s3://bucket/prefix, not '{scheme}://'")
 
-    def __reduce__(self) -> tuple[type[RunFolder], tuple[str]]:
-        return RunFolder, (self.uri,)
+    def __reduce__(self) -> tuple[type[RunFolder], tuple[str, float | None]]:
+        return RunFolder, (self.uri, self._patience)
 
     def __repr__(self) -> str:
         return f"RunFolder({self.uri!r})"
@@ -73,66 +83,105 @@ class RunFolder:
 
     def exists(self, name: str) -> bool:
         """Whether a file of that name is there."""
-        return bool(self._filesystem.get_file_info(self.path(name)).type == pafs.FileType.File)
+        path = self.path(name)
+        return self._patiently(lambda: self._store.exists(path), "look for", name)
 
     def names(self, folder: str, suffix: str = "") -> list[str]:
-        """Sorted names of all files below ``folder`` that end in ``suffix``; a folder that is not there is empty."""
-        selector = pafs.FileSelector(self.path(folder), recursive=True, allow_not_found=True)
-        try:
-            infos = self._filesystem.get_file_info(selector)
-        except OSError as error:
-            raise StoreError(f"cannot list {self.uri}/{folder}: {error}") from None
-        strip = len(self._root) + 1
-        return sorted(i.path[strip:] for i in infos if i.type == pafs.FileType.File and i.path.endswith(suffix))
+        """Sorted names of all files below ``folder`` that end in ``suffix``; a folder that is not there is empty.
+
+        Files that are being written are not among them, nor what a killed writer left of one.
+        """
+        path, strip = self.path(folder), len(self._root) + 1
+        found = self._patiently(lambda: self._store.files(path), "list", folder)
+        return sorted(f[strip:] for f in found if f.endswith(suffix) and not f.rpartition("/")[2].startswith(TEMPORARY))
 
     def read_bytes(self, name: str) -> bytes:
         """The whole content of a file.
 
         Raises:
-            StoreError: it is not there or cannot be read.
+            MissingFileError: it is not there.
+            StoreError: it cannot be read.
         """
-        try:
-            with self._filesystem.open_input_stream(self.path(name)) as stream:
-                return bytes(stream.read())
-        except FileNotFoundError:
-            raise StoreError(f"{self.uri}/{name} is not there; has the stage that writes it been run?") from None
-        except OSError as error:
-            raise StoreError(f"cannot read {self.uri}/{name}: {error}") from None
+        path = self.path(name)
+        return self._patiently(lambda: self._store.read(path), "read", name)
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Write a file whole, replacing an older one of the same name in one step.
+
+        Where the answer of a store was lost, the same bytes are written again.
 
         Raises:
             StoreError: the folder is not writable.
         """
         path = self.path(name)
-        try:
-            if self.is_local:
-                _write_local(path, data)
-            else:
-                with self._filesystem.open_output_stream(path) as stream:
-                    stream.write(data)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise StoreError(f"cannot write {self.uri}/{name}: {reason}; is the run folder writable, is there space?") from None
+        self._patiently(lambda: self._store.write(path, data), "write", name)
+
+    def create_bytes(self, name: str, data: bytes) -> bool | None:
+        """Write a file whole unless there is one of that name; of several writers at once, one does.
+
+        Args:
+            name: of the file.
+            data: unlike that of all other writers.
+
+        Returns:
+            Whether the file is this one; None where the store cannot do that, or boto3, which is needed for it on S3, is not installed.
+
+        Raises:
+            StoreError: the folder is not writable.
+        """
+        path = self.path(name)
+        made = self._patiently(lambda: self._store.create(path, data), "write", name)
+        # Where an answer was lost, the second try meets the file of the first.
+        return made if made is not False else self.exists(name) and self.read_bytes(name) == data
 
     def delete(self, name: str) -> None:
         """Delete a file if it is there."""
-        if self.exists(name):
-            self._filesystem.delete_file(self.path(name))
+        path = self.path(name)
+        self._patiently(lambda: self._store.delete(path), "delete", name)
+
+    def remove_leftovers(self) -> int:
+        """Delete what writers left on disk that were killed more than a day ago, and say how many files that were."""
+        return self._patiently(self._store.remove_leftovers, "tidy", "")
+
+    def _parsed(self, name: str, parse: Callable[[bytes], ResultT]) -> ResultT:
+        # A file in a bucket that is replaced by a longer one while it is read may come as the start of the new one: two requests are made,
+        # for the size and for so many bytes. So nothing is damaged before it was read twice.
+        data = self.read_bytes(name)
+        try:
+            return parse(data)
+        except (ValueError, pa.ArrowException, OSError):
+            again = self.read_bytes(name)
+            if again == data:
+                raise
+            return parse(again)
+
+    def _patiently(self, operation: Callable[[], ResultT], doing: str, name: str) -> ResultT:
+        return patiently(operation, self.uri, doing, self._where(name), self._patience)
+
+    def _where(self, name: str) -> str:
+        # Without the options in the URI, which belong to the folder.
+        return f"{self.uri.partition('?')[0]}/{name}".rstrip("/")
 
     def read_records(self, record: type[RecordT], name: str) -> list[RecordT]:
         """All records of a Parquet file. Raises StoreError or SchemaError with the file's name."""
-        return from_table(record, self.read_table(record, name), f"{self.uri}/{name}")
+        return from_table(record, self.read_table(record, name), self._where(name))
 
     def read_table(self, record: type[Record], name: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """A Parquet file as a table, all or some columns, after the record type and schema version were checked."""
-        data = pa.BufferReader(self.read_bytes(name))
-        where = f"{self.uri}/{name}"
-        try:
-            file = pq.ParquetFile(data)
+        """A Parquet file as a table, all or some columns, after the record type and schema version were checked.
+
+        Raises:
+            DamagedFileError: it is not a whole Parquet file.
+            SchemaError: it holds other records, or those of another version.
+        """
+        where = self._where(name)
+
+        def parse(data: bytes) -> pa.Table:
+            file = pq.ParquetFile(pa.BufferReader(data))
             check_table(record, file.schema_arrow, where)
             return file.read(columns=None if columns is None else list(columns))
+
+        try:
+            return self._parsed(name, parse)
         except (pa.ArrowException, OSError) as error:
             raise DamagedFileError(f"{where} is damaged ({error}); delete it and run its stage again") from None
 
@@ -140,40 +189,24 @@ class RunFolder:
         """Write records as one Parquet file, atomically."""
         self.write_table(name, to_table(record, rows))
 
-    def write_table(self, name: str, table: pa.Table) -> None:
-        """Write a table that already has a record's schema, atomically."""
+    def write_table(self, name: str, table: pa.Table, rows_a_group: int | None = None) -> None:
+        """Write a table that already has a record's schema, atomically; ``rows_a_group`` rows can be read by themselves."""
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
+        pq.write_table(table, sink, row_group_size=rows_a_group, compression="zstd")
         self.write_bytes(name, sink.getvalue().to_pybytes())
 
     def read_json(self, name: str) -> dict[str, Any]:
         """A JSON object with its version checked. Raises SchemaError if it is damaged or newer than this sc3d."""
         try:
-            values = json.loads(self.read_bytes(name))
+            values = self._parsed(name, json.loads)
         except ValueError as error:
-            raise SchemaError(f"{self.uri}/{name} is not valid JSON ({error}); delete it to start over") from None
+            raise SchemaError(f"{self._where(name)} is not valid JSON ({error}); delete it to start over") from None
         version = values.get("schema_version") if isinstance(values, dict) else None
         if version != RUN_VERSION:
-            raise SchemaError(f"{self.uri}/{name}: schema version {version}, this sc3d reads {RUN_VERSION}; upgrade sc3d")
+            raise SchemaError(f"{self._where(name)}: schema version {version}, this sc3d reads {RUN_VERSION}; upgrade sc3d")
         return dict(values)
 
     def write_json(self, name: str, values: dict[str, Any]) -> None:
         """Write a JSON object with the format version, atomically."""
         text = json.dumps({"schema_version": RUN_VERSION, **values}, indent=2, sort_keys=True)
         self.write_bytes(name, text.encode())
-
-
-def _write_local(path: str, data: bytes) -> None:
-    folder = os.path.dirname(path)
-    os.makedirs(folder, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=".writing-", dir=folder)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

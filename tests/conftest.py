@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from faulty_s3 import FaultyS3
+
 # Before anything imports Ray. Tests use their own home, so Ray's token file does not touch the user's.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -82,6 +85,23 @@ def s3_server() -> Iterator[str]:
             os.environ.pop(key, None)
         else:
             os.environ[key] = value
+
+
+@pytest.fixture(scope="session")
+def faulty_s3_server(s3_server: str) -> Iterator[FaultyS3]:
+    """The process of :func:`faulty_s3`."""
+    proxy = FaultyS3(s3_server)
+    yield proxy
+    proxy.stop()
+
+
+@pytest.fixture
+def faulty_s3(faulty_s3_server: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
+    """A proxy in its own process before the S3 server, which fails as it is told to; clients started during the test go through it."""
+    faulty_s3_server.reset()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", faulty_s3_server.endpoint)
+    yield faulty_s3_server
+    faulty_s3_server.reset()
 
 
 @pytest.fixture

@@ -1,13 +1,13 @@
 """The adapter: what turns frozen image features into descriptors that know about geometry.
 
-An independent implementation of the AggregationNetwork of GeoAware-SC and DIY-SC: one bottleneck residual block a feature source, and a
-softmax-weighted sum of their outputs. Its state dict has the same keys and shapes, so the published checkpoints load strictly.
+The network itself is in :mod:`training.network`; here is what reads described images, and the files. The published checkpoints of
+GeoAware-SC and DIY-SC load strictly.
 
-To use a trained adapter on described images::
+To use a trained or published adapter on any features, raw and un-normalised, each source at its own grid::
 
     adapter = load_adapter("adapter.safetensors")
-    source, target = adapter.describe(features_source), adapter.describe(features_target)    # (C, 60, 60) each, unit length per cell
-    similarity = source.reshape(len(source), -1).T @ target.reshape(len(target), -1)         # (3600, 3600) cosines
+    source, target = adapter.describe([s3, s4, s5, dino]), adapter.describe(other_features)    # (C, 60, 60) each, unit length per cell
+    similarity = source.reshape(len(source), -1).T @ target.reshape(len(target), -1)           # (3600, 3600) cosines
 
 Shape letters: B images, D_s channels of source s on its h_s x w_s grid, D their sum, C output channels, H = W cells of the working grid.
 """
@@ -15,28 +15,25 @@ Shape letters: B images, D_s channels of source s on its h_s x w_s grid, D their
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from sc3d.errors import FeatureError, SchemaError
 from sc3d.features import Features
+from training.network import AggregationNetwork, resized
 
 ADAPTER_VERSION = 1
-NORM_GROUPS = 32
 _GROUP_ORDER = ("sd", "dino")
 _METADATA_KEY = "sc3d.adapter"
-_EPSILON = 1e-10
 
 
 def source_names(features: Features) -> list[str]:
@@ -61,7 +58,11 @@ def feature_dims(features: Features) -> list[int]:
 
 def native_input(features: Features) -> list[Tensor]:
     """Raw, un-normalised sources of one image at their own grids: a (1, D_s, h_s, w_s) float32 tensor each, on the CPU."""
-    return [torch.from_numpy(np.ascontiguousarray(features.sources[name]))[None].float() for name in source_names(features)]
+    return [_as_input(features.sources[name]) for name in source_names(features)]
+
+
+def _as_input(source: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(source))[None].float()
 
 
 def adapter_input(features: Features) -> Tensor:
@@ -71,126 +72,44 @@ def adapter_input(features: Features) -> Tensor:
         (1, D, H, W) float32 on the CPU: for the paper's features cat[s3, up(s4), up(s5), dino].
     """
     side = features.letterbox.side
-    return torch.cat([_resized(part, (side, side)) for part in native_input(features)], dim=1)
+    return torch.cat([resized(part, (side, side)) for part in native_input(features)], dim=1)
 
 
-def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
-    return x if x.shape[-2:] == size else functional.interpolate(x, size=size, mode="bilinear", align_corners=False)
-
-
-def norm_groups(channels: int) -> int:
-    """Groups of the group norm over ``channels``: 32 as upstream, or the largest smaller number that divides them."""
-    return next(g for g in range(min(NORM_GROUPS, channels), 0, -1) if channels % g == 0)
-
-
-class NormedConv(nn.Conv2d):
-    """A convolution without bias, followed by group norm over the whole map (so borders and background take part).
-
-    A 1x1 convolution without bias commutes with bilinear resizing, whose weights sum to one. So a source of a coarser grid is convolved
-    there and resized after, which gives the same numbers for a fraction of the work.
-    """
-
-    def __init__(self, inputs: int, outputs: int, size: int) -> None:
-        super().__init__(inputs, outputs, size, padding=size // 2, bias=False)
-        self.norm = nn.GroupNorm(norm_groups(outputs), outputs, eps=1e-5)
-
-    def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        y = super().forward(x)
-        result: Tensor = self.norm(y if size is None else _resized(y, size))
-        return result
-
-
-class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions with a residual connection and a final ReLU: (B, inputs, h, w) -> (B, outputs, H, W), >= 0."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        width = max(outputs // 4, 1)
-        self.shortcut = NormedConv(inputs, outputs, 1) if inputs != outputs else None
-        self.conv1 = NormedConv(inputs, width, 1)
-        self.conv2 = NormedConv(width, width, 3)
-        self.conv3 = NormedConv(width, outputs, 1)
-
-    def silence_residual(self) -> None:
-        """Make the block its shortcut alone, until training says otherwise (zero scale of the last norm, as in ResNet training)."""
-        nn.init.zeros_(self.conv3.norm.weight)
-
-    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        y = self.conv3(functional.relu(self.conv2(functional.relu(self.conv1(x, size)))))
-        return functional.relu(y + (_resized(x, size) if self.shortcut is None else self.shortcut(x, size)))
-
-
-class Adapter(nn.Module):
-    """One bottleneck a source and a softmax-weighted sum: 628,995 parameters for [768] -> 768, 5,150,214 for four sources.
+class Adapter(AggregationNetwork):
+    """The aggregation network with what sc3d knows about features: 628,995 parameters for [768] -> 768, 5,150,214 for four sources.
 
     Args:
         feature_dims: channels of each source, in input order.
         channels: channels C of the descriptor.
 
-    Attributes:
-        logit_scale: logarithm of the inverse temperature of the sparse loss, initially ln(1/0.07). ``self_logit_scale`` is upstream's
-            second one; no loss here reads it, and it is kept, frozen, so that checkpoints load strictly.
-
     Raises:
-        FeatureError: no source, or a size below one.
+        FeatureError: no source, or a size below one; later, sources that do not fit.
     """
 
-    def __init__(self, feature_dims: Sequence[int], channels: int) -> None:
-        super().__init__()
-        if not feature_dims or min(*feature_dims, channels) < 1:
-            raise FeatureError(f"an adapter needs sources and positive sizes, got {list(feature_dims)} -> {channels}")
-        self.feature_dims = [int(d) for d in feature_dims]
-        self.channels = int(channels)
-        self.bottleneck_layers = nn.ModuleList(nn.ModuleList([Bottleneck(d, channels)]) for d in self.feature_dims)
-        self.mixing_weights = nn.Parameter(torch.ones(len(self.feature_dims)))
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-        self.self_logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)), requires_grad=False)
+    input_error = FeatureError
 
-    def forward(self, x: Tensor | Sequence[Tensor], size: tuple[int, int] | None = None) -> Tensor:
-        """Raw features -> descriptors (B, C, H, W), non-negative, not normalised.
+    def describe(self, features: Features | np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
+        """Descriptors (C, H, W) float32 of one image, unit length at each cell, computed on the adapter's device.
 
         Args:
-            x: all sources at the working grid, (B, D, H, W) as upstream; or one (B, D_s, h_s, w_s) a source at its own grid.
-            size: the working grid (H, W); by default the grid of the finest source.
-        """
-        parts = self._split(x) if isinstance(x, Tensor) else list(x)
-        if [p.shape[1] for p in parts] != self.feature_dims:
-            raise FeatureError(f"the adapter is for sources of {self.feature_dims} channels, got {[p.shape[1] for p in parts]}")
-        height, width = size or max((p.shape[-2], p.shape[-1]) for p in parts)
-        weights = torch.softmax(self.mixing_weights, dim=0)
-        total = torch.zeros((), device=weights.device, dtype=weights.dtype)
-        for weight, layers, part in zip(weights, self.bottleneck_layers, parts, strict=True):
-            total = total + weight * cast(nn.ModuleList, layers)[0](part, (height, width))
-        return total
-
-    def start_from_features(self) -> None:
-        """Make every block its shortcut alone, so that training starts from (projected) features."""
-        for layers in self.bottleneck_layers:
-            for block in cast("nn.ModuleList", layers):
-                cast("Bottleneck", block).silence_residual()
-
-    def _split(self, x: Tensor) -> list[Tensor]:
-        if x.shape[1] != sum(self.feature_dims):
-            raise FeatureError(f"the adapter takes {self.feature_dims} = {sum(self.feature_dims)} channels, got {x.shape[1]}")
-        return list(x.split(self.feature_dims, dim=1))
-
-    @torch.no_grad()
-    def describe(self, features: Features) -> np.ndarray:
-        """Descriptors (C, H, W) float32 of one image, unit length at each cell, computed on the adapter's device.
+            features: a described image, or the raw, un-normalised sources (D_s, h_s, w_s) in the adapter's order, each at its own grid. The
+                working grid is then that of the finest source.
 
         Raises:
             FeatureError: the image has other sources than the adapter was made for.
         """
-        check_dims(self.feature_dims, feature_dims(features), features.image_id)
-        device, side = self.mixing_weights.device, features.letterbox.side
-        maps = self([part.to(device) for part in native_input(features)], (side, side))
-        result: np.ndarray = unit_length(maps)[0].cpu().numpy()
+        if isinstance(features, Features):
+            check_dims(self.feature_dims, feature_dims(features), features.image_id)
+            side = features.letterbox.side
+            maps = self.describe_maps(native_input(features), (side, side))
+        else:
+            arrays = [features] if isinstance(features, np.ndarray) else list(features)
+            if any(np.ndim(one) != 3 for one in arrays):
+                raise FeatureError(f"sources must be (channels, rows, columns), got {[np.shape(one) for one in arrays]}")
+            check_dims(self.feature_dims, [len(one) for one in arrays], "these features")
+            maps = self.describe_maps([_as_input(one) for one in arrays])
+        result: np.ndarray = maps[0].float().cpu().numpy()
         return result
-
-
-def unit_length(maps: Tensor) -> Tensor:
-    """Descriptors (B, C, ...) divided by their length along C, plus 1e-10 as upstream."""
-    return maps / (maps.norm(dim=1, keepdim=True) + _EPSILON)
 
 
 def check_dims(expected: Sequence[int], found: Sequence[int], where: str) -> None:
@@ -202,14 +121,20 @@ def check_dims(expected: Sequence[int], found: Sequence[int], where: str) -> Non
         )
 
 
-def encode_adapter(adapter: Adapter, sources: Sequence[str] = (), recipe: str = "") -> bytes:
-    """Serialise as safetensors; dimensions, names of the sources and the recipe of the features stand in the metadata."""
+def encode_adapter(
+    adapter: Adapter, sources: Sequence[str] = (), recipe: str = "", scores: Mapping[str, float] | None = None
+) -> bytes:
+    """Serialise as safetensors; dimensions, names of the sources and the recipe of the features stand in the metadata.
+
+    ``scores``: what the adapter was chosen by (``step``, ``pck``, ``loss``), if it was.
+    """
     metadata = {
         "schema_version": ADAPTER_VERSION,
         "feature_dims": adapter.feature_dims,
         "channels": adapter.channels,
         "sources": list(sources),
         "recipe": recipe,
+        **({"scores": dict(scores)} if scores else {}),
     }
     state = {name: value.detach().cpu().contiguous() for name, value in adapter.state_dict().items()}
     # One metadata entry: safetensors writes several in a random order, and equal adapters shall be equal bytes.
@@ -217,7 +142,7 @@ def encode_adapter(adapter: Adapter, sources: Sequence[str] = (), recipe: str = 
 
 
 def adapter_metadata(data: bytes, where: str = "adapter") -> dict[str, Any]:
-    """``feature_dims``, ``channels``, ``sources`` and ``recipe`` of an encoded adapter.
+    """``feature_dims``, ``channels``, ``sources``, ``recipe``, and ``scores`` where it has any, of an encoded adapter.
 
     Raises:
         SchemaError: not an adapter of sc3d, damaged, or of another version.

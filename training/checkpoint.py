@@ -10,13 +10,15 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 
 from sc3d.config import TrainConfig
 from sc3d.errors import ConfigError, SchemaError
 from training.adapter import Adapter, adapter_from_state
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
+
+UNCOUNTED = frozenset({"preset", "labels", "workers", "trackers", "cache", "cache_gb", "initial"})
+"""Options that the numbers of a run do not depend on, or that are told apart by what they name."""
 
 
 class StepRecord(NamedTuple):
@@ -29,35 +31,46 @@ class StepRecord(NamedTuple):
     learning_rate: float
 
 
+class ValidationRecord(NamedTuple):
+    """A validation after ``step`` steps: PCK at 0.10 in [0, 1], and the loss."""
+
+    step: int
+    pck: float
+    loss: float
+
+
 @dataclass(frozen=True)
 class FitResult:
-    """A trained adapter in evaluation mode, its loss curve, and (step, score) of each validation."""
+    """A trained adapter in evaluation mode, its loss curve, and its validations."""
 
     adapter: Adapter
     history: list[StepRecord]
-    validation: list[tuple[int, float]]
+    validation: list[ValidationRecord]
 
 
 @dataclass
 class TrainState:
-    """A run between two steps. ``model`` is ``adapter``, or what averages its gradients over workers."""
+    """A run between two steps."""
 
     adapter: Adapter
-    model: nn.Module
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
     history: list[StepRecord] = field(default_factory=list)
-    validation: list[tuple[int, float]] = field(default_factory=list)
+    validation: list[ValidationRecord] = field(default_factory=list)
 
     def result(self) -> FitResult:
         """The adapter and the curves so far."""
         return FitResult(self.adapter.eval(), list(self.history), list(self.validation))
 
 
+def counted_options(config: TrainConfig) -> dict[str, Any]:
+    """The options that the numbers of a run depend on. How many workers share a step is not one of them."""
+    return {k: v for k, v in dataclasses.asdict(config).items() if k not in UNCOUNTED}
+
+
 def identity_of(dims: Sequence[int], config: TrainConfig, seed: int) -> str:
-    """Everything that the numbers of a run depend on, apart from its data. How many workers share a step is not part of it."""
-    values = {k: v for k, v in dataclasses.asdict(config).items() if k != "workers"}
-    return json.dumps({"feature_dims": list(dims), "seed": seed, **values}, sort_keys=True)
+    """Everything that the numbers of a run depend on, apart from its data and the adapter that it starts from."""
+    return json.dumps({"feature_dims": list(dims), "seed": seed, **counted_options(config)}, sort_keys=True)
 
 
 def save_state(state: TrainState, identity: str) -> bytes:
@@ -97,9 +110,9 @@ def _read(checkpoint: bytes) -> dict[str, Any]:
     return values
 
 
-def _curves(values: dict[str, Any]) -> tuple[list[StepRecord], list[tuple[int, float]]]:
+def _curves(values: dict[str, Any]) -> tuple[list[StepRecord], list[ValidationRecord]]:
     history = [StepRecord(int(row[0]), *row[1:]) for row in values["history"].tolist()]
-    return history, [(int(step), score) for step, score in values["validation"].tolist()]
+    return history, [ValidationRecord(int(row[0]), *row[1:]) for row in values["validation"].tolist()]
 
 
 def restore_state(state: TrainState, checkpoint: bytes, identity: str) -> None:

@@ -7,18 +7,21 @@ several workers, sees exactly the numbers of an unbroken run in one process.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from sc3d.cache import ByteCache
 from sc3d.errors import InputError
 from sc3d.features import Features
 from sc3d.grid import Letterbox
-from sc3d.records import Labels
+from sc3d.records import PAIR_SEPARATOR, Labels
 from training.adapter import feature_dims, source_names
+from training.label_set import LabelSet
 
 DEFAULT_CACHE_BYTES = 2 * 2**30
 
@@ -44,36 +47,52 @@ class PairSample:
     source_xy: np.ndarray
     target_xy: np.ndarray
 
+    @classmethod
+    def of(cls, pair_id: str, source_xy: np.ndarray, target_xy: np.ndarray, source: Letterbox, target: Letterbox) -> PairSample:
+        """Of image pixels (N, 2) and the letterboxes of both images."""
+        source_id, target_id = cls.ends_of(pair_id)
+        cells = source.cells_of(source_xy), target.cells_of(target_xy)
+        return cls(pair_id, source_id, target_id, *cells, grid_xy(source, source_xy), grid_xy(target, target_xy))
 
-@dataclass(frozen=True, eq=False)
-class _Row:
-    pair_id: str
-    source_id: str
-    target_id: str
-    source_xy: np.ndarray
-    target_xy: np.ndarray
+    @staticmethod
+    def ends_of(pair_id: str) -> tuple[str, str]:
+        """Ids of a pair's source and target."""
+        source_id, _, target_id = pair_id.partition(PAIR_SEPARATOR)
+        return source_id, target_id
+
+    def at(self, chosen: np.ndarray) -> PairSample:
+        """Some of the labels."""
+        arrays = (a[chosen] for a in (self.source_cells, self.target_cells, self.source_xy, self.target_xy))
+        return PairSample(self.pair_id, self.source_id, self.target_id, *arrays)
 
 
 class LabelledPairs:
     """The training set: pairs with labels, and the features of their images behind a byte-bounded cache.
 
     Args:
-        labels: rows of the label table; pairs without labels are left out. May be a generator: only coordinates are kept.
-        load_features: image id -> features; called again for an image that the cache let go.
+        labels: rows of the label table, or a label set made of them; pairs without labels are left out.
+        load_features: image id -> features; called again for an image that the cache let go. May be called from several threads at once.
         cache_bytes: bound of the cache; a foundation-model image takes about 13 MB.
+        held_out: ids of pairs that are not trained on.
 
     Raises:
-        InputError: no pair has a label.
+        InputError: no pair has a label, or all are held out.
     """
 
     def __init__(
-        self, labels: Iterable[Labels], load_features: Callable[[str], Features], cache_bytes: int = DEFAULT_CACHE_BYTES
+        self,
+        labels: LabelSet | Iterable[Labels],
+        load_features: Callable[[str], Features],
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        held_out: Collection[str] = (),
     ) -> None:
-        kept = (_Row(r.pair_id, r.source_id, r.target_id, r.source_xy, r.target_xy) for r in labels if len(r))
-        self._rows = sorted(kept, key=lambda r: r.pair_id)
-        if not self._rows:
-            raise InputError("no pair has a label: nothing to train on; look at the label stage's counts and thresholds")
-        self._by_id = {r.pair_id: r for r in self._rows}
+        self._labels = labels if isinstance(labels, LabelSet) else LabelSet.of(labels)
+        kept = pc.invert(pc.is_in(self._labels.pair_ids, value_set=pa.array(held_out, pa.string())))
+        self._trained = np.flatnonzero(kept.to_numpy(zero_copy_only=False))
+        if not len(self._trained):
+            raise InputError("all labelled pairs are held out: nothing to train on; lower train.validation_share")
+        self._image_ids = self._labels.image_ids
+        self._source_code = self._labels.ends()[0].indices.to_numpy()[self._trained]
         # Surface and 3D descriptors are most of an offline image's bytes, and training does not read them.
         self._cache: ByteCache[str, Features] = ByteCache(
             lambda image_id: replace(load_features(image_id), shape=None, surface=None), lambda f: f.n_bytes, cache_bytes
@@ -81,13 +100,13 @@ class LabelledPairs:
         self._chunks = lru_cache(maxsize=2)(self._chunks_of_epoch)
 
     def __len__(self) -> int:
-        """Pairs that have labels."""
-        return len(self._rows)
+        """Pairs that are trained on."""
+        return len(self._trained)
 
     @property
     def image_ids(self) -> list[str]:
         """Sorted ids of all images that occur in a labelled pair."""
-        return sorted({i for r in self._rows for i in (r.source_id, r.target_id)})
+        return self._image_ids
 
     def features(self, image_id: str) -> Features:
         """Features of one image, without its surface."""
@@ -96,12 +115,12 @@ class LabelledPairs:
     @property
     def source_names(self) -> list[str]:
         """Names of the adapter's sources, read off the first image."""
-        return source_names(self.features(self._rows[0].source_id))
+        return source_names(self.features(self._image_ids[0]))
 
     @property
     def feature_dims(self) -> list[int]:
         """Channels of the adapter's sources, read off the first image."""
-        return feature_dims(self.features(self._rows[0].source_id))
+        return feature_dims(self.features(self._image_ids[0]))
 
     def pairs_of_step(self, seed: int, step: int, pairs_per_step: int) -> list[str]:
         """Ids of the pairs of a step.
@@ -110,38 +129,37 @@ class LabelledPairs:
         is embedded once a step however many of its pairs ask for it.
         """
         epoch, position = divmod(step, -(-len(self) // pairs_per_step))
-        return [self._rows[i].pair_id for i in self._chunks(seed, epoch, pairs_per_step)[position]]
+        return [self._labels.pair_id(int(self._trained[i])) for i in self._chunks(seed, epoch, pairs_per_step)[position]]
 
     def sample(self, seed: int, step: int, pair_ids: Sequence[str], labels_per_pair: int) -> list[PairSample]:
-        """At most ``labels_per_pair`` labels of each pair, drawn anew at each step without replacement."""
-        return [self._sample_labels(seed, step, self._by_id[i], labels_per_pair) for i in pair_ids]
+        """At most ``labels_per_pair`` labels of each pair, drawn without replacement, anew for each ``step``."""
+        return [self._sample_labels(seed, step, i, labels_per_pair) for i in pair_ids]
 
-    def _chunks_of_epoch(self, seed: int, epoch: int, size: int) -> list[list[int]]:
+    def coordinates(self, pair_id: str) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels (N, 2) of all labels of a pair in its source and in its target; raises KeyError if it has none."""
+        return self._labels.coordinates(self._labels.index_of(pair_id))
+
+    def _chunks_of_epoch(self, seed: int, epoch: int, size: int) -> np.ndarray:
         rng = generator(seed, epoch, "epoch")
-        by_source: dict[str, list[int]] = {}
-        for i in rng.permutation(len(self._rows)):
-            by_source.setdefault(self._rows[i].source_id, []).append(int(i))
-        ordered = [i for rows in by_source.values() for i in rows]
+        permuted = rng.permutation(len(self))
+        codes = self._source_code[permuted]
+        # Sources in the order of their first pair, and under each its pairs in the order of the permutation.
+        first = np.full(int(codes.max()) + 1, len(self))
+        np.minimum.at(first, codes, np.arange(len(self)))
+        ordered = permuted[np.argsort(first[codes], kind="stable")]
         # Cyclic, so that every epoch has one number of full chunks and steps of unequal size do not occur.
         count = -(-len(ordered) // size)
-        chunks = [[ordered[(start * size + k) % len(ordered)] for k in range(size)] for start in range(count)]
-        return [chunks[i] for i in rng.permutation(count)]
+        chunks: np.ndarray = ordered[(np.arange(count)[:, None] * size + np.arange(size)) % len(ordered)]
+        return chunks[rng.permutation(count)]
 
-    def _sample_labels(self, seed: int, step: int, row: _Row, count: int) -> PairSample:
-        rng = generator(seed, step, row.pair_id)
-        n = len(row.source_xy)
+    def _sample_labels(self, seed: int, step: int, pair_id: str, count: int) -> PairSample:
+        rng = generator(seed, step, pair_id)
+        source_id, target_id = PairSample.ends_of(pair_id)
+        source_xy, target_xy = self.coordinates(pair_id)
+        n = len(source_xy)
         chosen = rng.choice(n, size=count, replace=False) if n > count else np.arange(n)
-        source, target = self.features(row.source_id).letterbox, self.features(row.target_id).letterbox
-        source_xy, target_xy = row.source_xy[chosen], row.target_xy[chosen]
-        return PairSample(
-            row.pair_id,
-            row.source_id,
-            row.target_id,
-            source.cells_of(source_xy),
-            target.cells_of(target_xy),
-            grid_xy(source, source_xy),
-            grid_xy(target, target_xy),
-        )
+        source, target = self.features(source_id).letterbox, self.features(target_id).letterbox
+        return PairSample.of(pair_id, source_xy[chosen], target_xy[chosen], source, target)
 
 
 def grid_xy(letterbox: Letterbox, xy: np.ndarray) -> np.ndarray:

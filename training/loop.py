@@ -7,21 +7,21 @@ workers with the same pairs a step, gives the losses of an unbroken run in one p
 from __future__ import annotations
 
 import math
-import zlib
-from collections import deque
+import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sc3d.config import TrainConfig
 from sc3d.errors import ConfigError, FeatureError, Sc3dError
-from training.adapter import Adapter, check_dims, feature_dims, native_input, unit_length
-from training.checkpoint import FitResult, StepRecord, TrainState, identity_of, restore_state, save_state
-from training.data import LabelledPairs, PairSample, generator
-from training.losses import dense_loss, map_loss, sparse_loss
+from training.adapter import Adapter, check_dims
+from training.batches import Batch, batches, dropped
+from training.checkpoint import FitResult, StepRecord, TrainState, ValidationRecord, identity_of, restore_state, save_state
+from training.data import LabelledPairs, generator
+from training.objective import embed, pair_losses
+from training.validation import ValidationScore
 
 
 class DivergenceError(Sc3dError):
@@ -39,31 +39,43 @@ def _same(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _no_wrapper(model: nn.Module) -> nn.Module:
-    return model
-
-
 @dataclass(frozen=True)
 class Replica:
     """This process's share of a data-parallel run: it takes every ``world``-th pair of a step, starting at ``rank``.
 
-    ``wrap`` makes the module that averages gradients over the workers; ``total`` sums a tensor over the workers.
+    ``total`` sums a tensor over the workers, and is called by all of them in the same order.
     """
 
     rank: int = 0
     world: int = 1
-    wrap: Callable[[nn.Module], nn.Module] = _no_wrapper
     total: Callable[[Tensor], Tensor] = _same
+
+
+@dataclass
+class Clock:
+    """Seconds of the steps so far, and how many of them were spent waiting for features."""
+
+    steps: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
 
 
 @dataclass(frozen=True)
 class Hooks:
-    """What happens beside training, at which steps (0: never). ``on_checkpoint`` also gets the state after the last step."""
+    """What happens beside training, at which steps (0: never).
 
-    validate: Callable[[Adapter], float] | None = None
+    ``validate`` is called by every worker, and ``on_validation`` gets what it found. ``on_best`` gets ``pck`` or ``loss``, the adapter, and
+    the validation that is the best so far by it. ``on_checkpoint`` also gets the state after the last step, and the last good one when
+    training diverges; besides every ``checkpoint_every`` steps it is called when the last call was ``checkpoint_seconds`` ago.
+    """
+
+    validate: Callable[[Adapter], ValidationScore] | None = None
     validate_every: int = 0
+    on_validation: Callable[[ValidationRecord], None] | None = None
+    on_best: Callable[[str, Adapter, ValidationRecord], None] | None = None
     on_checkpoint: Callable[[bytes], None] | None = None
     checkpoint_every: int = 0
+    checkpoint_seconds: float = math.inf
 
 
 def fit(
@@ -76,6 +88,8 @@ def fit(
     hooks: Hooks | None = None,
     device: str | torch.device = "cpu",
     replica: Replica | None = None,
+    initial: Adapter | None = None,
+    clock: Clock | None = None,
 ) -> FitResult:
     """Train an adapter on labelled pairs.
 
@@ -89,32 +103,40 @@ def fit(
         hooks: validation and checkpoints.
         device: where the adapter is trained.
         replica: this process's share of a data-parallel run.
+        initial: weights to start from, instead of random ones.
+        clock: is kept up to date.
 
     Raises:
         DivergenceError: loss or gradient is not finite; names the pair and holds the last good adapter.
         ConfigError: the checkpoint is of another configuration, or the pairs of a step cannot be shared evenly.
-        FeatureError: an image with other sources than ``dims``.
+        FeatureError: an image with other sources than ``dims``, or an initial adapter for others.
         SchemaError: the checkpoint cannot be read.
     """
-    hooks, replica = hooks or Hooks(), replica or Replica()
+    hooks, replica, clock = hooks or Hooks(), replica or Replica(), clock or Clock()
     if config.pairs_per_step % replica.world:
         raise ConfigError(f"train.pairs_per_step = {config.pairs_per_step} cannot be shared evenly by {replica.world} workers")
-    state = _start(dims, config, seed, torch.device(device), replica)
+    state = _start(dims, config, seed, torch.device(device), initial)
+    identity = identity_of(dims, config, seed)
     if checkpoint is not None:
-        restore_state(state, checkpoint, identity_of(dims, config, seed))
-    first = len(state.history)
-    for step, (samples, inputs) in zip(
-        range(first, config.steps), _batches(pairs, dims, config, seed, first, replica), strict=True
-    ):
-        record = _step(state, config, seed, step, pairs, samples, inputs, replica)
+        restore_state(state, checkpoint, identity)
+    saved = time.monotonic()
+    prepared = batches(pairs, dims, config, seed, len(state.history), (replica.rank, replica.world))
+    for step, batch in _timed(prepared, clock):
+        try:
+            record = _step(state, config, seed, step, pairs, batch, replica)
+        except DivergenceError:
+            if hooks.on_checkpoint is not None:
+                hooks.on_checkpoint(save_state(state, identity))
+            raise
         state.history.append(record)
         if on_step is not None:
             on_step(record)
-        if hooks.validate is not None and _due(step, hooks.validate_every, config.steps):
-            state.validation.append((step + 1, float(hooks.validate(state.adapter.eval()))))
-            state.adapter.train()
-        if hooks.on_checkpoint is not None and _due(step, hooks.checkpoint_every, config.steps):
-            hooks.on_checkpoint(save_state(state, identity_of(dims, config, seed)))
+        if hooks.validate is not None and hooks.validate_every and _due(step, hooks.validate_every, config.steps):
+            _validate(state, hooks)
+        waited = time.monotonic() - saved > hooks.checkpoint_seconds
+        if hooks.on_checkpoint is not None and (waited or _due(step, hooks.checkpoint_every, config.steps)):
+            hooks.on_checkpoint(save_state(state, identity))
+            saved = time.monotonic()
     return state.result()
 
 
@@ -122,70 +144,65 @@ def _due(step: int, every: int, steps: int) -> bool:
     return step + 1 == steps or (every > 0 and (step + 1) % every == 0)
 
 
-def _start(dims: Sequence[int], config: TrainConfig, seed: int, device: torch.device, replica: Replica) -> TrainState:
+def _timed(prepared: Iterator[tuple[int, Batch]], clock: Clock) -> Iterator[tuple[int, Batch]]:
+    while True:
+        started = time.perf_counter()
+        found = next(prepared, None)
+        if found is None:
+            return
+        clock.waited += time.perf_counter() - started
+        yield found
+        clock.seconds += time.perf_counter() - started
+        clock.steps += 1
+
+
+def _start(dims: Sequence[int], config: TrainConfig, seed: int, device: torch.device, initial: Adapter | None) -> TrainState:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         adapter = Adapter(dims, config.channels)
-        if config.start_from_features:
-            adapter.start_from_features()
+    if initial is not None:
+        check_dims(initial.feature_dims, dims, "train.initial")
+        if initial.channels != config.channels:
+            raise FeatureError(
+                f"train.initial gives descriptors of {initial.channels} channels, train.channels = {config.channels}"
+            )
+        adapter.load_state_dict(initial.state_dict())
+    elif config.start_from_features:
+        adapter.start_from_features()
     adapter = adapter.to(device).train()
     trained = [p for p in adapter.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=config.steps + 1)
-    return TrainState(adapter, replica.wrap(adapter), optimizer, scheduler)
+    return TrainState(adapter, optimizer, scheduler)
 
 
-def _batches(
-    pairs: LabelledPairs, dims: Sequence[int], config: TrainConfig, seed: int, first: int, replica: Replica
-) -> Iterator[tuple[list[PairSample], dict[str, list[Tensor]]]]:
-    """Samples and image inputs of each step from ``first`` on; the next step's are read while the present one computes."""
-
-    def load(step: int) -> tuple[list[PairSample], dict[str, list[Tensor]]]:
-        mine = pairs.pairs_of_step(seed, step, config.pairs_per_step)[replica.rank :: replica.world]
-        samples = pairs.sample(seed, step, mine, config.labels_per_pair)
-        inputs = {}
-        for image_id in dict.fromkeys(i for s in samples for i in (s.source_id, s.target_id)):
-            features = pairs.features(image_id)
-            check_dims(dims, feature_dims(features), image_id)
-            inputs[image_id] = native_input(features)
-        _check_grids(inputs)
-        return samples, inputs
-
-    with ThreadPoolExecutor(1) as reader:
-        ahead = deque([reader.submit(load, first)] if first < config.steps else [])
-        for step in range(first, config.steps):
-            batch = ahead.popleft().result()
-            if step + 1 < config.steps:
-                ahead.append(reader.submit(load, step + 1))
-            yield batch
-
-
-def _check_grids(inputs: dict[str, list[Tensor]]) -> None:
-    grids = {image_id: [tuple(x.shape[2:]) for x in parts] for image_id, parts in inputs.items()}
-    first = next(iter(grids))
-    for image_id, found in grids.items():
-        if found != grids[first]:
-            raise FeatureError(
-                f"{image_id} has sources on grids of {found} cells, {first} on {grids[first]}; describe all images with one recipe"
-            )
+def _validate(state: TrainState, hooks: Hooks) -> None:
+    assert hooks.validate is not None  # noqa: S101
+    record = ValidationRecord(len(state.history), *hooks.validate(state.adapter.eval()))
+    before = list(state.validation)
+    state.validation.append(record)
+    if hooks.on_validation is not None:
+        hooks.on_validation(record)
+    if hooks.on_best is not None:
+        if all(record.pck > earlier.pck for earlier in before):
+            hooks.on_best("pck", state.adapter, record)
+        if all(record.loss < earlier.loss for earlier in before):
+            hooks.on_best("loss", state.adapter, record)
+    state.adapter.train()
 
 
 def _step(
-    state: TrainState,
-    config: TrainConfig,
-    seed: int,
-    step: int,
-    pairs: LabelledPairs,
-    samples: list[PairSample],
-    inputs: dict[str, list[Tensor]],
-    replica: Replica,
+    state: TrainState, config: TrainConfig, seed: int, step: int, pairs: LabelledPairs, batch: Batch, replica: Replica
 ) -> StepRecord:
-    device = state.adapter.mixing_weights.device
-    dropped = [_dropout([x.to(device) for x in parts], config.dropout, f"{seed}/{step}/{name}") for name, parts in inputs.items()]
-    sources = [torch.cat(parts) for parts in zip(*dropped, strict=True)]
-    side = pairs.features(samples[0].source_id).letterbox.side
-    maps = dict(zip(inputs, unit_length(state.model(sources, (side, side))), strict=True))
-    losses = torch.stack([_pair_losses(s, maps, state.adapter.logit_scale, config, seed, step) for s in samples])
+    adapter, device = state.adapter, state.adapter.mixing_weights.device
+    names = pairs.pairs_of_step(seed, step, config.pairs_per_step)
+    inputs = {
+        name: dropped([part.to(device) for part in parts], config.dropout, f"{seed}/{step}/{name}")
+        for name, parts in batch.inputs.items()
+    }
+    maps = embed(adapter, inputs, batch.side, config)
+    noise = (generator(seed, step, s.pair_id, "noise") for s in batch.samples)
+    losses = torch.stack([pair_losses(s, maps, adapter.logit_scale, config, n) for s, n in zip(batch.samples, noise, strict=True)])
 
     # Each worker fills its own rows, so that after summing all of them see all pairs, and all of them stop at the same one.
     everyone = torch.zeros(config.pairs_per_step, 2, device=device)
@@ -193,14 +210,12 @@ def _step(
     everyone = replica.total(everyone)
     bad = (~torch.isfinite(everyone).all(dim=1)).nonzero().flatten().tolist()
     if bad:
-        names = pairs.pairs_of_step(seed, step, config.pairs_per_step)
         raise DivergenceError(_diverged("loss", step, names[bad[0]]), state.result())
 
     state.optimizer.zero_grad(set_to_none=True)
     losses.sum(dim=1).mean().backward()
-    norm = torch.nn.utils.clip_grad_norm_(state.adapter.parameters(), math.inf)
-    if not torch.isfinite(norm):
-        raise DivergenceError(_diverged("gradient", step, ", ".join(s.pair_id for s in samples)), state.result())
+    if not _average_gradients(adapter, replica):
+        raise DivergenceError(_diverged("gradient", step, ", ".join(names)), state.result())
     rate = float(state.scheduler.get_last_lr()[0])
     state.optimizer.step()
     state.scheduler.step()
@@ -208,40 +223,19 @@ def _step(
     return StepRecord(step + 1, sparse + dense, sparse, dense, rate)
 
 
+def _average_gradients(adapter: Adapter, replica: Replica) -> bool:
+    """Give every worker the mean of all workers' gradients; returns whether it is finite."""
+    gradients = [p.grad for p in adapter.parameters() if p.grad is not None]
+    if replica.world > 1:
+        # In one message, since a small network has many small gradients.
+        mean = replica.total(torch.cat([g.flatten() for g in gradients])) / replica.world
+        for gradient, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+    return bool(torch.isfinite(torch.stack([g.norm() for g in gradients])).all())
+
+
 def _diverged(what: str, step: int, pair: str) -> str:
     return (
         f"training diverged at step {step + 1}: the {what} of pair {pair} is not finite; "
         "look at the features of its images, or lower train.learning_rate. The adapter from before this step is kept"
     )
-
-
-def _pair_losses(
-    sample: PairSample, maps: dict[str, Tensor], logit_scale: Tensor, config: TrainConfig, seed: int, step: int
-) -> Tensor:
-    """Sparse and dense loss (2,) of one pair."""
-    source_map, target_map = maps[sample.source_id], maps[sample.target_id]
-    device, dtype = source_map.device, source_map.dtype
-    source_cells = torch.from_numpy(sample.source_cells).to(device)
-    target_cells = torch.from_numpy(sample.target_cells).to(device)
-    source = source_map.flatten(1)[:, source_cells].T
-    target = target_map.flatten(1)[:, target_cells].T
-    jitter = generator(seed, step, sample.pair_id, "noise").normal(0.0, config.noise, (2, *sample.target_xy.shape))
-    dense = dense_loss(source, target_map, torch.from_numpy(sample.target_xy + jitter[0]).to(device, dtype))
-    if config.both_ways:
-        dense = (dense + dense_loss(target, source_map, torch.from_numpy(sample.source_xy + jitter[1]).to(device, dtype))) / 2
-    if config.negatives == "map":
-        forward = map_loss(source, target_map, logit_scale, source_cells, target_cells)
-        sparse = (forward + map_loss(target, source_map, logit_scale, target_cells, source_cells)) / 2
-    else:
-        sparse = sparse_loss(source, target, logit_scale, source_cells, target_cells)
-    return torch.stack([sparse, dense])
-
-
-def _dropout(parts: list[Tensor], probability: float, name: str) -> list[Tensor]:
-    """Input dropout whose masks depend on ``name`` alone, so that they are the same on every worker and after resuming."""
-    if probability == 0:
-        return parts
-    device = parts[0].device
-    random = torch.Generator(device).manual_seed(zlib.crc32(name.encode()))
-    kept = [torch.rand(x.shape, generator=random, device=device) >= probability for x in parts]
-    return [x * keep / (1 - probability) for x, keep in zip(parts, kept, strict=True)]

@@ -1,7 +1,10 @@
 """The two losses of adapter training (3D-SC, section on training; GeoAware-SC and DIY-SC use the same pair).
 
-Shape letters: N sampled labels of a pair, C descriptor channels, H x W cells of the target's grid. Descriptors have unit length.
-Grid coordinates are (x, y) in cells, x first; the centre of the first cell is (0.5, 0.5).
+Both read the cosines of the N sampled labels of a pair with all H x W cells of the other image: one product of N rows, where the whole
+correlation of two images would be H x W of them.
+
+Shape letters: N sampled labels of a pair, C descriptor channels, H x W cells of the target's grid. Grid coordinates are (x, y) in cells,
+x first; the centre of the first cell is (0.5, 0.5).
 """
 
 from __future__ import annotations
@@ -13,24 +16,39 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from training.network import EPSILON
+
 TEMPERATURE = 0.02
 MAX_LOGIT_SCALE = math.log(100.0)
 
 Duplicates = Literal["mask", "keep"]
 
 
+def cell_similarity(source_map: Tensor, source_cells: Tensor, target_map: Tensor) -> Tensor:
+    """Cosines (N, H * W) of some source cells with all target cells.
+
+    The maps are normalised on the way: the rows that are needed, and the columns of the product. A normalised copy of a map would cost more
+    than the product.
+
+    Args:
+        source_map, target_map: descriptors (C, H, W) of any length.
+        source_cells: flat cells (N,).
+    """
+    queries = source_map.flatten(1)[:, source_cells].T
+    keys = target_map.flatten(1)
+    queries = queries / (queries.norm(dim=1, keepdim=True) + EPSILON)
+    # The gradient of the length is undefined at zero, where the last ReLU left a cell without any descriptor.
+    lengths = keys.square().sum(dim=0).clamp(min=EPSILON**2).sqrt()
+    return (queries @ keys) / (lengths + EPSILON)
+
+
 def sparse_loss(
-    source: Tensor,
-    target: Tensor,
-    logit_scale: Tensor,
-    source_cells: Tensor,
-    target_cells: Tensor,
-    duplicates: Duplicates = "mask",
+    similarity: Tensor, logit_scale: Tensor, source_cells: Tensor, target_cells: Tensor, duplicates: Duplicates = "mask"
 ) -> Tensor:
     """Symmetric cross-entropy over the sampled labels of a pair, as in CLIP: each label's partner against all others'.
 
     Args:
-        source, target: descriptors (N, C) at both ends of the labels.
+        similarity: cosines (N, N) of each label's source with each label's target.
         logit_scale: logarithm of the inverse temperature, at most ln 100 as in CLIP.
         source_cells, target_cells: flat cells (N,) of the labels.
         duplicates: ``mask`` leaves out of the denominator all labels that share a source or a target cell with the positive: they are
@@ -39,7 +57,7 @@ def sparse_loss(
     Returns:
         Scalar, mean over the labels and both directions.
     """
-    logits = logit_scale.clamp(max=MAX_LOGIT_SCALE).exp() * source @ target.T
+    logits = _logits(similarity, logit_scale)
     if duplicates == "mask":
         shared = (source_cells[:, None] == source_cells) | (target_cells[:, None] == target_cells)
         shared.fill_diagonal_(False)
@@ -48,41 +66,41 @@ def sparse_loss(
     return (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)) / 2
 
 
-def map_loss(source: Tensor, target_map: Tensor, logit_scale: Tensor, source_cells: Tensor, target_cells: Tensor) -> Tensor:
+def map_loss(similarity: Tensor, logit_scale: Tensor, source_cells: Tensor, target_cells: Tensor) -> Tensor:
     """Cross-entropy of each label's partner against every cell of the other image.
 
     With few labelled pairs, negatives from 3,600 cells, background included, teach more than those from 50 labels. Partners of labels
     that share their source cell are left out of each other's denominator: they are all right.
 
     Args:
-        source: descriptors (N, C) at one end of the labels.
-        target_map: descriptors (C, H, W) of the other image.
+        similarity: cosines (N, H * W) of one end of the labels with all cells of the other image.
         logit_scale: logarithm of the inverse temperature, at most ln 100 as in CLIP.
         source_cells, target_cells: flat cells (N,) of the labels.
     """
-    logits = logit_scale.clamp(max=MAX_LOGIT_SCALE).exp() * source @ target_map.flatten(1)
     first, second = ((source_cells[:, None] == source_cells) & (target_cells[:, None] != target_cells)).nonzero(as_tuple=True)
-    partners = torch.zeros_like(logits, dtype=torch.bool)
+    partners = torch.zeros_like(similarity, dtype=torch.bool)
     partners[first, target_cells[second]] = True
-    return functional.cross_entropy(logits.masked_fill(partners, -torch.inf), target_cells)
+    return functional.cross_entropy(_logits(similarity, logit_scale).masked_fill(partners, -torch.inf), target_cells)
 
 
-def predict_xy(source: Tensor, target_map: Tensor, temperature: float = TEMPERATURE, window: int = 0) -> Tensor:
+def _logits(similarity: Tensor, logit_scale: Tensor) -> Tensor:
+    return logit_scale.clamp(max=MAX_LOGIT_SCALE).exp() * similarity
+
+
+def predict_xy(similarity: Tensor, width: int, temperature: float = TEMPERATURE, window: int = 0) -> Tensor:
     """Soft-argmax of the similarity map of each source descriptor.
 
     Args:
-        source: (N, C).
-        target_map: (C, H, W).
+        similarity: cosines (N, H * W) with all cells of the target.
+        width: W.
         temperature: of the softmax over cells.
-        window: half window in cells around the best cell, outside of which nothing counts; 0 takes the whole map, as upstream trains.
+        window: half window in cells around the best cell, outside of which nothing counts; 0 takes the whole map.
 
     Returns:
         (N, 2) grid coordinates in cells.
     """
-    _, H, W = target_map.shape
-    similarity = source @ target_map.flatten(1)
-    cell = torch.arange(H * W, device=source.device)
-    centres = torch.stack([cell % W, cell // W], dim=1)
+    cell = torch.arange(similarity.shape[1], device=similarity.device)
+    centres = torch.stack([cell % width, cell // width], dim=1)
     if window > 0:
         best = centres[similarity.argmax(dim=1)]
         outside = (centres[None] - best[:, None]).abs().amax(dim=2) > window
@@ -91,21 +109,13 @@ def predict_xy(source: Tensor, target_map: Tensor, temperature: float = TEMPERAT
     return weights @ (centres.to(weights.dtype) + 0.5)
 
 
-def dense_loss(
-    source: Tensor,
-    target_map: Tensor,
-    target_xy: Tensor,
-    temperature: float = TEMPERATURE,
-    window: int = 0,
-) -> Tensor:
+def dense_loss(similarity: Tensor, width: int, target_xy: Tensor, temperature: float = TEMPERATURE, window: int = 0) -> Tensor:
     """Mean end-point error in cells between the soft-argmax of each source descriptor and its label (noise is added by the caller).
 
     Args:
-        source: descriptors (N, C) of the labelled source points.
-        target_map: descriptors (C, H, W) of the whole target.
+        similarity, width, temperature, window: see :func:`predict_xy`.
         target_xy: (N, 2) grid coordinates of the labels.
-        temperature, window: see :func:`predict_xy`.
     """
-    error = predict_xy(source, target_map, temperature, window) - target_xy
+    error = predict_xy(similarity, width, temperature, window) - target_xy
     # The gradient of the length is undefined at zero; a hundredth of a cell does not matter.
     return (error.square().sum(dim=1) + 1e-4).sqrt().mean()

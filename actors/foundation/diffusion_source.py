@@ -12,7 +12,7 @@ import torch
 
 from actors.base import Resources, Row
 from actors.foundation.actor import FoundationActor
-from actors.foundation.device import choose_device, choose_dtype
+from actors.foundation.device import choose_dtype
 from actors.foundation.latent_diffusion import FILES, Networks, Version, load_networks, random_networks
 from actors.weights import fetch_weights
 from sc3d.config import ModelsConfig, RunConfig
@@ -39,12 +39,10 @@ class DiffusionSource(FoundationActor):
     weights: ClassVar[str]
     version: ClassVar[Version]
     requires: ClassVar[Mapping[str, str]] = {"image": "upright RGB, (H, W, 3) uint8", "category": "object category"}
-    resources: ClassVar[Resources] = Resources(num_cpus=1, num_gpus=0.4)
+    resources: ClassVar[Resources] = Resources(num_cpus=0.5, num_gpus=0.4)
 
-    def __init__(self, config: RunConfig) -> None:
-        super().__init__(config)
-        models = config.models
-        device = choose_device(models)
+    def load(self, models: ModelsConfig, device: torch.device) -> None:
+        """Load the networks."""
         if models.variant == "tiny":
             networks = random_networks(self.version)
         else:

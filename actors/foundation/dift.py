@@ -9,19 +9,10 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from actors.foundation.diffusion_model import DiffusionModel, check_timestep
 from actors.foundation.diffusion_source import DiffusionSource
 from actors.foundation.half import to_half
-from actors.foundation.latent_diffusion import (
-    STRIDE,
-    Networks,
-    Prompts,
-    add_noise,
-    drop_decoder,
-    end_after,
-    place,
-    posterior,
-    seeded_noise,
-)
+from actors.foundation.latent_diffusion import STRIDE, Networks, posterior, seeded_noise
 from sc3d.config import ModelsConfig
 from sc3d.errors import ConfigError
 from sc3d.images import letterbox
@@ -29,7 +20,6 @@ from sc3d.images import letterbox
 LAYER = "sd.dift"
 
 _BLOCK = 1
-_MAPS_AT_ONCE = {"cuda": 16}
 
 
 @dataclass(frozen=True)
@@ -48,20 +38,19 @@ class DiftOptions:
     frame: int = 768
 
     def __post_init__(self) -> None:
-        if not 0 <= self.timestep < 1000:
-            raise ConfigError(f"timestep {self.timestep} is not within 0 to 999")
+        check_timestep(self.timestep)
         if self.ensemble < 1:
             raise ConfigError(f"an ensemble of {self.ensemble} has no mean; take at least 1")
         if self.frame < 8 * STRIDE or self.frame % (8 * STRIDE):
             raise ConfigError(f"a frame of {self.frame} pixels is no multiple of {8 * STRIDE}")
 
 
-class Dift:
+class Dift(DiffusionModel):
     """Averaged decoder features of images.
 
     Args:
-        networks: Stable Diffusion 2.1, or a network built like it. They are taken over: what is not needed of them is dropped.
-        device, dtype: where they run, and in which precision; the text encoder stays where it is.
+        networks: Stable Diffusion 2.1, or a network built like it; see :class:`~actors.foundation.diffusion_model.DiffusionModel`.
+        device, dtype: where they run, and in which precision.
         options: how images are shown to them.
         maps_at_once: noised images in one pass; ``None``: 16 on a GPU, one on a CPU.
     """
@@ -74,15 +63,8 @@ class Dift:
         options: DiftOptions | None = None,
         maps_at_once: int | None = None,
     ) -> None:
-        self.device, self.dtype = torch.device(device), dtype
         self.options = options = options or DiftOptions()
-        self.maps_at_once = maps_at_once or _MAPS_AT_ONCE.get(self.device.type, 1)
-        end_after(networks.unet, _BLOCK)
-        drop_decoder(networks.vae)
-        self.unet = place(networks.unet, self.device, dtype)
-        self.vae = place(networks.vae, self.device, dtype)
-        self.prompts = Prompts(networks, options.prompt)
-        self._timestep = torch.tensor([options.timestep], device=self.device)
+        super().__init__(networks, device, dtype, options.timestep, options.prompt, (_BLOCK, None), maps_at_once)
         side = options.frame // STRIDE
         # Two draws a member: which latents of the posterior, and which noise is added to them.
         draws = torch.stack([seeded_noise(options.seed + k, side, 2) for k in range(options.ensemble)], dim=1)
@@ -103,18 +85,14 @@ class Dift:
     def features(self, frames: torch.Tensor, categories: Sequence[str]) -> torch.Tensor:
         """Features (B, C, F / 16, F / 16) float32 of letterboxed ``frames`` (B, F, F, 3) uint8 of ``categories`` (B,)."""
         pixels = frames.to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
-        contexts = self.prompts.contexts(categories).to(self.device, self.dtype)
+        contexts = self.contexts(categories)
         return torch.cat([self._mean(pixels[i : i + 1], contexts[i : i + 1]) for i in range(len(pixels))])
 
     def _mean(self, pixels: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         mean, deviation = posterior(self.vae, pixels)
-        noisy = add_noise(mean + deviation * self._latent_draws, self._noise, self.options.timestep).to(self.dtype)
-        sums = [self._run(some, context).float().sum(dim=0) for some in noisy.split(self.maps_at_once)]
+        noisy = self.noised(mean + deviation * self._latent_draws, self._noise)
+        sums = [self.run(some, context.expand(len(some), -1, -1)).float().sum(dim=0) for some in noisy.split(self.maps_at_once)]
         return torch.stack(sums).sum(dim=0, keepdim=True) / len(noisy)
-
-    def _run(self, noisy: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        output: torch.Tensor = self.unet(noisy, self._timestep, encoder_hidden_states=context.expand(len(noisy), -1, -1)).sample
-        return output
 
 
 class DiftSource(DiffusionSource):

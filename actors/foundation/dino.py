@@ -15,11 +15,11 @@ from torch import nn
 
 from actors.base import Resources, Row
 from actors.foundation.actor import FoundationActor
-from actors.foundation.device import choose_device, choose_dtype
+from actors.foundation.device import choose_dtype
 from actors.foundation.half import to_half
-from actors.foundation.pretrained import library, load_pretrained, random_network
+from actors.foundation.pretrained import Size, library, load_pretrained, random_network
 from actors.weights import fetch_weights
-from sc3d.config import RunConfig
+from sc3d.config import ModelsConfig, RunConfig
 from sc3d.grid import SIDE
 from sc3d.images import letterbox
 
@@ -118,7 +118,7 @@ def hub_positions(learned: torch.Tensor, side: int) -> torch.Tensor:
     return torch.cat([learned[:, :1], stretched.flatten(2).transpose(1, 2).to(learned.dtype)], dim=1)
 
 
-def random_model(kind: Kind, size: Literal["tiny", "full"] = "tiny") -> nn.Module:
+def random_model(kind: Kind, size: Size = "tiny") -> nn.Module:
     """A model of the published architecture, or a small one like it, with reproducible random weights. Full size is ViT-B."""
     made_by = library("transformers")
     values: dict[str, Any] = dict(_TINY if size == "tiny" else _FULL)
@@ -136,13 +136,11 @@ class DinoSource(FoundationActor):
     kind: ClassVar[Kind]
     requires: ClassVar[Mapping[str, str]] = {"image": "upright RGB, (H, W, 3) uint8"}
     provides: ClassVar[Mapping[str, str]] = {"dino": "(C, 60, 60) float16 descriptors of the letterboxed frame's cells"}
-    resources: ClassVar[Resources] = Resources(num_cpus=1, num_gpus=0.2)
+    resources: ClassVar[Resources] = Resources(num_cpus=0.5, num_gpus=0.2)
     batch_size: ClassVar[int] = 8
 
-    def __init__(self, config: RunConfig) -> None:
-        super().__init__(config)
-        models = config.models
-        device = choose_device(models)
+    def load(self, models: ModelsConfig, device: torch.device) -> None:
+        """Load the network."""
         if models.variant == "tiny":
             model = random_model(self.kind)
         else:

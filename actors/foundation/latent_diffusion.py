@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from actors.foundation.pretrained import library, load_part, load_pretrained, random_network
+from actors.foundation.pretrained import Size, byte_tokenizer, library, load_part, load_pretrained, random_network
 from sc3d.errors import WeightsError
 
 FILES = (
@@ -31,6 +31,7 @@ STRIDE = 8
 Version = Literal["1.5", "2.1"]
 
 _STEPS, _BETAS = 1000, (0.00085, 0.012)
+_PROMPT_TOKENS = 77
 _WIDTHS = (320, 640, 1280, 1280)
 # What differs between the published models; everything else is the default of the libraries' classes.
 _UNETS: Mapping[Version, Mapping[str, Any]] = {
@@ -94,7 +95,7 @@ def load_networks(folder: Path) -> Networks:
     )
 
 
-def random_networks(version: Version = "1.5", size: Literal["tiny", "full"] = "tiny") -> Networks:
+def random_networks(version: Version = "1.5", size: Size = "tiny") -> Networks:
     """Networks of the published architectures, or small ones like them, with reproducible random weights and a tokenizer of bytes."""
     diffusers, transformers = library("diffusers"), library("transformers")
     tiny = size == "tiny"
@@ -109,16 +110,8 @@ def random_networks(version: Version = "1.5", size: Literal["tiny", "full"] = "t
             )
         ),
         text_encoder=random_network(lambda: transformers.CLIPTextModel(text)),
-        tokenizer=_byte_tokenizer(transformers),
+        tokenizer=byte_tokenizer(_PROMPT_TOKENS),
     )
-
-
-def _byte_tokenizer(transformers: Any) -> Any:
-    from tokenizers.pre_tokenizers import ByteLevel
-
-    letters = sorted(ByteLevel.alphabet())
-    tokens = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    return transformers.CLIPTokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=[], model_max_length=77)
 
 
 def end_after(unet: nn.Module, block: int, layer: int | None = None) -> None:
@@ -195,7 +188,9 @@ class Prompts:
     @torch.inference_mode()
     def _context(self, text: str) -> torch.Tensor:
         if text not in self._known:
-            tokens = self._tokenizer(text, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
+            tokens = self._tokenizer(
+                text, padding="max_length", max_length=_PROMPT_TOKENS, truncation=True, return_tensors="pt"
+            ).input_ids
             encoder: Any = self._encoder
             self._known[text] = encoder(input_ids=tokens.to(encoder.device)).last_hidden_state.float()
         return self._known[text]

@@ -18,6 +18,8 @@ from sc3d.errors import PreflightError, WeightsError
 
 T = TypeVar("T")
 Library = Literal["transformers", "diffusers"]
+Size = Literal["tiny", "full"]
+"""Of a random network: small, for trials on a CPU, or as published, for measurements."""
 
 
 def library(name: Library) -> ModuleType:
@@ -97,6 +99,20 @@ def random_network(build: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build().eval().requires_grad_(False)
+
+
+def byte_tokenizer(most_tokens: int | None = None) -> Any:
+    """A ``CLIPTokenizer`` whose words are bytes, for models without weights: 514 words, the last two the start and the end of a text.
+
+    Args:
+        most_tokens: what a text is cut to.
+    """
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    letters = sorted(ByteLevel.alphabet())
+    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    limit = {} if most_tokens is None else {"model_max_length": most_tokens}
+    return library("transformers").CLIPTokenizer(vocab={word: index for index, word in enumerate(words)}, merges=[], **limit)
 
 
 def _check_config(folder: Path, wanted: Any, model_class: str, also: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ arrays enter and leave :class:`Sam3d`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -211,11 +211,11 @@ class Sam3dReconstruct(ImageTo3DReconstruct):
     it inflates the mask, and tries the way from upstream's conventions to ours.
     """
 
-    resources: ClassVar[Resources] = Resources(num_cpus=1, num_gpus=1, custom={"sam3d": 1})
+    # Not the whole GPU: on a machine with one, the segmenter of the same stage has to have its share.
+    resources: ClassVar[Resources] = Resources(num_cpus=1, num_gpus=0.75, custom={"sam3d": 1})
 
-    def __init__(self, config: RunConfig) -> None:
-        super().__init__(config)
-        models = config.models
+    def load(self, models: ModelsConfig, device: torch.device) -> None:
+        """Build upstream's pipeline, or the stand-in for it."""
         sampling = sampling_of(models)
         if models.variant == "tiny":
             self.model = Sam3d(SilhouettePipeline(), sampling)
@@ -232,7 +232,7 @@ class Sam3dReconstruct(ImageTo3DReconstruct):
         if config.models.variant == "tiny":
             return Resources(cls.resources.num_cpus)
         environment = config.models.sam3d_environment
-        return Resources(1, 1, environment=environment) if environment else cls.resources
+        return replace(cls.resources, custom={}, environment=environment) if environment else cls.resources
 
     @classmethod
     def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:

@@ -15,20 +15,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from actors.foundation.diffusion_model import DiffusionModel, check_timestep
 from actors.foundation.diffusion_source import DiffusionSource
 from actors.foundation.freeu import FreeU
 from actors.foundation.half import to_half
-from actors.foundation.latent_diffusion import (
-    STRIDE,
-    Networks,
-    Prompts,
-    add_noise,
-    drop_decoder,
-    end_after,
-    place,
-    posterior,
-    seeded_noise,
-)
+from actors.foundation.latent_diffusion import STRIDE, Networks, posterior, seeded_noise
 from actors.foundation.tiles import Tiling
 from sc3d.config import ModelsConfig
 from sc3d.errors import ConfigError
@@ -41,9 +32,6 @@ FRAME = 16 * SIDE
 # Name of a layer -> decoder block, and the residual layer in it after whose attention (if it has any) it is read.
 _LAYERS: Mapping[str, tuple[int, int]] = {"sd.s3": (2, 1), "sd.s4": (1, 1), "sd.s5": (0, 1)}
 _LAST = max(_LAYERS.values())
-
-# 16 tiles are four images. On a CPU more than one at a time only takes memory.
-_TILES_AT_ONCE = {"cuda": 16}
 
 
 @dataclass(frozen=True)
@@ -63,21 +51,20 @@ class StableDiffusionOptions:
     freeu: FreeU | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.timestep < 1000:
-            raise ConfigError(f"timestep {self.timestep} is not within 0 to 999")
+        check_timestep(self.timestep)
         tile = FRAME if self.tile is None else self.tile
         if tile % (8 * STRIDE) or any(offset % (8 * STRIDE) for offset in Tiling(FRAME, tile).offsets):
             raise ConfigError(f"tiles of {tile} pixels do not lie on the cells of s5, which are {8 * STRIDE} pixels: take 512")
 
 
-class StableDiffusion:
+class StableDiffusion(DiffusionModel):
     """Decoder features of images.
 
     Args:
-        networks: Stable Diffusion 1.5, or a network built like it. They are taken over: what is not needed of them is dropped.
-        device, dtype: where they run, and in which precision; the text encoder stays where it is.
+        networks: Stable Diffusion 1.5, or a network built like it; see :class:`~actors.foundation.diffusion_model.DiffusionModel`.
+        device, dtype: where they run, and in which precision.
         options: how images are shown to them.
-        tiles_at_once: tiles in one pass; ``None``: 16 on a GPU, one on a CPU.
+        tiles_at_once: tiles in one pass; ``None``: 16 on a GPU, which are four images, one on a CPU.
     """
 
     def __init__(
@@ -88,19 +75,12 @@ class StableDiffusion:
         options: StableDiffusionOptions | None = None,
         tiles_at_once: int | None = None,
     ) -> None:
-        self.device, self.dtype = torch.device(device), dtype
         self.options = options = options or StableDiffusionOptions()
+        super().__init__(networks, device, dtype, options.timestep, options.prompt, _LAST, tiles_at_once)
         self.tiling = Tiling(FRAME, options.tile or FRAME)
-        self.tiles_at_once = tiles_at_once or _TILES_AT_ONCE.get(self.device.type, 1)
-        end_after(networks.unet, *_LAST)
-        drop_decoder(networks.vae)
-        self.unet = place(networks.unet, self.device, dtype)
-        self.vae = place(networks.vae, self.device, dtype)
-        self.prompts = Prompts(networks, options.prompt)
         if options.freeu:
             options.freeu.install(self.unet)
         self._noise = seeded_noise(options.seed, self.tiling.tile // STRIDE).to(self.device)
-        self._timestep = torch.tensor([options.timestep], device=self.device)
         self._read: dict[str, torch.Tensor] = {}
         for name, (block, layer) in _LAYERS.items():
             _part(self.unet, block, layer).register_forward_hook(self._keep(name))
@@ -124,16 +104,15 @@ class StableDiffusion:
     def layers(self, frames: torch.Tensor, categories: Sequence[str]) -> dict[str, torch.Tensor]:
         """The layers (B, C, h, w) float32 of letterboxed ``frames`` (B, 960, 960, 3) uint8 of ``categories`` (B,)."""
         tiles = self.tiling.cut(frames.to(self.device).permute(0, 3, 1, 2))
-        contexts = self.prompts.contexts(categories).to(self.device, self.dtype)
+        contexts = self.contexts(categories)
         contexts = contexts.repeat_interleave(len(tiles) // len(frames), dim=0)
-        step = self.tiles_at_once
+        step = self.maps_at_once
         parts = [self._pass(tiles[i : i + step], contexts[i : i + step]) for i in range(0, len(tiles), step)]
         return {name: self.tiling.join(torch.cat([part[name] for part in parts])) for name in _LAYERS}
 
     def _pass(self, tiles: torch.Tensor, contexts: torch.Tensor) -> dict[str, torch.Tensor]:
         mean, _ = posterior(self.vae, tiles.float() / 127.5 - 1)
-        noisy = add_noise(mean, self._noise, self.options.timestep).to(self.dtype)
-        self.unet(noisy, self._timestep, encoder_hidden_states=contexts)
+        self.run(self.noised(mean, self._noise), contexts)
         read, self._read = self._read, {}
         freeu = self.options.freeu
         return read if freeu is None else {name: freeu.amplify(layer, self.unet) for name, layer in read.items()}

@@ -11,7 +11,8 @@ from sc3d.images import load_image
 
 
 class LoadImage(Actor):
-    """Reads a photo into the row. The pixels stay in this process; only what later actors derive from them is written."""
+    """Reads a photo into the row. The pixels travel with the row, also to actors in other processes; they are never written to the run
+    folder, only what later actors derive from them is."""
 
     requires: ClassVar[Mapping[str, str]] = {"path": "where the image is: a local path or a URI"}
     provides: ClassVar[Mapping[str, str]] = {

@@ -15,7 +15,7 @@ import numpy as np
 
 from actors.base import Actor, Row
 from sc3d.config import DatasetConfig, RunConfig
-from sc3d.datasets.spair import read_segmentation
+from sc3d.datasets.segmentation import read_segmentation
 from sc3d.errors import InputError
 from sc3d.images import load_mask, read_orientation
 
@@ -124,7 +124,7 @@ def read_mask_file(row: Row, dataset: DatasetConfig) -> np.ndarray:
         InputError: the file is unreadable, does not fit the image, or does not hold the object.
     """
     height, width = row["image"].shape[:2]
-    if dataset.kind == "folder":
+    if dataset.kind in ("folder", "tss"):
         return load_mask(row["mask_path"], (width, height), read_orientation(row["path"]))
     mask = read_segmentation(row["mask_path"], row["category"], row["bbox"])
     if mask.shape != (height, width):

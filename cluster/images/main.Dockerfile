@@ -10,9 +10,10 @@ ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE}
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 
-# wget is what KubeRay's health probes call; the libraries are those that Open3D is linked with.
+# wget is what health probes of older KubeRay call, rsync and ssh are what Ray's launcher copies files with; the libraries are those that
+# Open3D is linked with.
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends wget ca-certificates git libgomp1 libx11-6 libgl1 libudev1 \
+ && apt-get install --yes --no-install-recommends wget rsync openssh-client ca-certificates git libgomp1 libx11-6 libgl1 libudev1 \
  && rm -rf /var/lib/apt/lists/*
 
 ENV PIP_NO_CACHE_DIR=1 \
@@ -33,5 +34,7 @@ RUN pip install -c /opt/sc3d/constraints.txt "/opt/sc3d[s3,foundation,transport]
 
 RUN useradd --create-home --uid 1000 ray
 USER 1000
+# Ray's launcher asks the image for it.
+ENV HOME=/home/ray
 WORKDIR /home/ray
 CMD ["sc3d", "--help"]

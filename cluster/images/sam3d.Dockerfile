@@ -4,17 +4,18 @@
 #
 # The two arguments say where torch (cu121) and kaolin come from: see upstream's doc/setup.md.
 #
-# A Ray worker of this image offers the resource that the actor asks for, one a GPU:
-#   ray start --address=<head>:6379 --resources='{"sam3d": 1}' --block
-# in KubeRay a worker group with rayStartParams: {resources: '"{\"sam3d\": 1}"'} and a limit of one nvidia.com/gpu.
+# A Ray worker of this image offers the resource that the actor asks for, one a GPU, and a label that keeps other actors away:
+#   ray start --address=<head>:6379 --num-cpus=1 --resources='{"sam3d": 1}' --labels=sc3d.image=sam3d --block
+# cluster/kuberay and cluster/aws have a group of such nodes.
 # The weights are not in it: they are gated, 13 GB, and come from --set models.sam3d=<hub id, folder or s3://>.
 ARG BASE=condaforge/miniforge3:24.11.3-0
 FROM ${BASE}
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 
-# wget is what KubeRay's health probes call; the libraries are those of Open3D and Blender's module, which upstream imports.
+# wget is what health probes of older KubeRay call, rsync and ssh are what Ray's launcher copies files with; the libraries are those of
+# Open3D and Blender's module, which upstream imports.
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends git wget ca-certificates \
+ && apt-get install --yes --no-install-recommends git wget rsync openssh-client ca-certificates \
       libgl1 libegl1 libgomp1 libglib2.0-0 libsm6 libxrender1 libxext6 libxi6 libxkbcommon0 libxxf86vm1 libxfixes3 \
  && rm -rf /var/lib/apt/lists/*
 
@@ -46,5 +47,6 @@ RUN set +u && source /opt/conda/etc/profile.d/conda.sh && conda activate sc3d-sa
 
 RUN useradd --create-home --non-unique --uid 1000 ray
 USER 1000
+ENV HOME=/home/ray
 WORKDIR /home/ray
 CMD ["/bin/bash"]

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pipelines.cli.options import Category, Config, Images, Kind, Masks, Profile, Run, Set, configuration, dataset_options
+from pipelines.cli.options import Category, Config, Folder, Images, Kind, Masks, Profile, Run, Set, configuration, dataset_options
+from sc3d.config import RunConfig
 from sc3d.errors import ConfigError
 
 app = typer.Typer()
@@ -51,6 +52,36 @@ def show(
 
 
 @app.command()
+def rejects(
+    folder: Folder = None,
+    examples: Annotated[int, typer.Option("--examples", min=0, help="Examples of each reason.")] = 3,
+    run: Run = None,
+    config: Config = None,
+    set_: Set = None,
+) -> None:
+    """What was rejected, by stage and reason, with examples."""
+    from pipelines import rejects as pipeline
+
+    settings = configuration(folder or run, config, set_, {})
+    pipeline.print_groups(settings, pipeline.run(settings, examples))
+
+
+@app.command()
+def status(
+    folder: Folder = None,
+    run: Run = None,
+    watch: Annotated[
+        float | None, typer.Option("--watch", min=0.1, help="Look again every so many seconds, until it ends.")
+    ] = None,
+) -> None:
+    """How far a run is, from whatever machine can read its run folder."""
+    from pipelines.status import print_status
+    from sc3d.store import RunFolder
+
+    print_status(RunFolder(folder or run or RunConfig().run), watch)
+
+
+@app.command()
 def models(run: Run = None, config: Config = None, set_: Set = None) -> None:
     """The models of both profiles: role, source, licence, and whether they are here or what to do to get them."""
     from pipelines.models import print_models
@@ -69,8 +100,10 @@ def preflight(
     config: Config = None,
     set_: Set = None,
 ) -> None:
-    """Check a run before anything expensive starts: data set, run folder, models, resources."""
+    """Check a run before anything expensive starts: data set, run folder, models, and the nodes of the cluster."""
+    from pipelines.label import sections_of
     from pipelines.preflight import check
 
-    for line in check(configuration(run, config, set_, {**dataset_options(images, category, masks, kind), "profile": profile})):
+    settings = configuration(run, config, set_, {**dataset_options(images, category, masks, kind), "profile": profile})
+    for line in check(settings, sections_of(settings)):
         Console().print(line, soft_wrap=True, highlight=False)

@@ -20,6 +20,7 @@ def _stage_command(name: str, text: str) -> None:
         run: Run = None,
         profile: Profile = None,
         workers: Workers = None,
+        retry_rejects: Annotated[bool, typer.Option("--retry-rejects", help="Try again what was rejected before.")] = False,
         config: Config = None,
         set_: Set = None,
     ) -> None:
@@ -28,7 +29,7 @@ def _stage_command(name: str, text: str) -> None:
 
         options = {**dataset_options(images, category, masks, kind), "profile": profile, "ray.workers": workers}
         settings = configuration(run, config, set_, options)
-        label.run(settings, until=label.STAGE_OF[name])
+        label.run(settings, until=label.STAGE_OF[name], retry_rejects=retry_rejects)
         page = report.run(settings)
         print_labels(settings, page)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
+from rich.console import Console
 
 from pipelines.cli.options import Config, Run, Set, configuration
 
@@ -26,9 +29,60 @@ def sweep(run: Run = None, config: Config = None, set_: Set = None) -> None:
 
 
 @app.command()
-def evaluate(run: Run = None, config: Config = None, set_: Set = None) -> None:
-    """Filter quality and PCK on the annotated pairs of a run, with the adapter where one was trained."""
+def evaluate(
+    run: Run = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option("--method", help="What predicts, by name (sc3d methods); adapter:PATH for a checkpoint. Repeatable."),
+    ] = None,
+    config: Config = None,
+    set_: Set = None,
+) -> None:
+    """PCK and filter quality on the annotated pairs of a run: its features, its adapter where one was trained, or any method by name."""
     from pipelines import evaluate as pipeline
+    from pipelines.metrics import CSV, LATEX, METRICS
     from pipelines.summary import print_metrics
+    from sc3d.store import RunFolder
 
-    print_metrics(pipeline.run(configuration(run, config, set_, {})))
+    settings = configuration(run, config, set_, {"evaluate.methods": method or None})
+    print_metrics(pipeline.run(settings))
+    folder = RunFolder(settings.run).uri
+    Console().print(f"tables: {folder}/{METRICS}, {CSV}, {LATEX}", soft_wrap=True, markup=False, highlight=False)
+
+
+@app.command()
+def compare(
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="RECIPE", help="Name of a label recipe; without it, they are listed.")
+    ] = None,
+    run: Run = None,
+    config: Config = None,
+    set_: Set = None,
+) -> None:
+    """Label the pairs of a run by another recipe (the paper's ablation, DIY-SC's), and train an adapter on these labels."""
+    from pipelines import compare as pipeline
+    from sc3d.evaluation.label_recipes import LABEL_RECIPES
+
+    if recipe is None:
+        for one in LABEL_RECIPES.values():
+            paper = f"; the paper's adapter: PCK@0.10 {one.published:.1f} %" if one.published else ""
+            Console().print(f"{one.name:18} {one.meaning}{paper}", soft_wrap=True, highlight=False)
+        return
+    chosen = pipeline.run(configuration(run, config, set_, {}), recipe)
+    Console().print(f"evaluate it: sc3d evaluate --run {chosen.run} --method labels-{recipe}", soft_wrap=True, markup=False)
+
+
+@app.command()
+def methods() -> None:
+    """The methods that sc3d evaluate knows by name: what they read, and which published row they reproduce."""
+    from sc3d.evaluation.methods import METHODS
+
+    console = Console(highlight=False, soft_wrap=True)
+    for one in METHODS.values():
+        asks = [f"asks for {', '.join(f'{o}={v}' for o, v in one.options.items())}"] if one.options else []
+        asks += [f"published as {one.published}"] if one.published else []
+        console.print(f"{one.name:26} {one.meaning}", markup=False)
+        if asks:
+            console.print(f"{'':26} {'; '.join(asks)}", style="dim", markup=False)
+    console.print(f"{'adapter:PATH':26} any checkpoint: ours, DIY-SC's or GeoAware-SC's", markup=False)
+    console.print(f"{'NAME=METHOD':26} a method under another name", markup=False)

@@ -13,10 +13,13 @@ from sc3d.config import RunConfig
 from sc3d.config_file import load_config
 
 Run = Annotated[str | None, typer.Option("--run", help="Run folder: a local path or s3://bucket/prefix. Default: runs/default.")]
+Folder = Annotated[str | None, typer.Argument(metavar="RUN", help="Run folder; the same as --run.")]
 Config = Annotated[Path | None, typer.Option("--config", help="YAML with any options of the run.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override one option: stage.option=value. Repeatable.")]
 Images = Annotated[str | None, typer.Option("--images", help="Folder of photos (or root of a data set, with --kind).")]
-Kind = Annotated[str | None, typer.Option("--kind", help="Layout of --images: folder (default), spair or toys.")]
+Kind = Annotated[
+    str | None, typer.Option("--kind", help="Layout of --images: folder (default), or a data set: sc3d data lists them.")
+]
 Category = Annotated[str | None, typer.Option("--category", help="Category of all photos; else the sub-folders name it.")]
 Masks = Annotated[str | None, typer.Option("--masks", help="Folder of object masks with the photos' names.")]
 Profile = Annotated[str | None, typer.Option("--profile", help="offline (no weights, no GPU) or foundation (the paper's models).")]

@@ -14,41 +14,57 @@ Pairs are read by their names alone: the keypoints of a pair are those that both
 
 from __future__ import annotations
 
-import json
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
+from sc3d.datasets.content import SPLITS, AnnotatedSet, check_categories, check_splits, finite, named, read_json, safe_id
 from sc3d.errors import InputError, SchemaError
 from sc3d.records import ImageRecord, Pair, check_category
 
-SPLITS = ("trn", "val", "test")
 SIZES = ("large", "small")
-# Of the 20 classes of PASCAL VOC, in the order of their indices in segmentation maps, which start at 1.
-VOC_CLASSES = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse", "motorbike",
-    "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)  # fmt: skip
 
 _PAIR = re.compile(r"\d+-(?P<source>[^-:]+)-(?P<target>[^-:]+):(?P<category>.+)")
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
 
 @dataclass(frozen=True)
-class SpairData:
-    """Images and ordered pairs; every image is in a pair, and every pair's images are listed."""
+class SpairFolders:
+    """Where the parts of a data set in SPair-71k's layout are.
 
-    images: list[ImageRecord]
-    pairs: list[Pair]
+    Attributes:
+        images, pairs: folders of the annotations of images and of pairs.
+        layout: folder of the lists of pairs; ``None``: the pairs are all files in ``pairs``.
+        photos: folder that JPEGImages, Segmentation and truth are in.
+    """
+
+    images: Path
+    pairs: Path
+    layout: Path | None
+    photos: Path
+
+    @classmethod
+    def of(cls, root: Path) -> SpairFolders:
+        """The folders below the root of SPair-71k; raises :class:`InputError` if it has no annotations."""
+        images, pairs, layout = root / "ImageAnnotation", root / "PairAnnotation", root / "Layout"
+        if not images.is_dir():
+            raise InputError(
+                f"{root}: no folder ImageAnnotation in it; name the folder that holds ImageAnnotation and PairAnnotation"
+            )
+        if not layout.is_dir() and not pairs.is_dir():
+            raise InputError(f"{root}: neither a folder Layout nor PairAnnotation in it; the dataset is incomplete, copy it again")
+        return cls(images, pairs, layout if layout.is_dir() else None, root)
 
 
 @dataclass(frozen=True)
-class _Names:
+class PairName:
+    """What the name of a pair says, and where it stands."""
+
+    name: str
     split: str
     category: str
     source: str
@@ -57,8 +73,12 @@ class _Names:
 
 
 def read_spair(
-    root: str | Path, splits: Sequence[str] = SPLITS, categories: Collection[str] = (), size: str = "large"
-) -> SpairData:
+    root: str | Path,
+    splits: Sequence[str] = SPLITS,
+    categories: Collection[str] = (),
+    size: str = "large",
+    paired: Collection[str] = SPLITS,
+) -> AnnotatedSet:
     """Read images and pairs.
 
     Args:
@@ -66,104 +86,85 @@ def read_spair(
         splits: which of trn, val and test.
         categories: only these; empty: all.
         size: the layout: ``large``, or ``small``, a fifth of the pairs.
+        paired: splits whose pairs are wanted; the images of the others are returned without them.
 
     Returns:
         Images sorted by id, pairs in the order of their layout; a pair listed twice is taken once. Images that no pair of these
         splits names are left out. ``image_id`` is ``<category>-<stem>``, ``mask_path`` is set where a segmentation file exists (see
-        :func:`read_segmentation`), ``truth_path`` where a truth file does.
+        :func:`~sc3d.datasets.segmentation.read_segmentation`), ``truth_path`` where a truth file does.
 
     Raises:
         InputError: missing folders, malformed files, unknown splits, categories or images, or an image in two splits.
     """
-    root = Path(root)
-    if not (root / "ImageAnnotation").is_dir():
-        raise InputError(f"{root}: no folder ImageAnnotation in it; name the folder that holds ImageAnnotation and PairAnnotation")
-    unknown = [s for s in splits if s not in SPLITS]
-    if unknown or not splits:
-        raise InputError(f"splits must be some of {', '.join(SPLITS)}; got {list(splits)}")
     if size not in SIZES:
         raise InputError(f"size must be one of {', '.join(SIZES)}; got '{size}'")
-    available = sorted(p.name for p in (root / "ImageAnnotation").iterdir() if p.is_dir())
-    missing = sorted(set(categories) - set(available))
-    if missing:
-        raise InputError(f"{root}: no annotations of {', '.join(missing)}; there are {', '.join(available) or 'none'}")
+    return read_spair_folders(SpairFolders.of(Path(root)), splits, categories, size, paired)
+
+
+def read_spair_folders(
+    folders: SpairFolders,
+    splits: Sequence[str] = SPLITS,
+    categories: Collection[str] = (),
+    size: str = "large",
+    paired: Collection[str] = SPLITS,
+) -> AnnotatedSet:
+    """As :func:`read_spair`, from folders that need not be in one place."""
+    check_splits(splits)
+    check_categories(folders.images.parent, categories, (p.name for p in folders.images.iterdir() if p.is_dir()))
     names = [
-        n for split in dict.fromkeys(splits) for n in _pair_names(root, split, size) if not categories or n.category in categories
+        n for split in dict.fromkeys(splits) for n in pair_names(folders, split, size) if not categories or n.category in categories
     ]
-    images = _read_images(root, names)
+    images = _read_images(folders, names)
     # A dict, since a pair id must be unique.
-    pairs = {pair.pair_id: pair for pair in (Pair.of(images[n.category, n.source], images[n.category, n.target]) for n in names)}
-    return SpairData(sorted(images.values(), key=lambda image: image.image_id), list(pairs.values()))
+    sides = ((images[n.category, n.source], images[n.category, n.target]) for n in names if n.split in paired)
+    pairs = {pair.pair_id: pair for pair in (Pair.of(source, target) for source, target in sides)}
+    listed = Counter(n.split for n in names)
+    return AnnotatedSet(sorted(images.values(), key=lambda image: image.image_id), list(pairs.values()), listed)
 
 
-def read_segmentation(path: str | Path, category: str, bbox: np.ndarray | None = None) -> np.ndarray:
-    """Object mask (H, W) bool of a segmentation file.
-
-    A file whose only values are 0 and 255 is a mask, 255 inside (the toys). Anything else is a class map as in PASCAL VOC: the pixels
-    with the index of ``category`` belong to the object; 255 is the unlabelled border around objects. With ``bbox`` (4,), pixels
-    outside the box do not count, as a class map does not separate objects of one class.
+def pair_names(folders: SpairFolders, split: str, size: str = "large") -> list[PairName]:
+    """The pairs of a split, repeated ones included.
 
     Raises:
-        InputError: unreadable, a colour image, an empty mask, or a category that VOC does not have.
+        InputError: a list of pairs is missing or cannot be read, or a name in it is none.
     """
-    try:
-        with Image.open(path) as image:
-            values = np.asarray(image)
-    except (OSError, UnidentifiedImageError, ValueError) as error:
-        raise InputError(f"{path}: the segmentation cannot be read ({error})") from None
-    if values.ndim != 2:
-        raise InputError(f"{path}: a segmentation has one channel, not {values.shape[2:]}; is this a photo?")
-    if np.isin(values, (0, 255)).all():
-        mask = values == 255
-    elif category in VOC_CLASSES:
-        mask = values == VOC_CLASSES.index(category) + 1
+    if folders.layout is not None:
+        entries = _read_layout(folders.layout / size / f"{split}.txt")
     else:
-        raise InputError(f"{path}: a map of classes, and '{category}' is none of PASCAL VOC's")
-    if bbox is not None:
-        box = np.zeros_like(mask)
-        x1, y1, x2, y2 = (max(int(v), 0) for v in (*np.floor(bbox[:2]), *np.ceil(bbox[2:])))
-        box[y1:y2, x1:x2] = True
-        mask = mask & box
-    if not mask.any():
-        raise InputError(f"{path}: shows no {category}")
-    return np.asarray(mask)
-
-
-def _pair_names(root: Path, split: str, size: str) -> list[_Names]:
-    layout, folder = root / "Layout" / size / f"{split}.txt", root / "PairAnnotation" / split
-    if layout.is_file():
-        try:
-            lines = layout.read_text(encoding="utf-8").splitlines()
-        except (OSError, ValueError) as error:
-            raise InputError(f"{layout}: cannot be read ({error})") from None
-        entries = [(line.strip(), f"{layout}, line {i}") for i, line in enumerate(lines, start=1) if line.strip()]
-    elif (root / "Layout").is_dir():
-        raise InputError(
-            f"{layout}: no such file, but there is a folder {root / 'Layout'}; the dataset is incomplete, copy it again"
-        )
-    elif (root / "PairAnnotation").is_dir():
-        entries = [(path.stem, str(path)) for path in sorted(folder.glob("*.json"))]
-    else:
-        raise InputError(f"{root}: neither a folder Layout nor PairAnnotation in it; the dataset is incomplete, copy it again")
+        entries = [(path.stem, str(path)) for path in sorted((folders.pairs / split).glob("*.json"))]
     return [_parse_pair(name, split, where) for name, where in entries]
 
 
-def _parse_pair(name: str, split: str, where: str) -> _Names:
+def _read_layout(path: Path) -> list[tuple[str, str]]:
+    if not path.is_file():
+        raise InputError(
+            f"{path}: no such file, but there is a folder {path.parent.parent}; the dataset is incomplete, copy it again"
+        )
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    return [(line.strip(), f"{path}, line {i}") for i, line in enumerate(lines, start=1) if line.strip()]
+
+
+def _parse_pair(name: str, split: str, where: str) -> PairName:
     match = _PAIR.fullmatch(name)
     if match is None:
-        raise InputError(f"{where}: '{name}' is not a pair's name, which is <id>-<source>-<target>:<category>")
-    return _Names(split, match["category"], match["source"], match["target"], where)
+        hint = "" if ":" in name else "; was the colon replaced when it was unpacked?"
+        raise InputError(f"{where}: '{name}' is not a pair's name, which is <id>-<source>-<target>:<category>{hint}")
+    return PairName(name, split, match["category"], match["source"], match["target"], where)
 
 
-def _read_images(root: Path, names: list[_Names]) -> dict[tuple[str, str], ImageRecord]:
+def _read_images(folders: SpairFolders, names: list[PairName]) -> dict[tuple[str, str], ImageRecord]:
     """Each image that a pair names, by category and stem."""
+    _require_annotations(folders, names)
     images: dict[tuple[str, str], ImageRecord] = {}
     owners: dict[str, tuple[str, str]] = {}
     for n in names:
         for stem in (n.source, n.target):
             image = images.get((n.category, stem))
             if image is None:
-                image = images[n.category, stem] = _read_image(root, n, stem)
+                image = images[n.category, stem] = _read_image(folders, n, stem)
                 if owners.setdefault(image.image_id, (n.category, stem)) != (n.category, stem):
                     raise InputError(
                         f"{n.where}: '{n.category}/{stem}' and another image are both called {image.image_id}; rename one"
@@ -176,25 +177,38 @@ def _read_images(root: Path, names: list[_Names]) -> dict[tuple[str, str], Image
     return images
 
 
-def _read_image(root: Path, names: _Names, stem: str) -> ImageRecord:
+def _require_annotations(folders: SpairFolders, names: list[PairName]) -> None:
+    where = {(n.category, stem): n.where for n in reversed(names) for stem in (n.source, n.target)}
+    missing = sorted(key for key in where if not _annotation(folders, *key).is_file())
+    if missing:
+        category, stem = missing[0]
+        others = (
+            f" (so are {len(missing) - 1:,} others: {named(['/'.join(key) for key in missing[1:]])})" if len(missing) > 1 else ""
+        )
+        raise InputError(
+            f"{where[missing[0]]}: names the image '{stem}', but {_annotation(folders, category, stem)} is missing{others}; "
+            "the dataset is incomplete, copy it again"
+        )
+
+
+def _annotation(folders: SpairFolders, category: str, stem: str) -> Path:
+    return folders.images / category / f"{stem}.json"
+
+
+def _read_image(folders: SpairFolders, names: PairName, stem: str) -> ImageRecord:
     category = names.category
-    path = root / "ImageAnnotation" / category / f"{stem}.json"
-    try:
-        annotation = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{names.where}: names the image '{stem}', but there is no {path}") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error}); copy it again") from None
-    mask, truth = root / "Segmentation" / category / f"{stem}.png", root / "truth" / category / f"{stem}.npz"
+    path = _annotation(folders, category, stem)
+    annotation = read_json(path)
+    mask, truth = folders.photos / "Segmentation" / category / f"{stem}.png", folders.photos / "truth" / category / f"{stem}.npz"
     try:
         check_category(category)
         ids, xy = _keypoints(annotation["kps"])
-        bbox = _finite(annotation["bndbox"], 4)
+        bbox = finite(annotation["bndbox"], 4)
         if bbox[2] <= bbox[0] or bbox[3] <= bbox[1]:
             raise ValueError(f"empty box {bbox.tolist()}")
         return ImageRecord(
-            image_id=_UNSAFE.sub("_", f"{category}-{stem}"),
-            path=str(root / "JPEGImages" / category / Path(annotation.get("filename") or f"{stem}.jpg").name),
+            image_id=safe_id(category, stem),
+            path=str(folders.photos / "JPEGImages" / category / Path(annotation.get("filename") or f"{stem}.jpg").name),
             category=category,
             split=names.split,
             bbox=bbox,
@@ -209,13 +223,6 @@ def _read_image(root: Path, names: _Names, stem: str) -> ImageRecord:
 
 def _keypoints(kps: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Ids (N,) and pixels (N, 2) of the keypoints that are not null, by ascending id."""
-    visible = sorted((int(key), _finite(value, 2)) for key, value in kps.items() if value is not None)
+    visible = sorted((int(key), tuple(finite(value, 2))) for key, value in kps.items() if value is not None)
     ids = np.array([key for key, _ in visible], np.int32)
     return ids, np.array([xy for _, xy in visible], np.float32).reshape(-1, 2)
-
-
-def _finite(value: Any, length: int) -> np.ndarray:
-    numbers = np.asarray(value, np.float32)
-    if numbers.shape != (length,) or not np.isfinite(numbers).all():
-        raise ValueError(f"expected {length} finite numbers, got {value}")
-    return numbers

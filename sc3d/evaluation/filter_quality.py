@@ -6,6 +6,7 @@ filter; kept is the mean number of surviving candidates of a pair (3D-SC, its ta
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from typing import Protocol
 
 import numpy as np
 
-from sc3d.config import LabelConfig
+from sc3d.config import LabelConfig, MatchConfig
 from sc3d.errors import InputError
-from sc3d.evaluation.pck import box_size, common_keypoints
+from sc3d.evaluation.pck import box_size, common_keypoints, unit_size
+from sc3d.evaluation.protocols import Unit
 from sc3d.grid import Letterbox
 from sc3d.matching.described import Described
 from sc3d.matching.filters import FILTERS
@@ -53,25 +55,37 @@ def filter_quality(
     annotations: tuple[ImageRecord, ImageRecord],
     config: LabelConfig,
     descriptors: str,
+    unit: Unit = "box",
 ) -> list[FilterCounts]:
     """Judge all filters on one annotated pair.
 
     Args:
         annotations: manifest rows of the source and the target, with keypoints and the target's box.
         descriptors: what the candidates were made with, for instance ``SD+DINO`` or ``SD+DINO+3D``.
+        unit: what PCK's 0.1 is a share of.
 
     Raises:
-        InputError: the target has no box.
+        InputError: the target lacks what the unit is made of.
         FeatureError: the images were described by different recipes.
     """
     explanation = explain_pair(source, target, config)
-    rows, correct = judge(explanation, source.letterbox, annotations)
+    rows, correct = judge(explanation, source.letterbox, annotations, unit_of_pair(unit, annotations, target.letterbox))
     counts = []
     for name, keeps in FILTERS.items():
         keep = keeps(explanation, config)
         survives = keep[rows]
         counts.append(FilterCounts(name, descriptors, int(keep.sum()), int(survives.sum()), int((survives & ~correct).sum())))
     return counts
+
+
+def unit_of_pair(unit: Unit, annotations: tuple[ImageRecord, ImageRecord], target_letterbox: Letterbox) -> float | None:
+    """The ``size`` of :func:`judge`; ``None`` for the target's box, and for a pair without common keypoints, which nothing is judged at.
+
+    Raises:
+        InputError: the target lacks what the unit is made of.
+    """
+    target_xy = common_keypoints(*annotations)[2]
+    return None if unit == "box" or len(target_xy) == 0 else unit_size(unit, annotations[1], target_xy, target_letterbox)
 
 
 class Judgeable(Protocol):
@@ -85,23 +99,27 @@ class Judgeable(Protocol):
 
 
 def judge(
-    candidates: Judgeable, source_letterbox: Letterbox, annotations: tuple[ImageRecord, ImageRecord]
+    candidates: Judgeable, source_letterbox: Letterbox, annotations: tuple[ImageRecord, ImageRecord], size: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The candidates at annotated keypoints: their rows (J,) in ``candidates``, and whether each is right at PCK@0.1 (J,).
+
+    ``size``: what 0.1 is a share of, in target pixels; by default the longer side of the target's box.
 
     A keypoint whose cell is no candidate (background, or an annotation off the mask) is not judged.
     """
     source, target = annotations
     _, source_xy, target_xy = common_keypoints(source, target)
-    if target.bbox is None:
-        raise InputError(f"{target.image_id}: the quality of filters needs the target's box; add bbox to the manifest")
     if len(candidates.source_cells) == 0 or len(source_xy) == 0:
         return np.zeros(0, np.int64), np.zeros(0, bool)
+    if size is None:
+        if target.bbox is None:
+            raise InputError(f"{target.image_id}: the quality of filters needs the target's box; add bbox to the manifest")
+        size = box_size(target.bbox)
     cells = source_letterbox.cells_of(source_xy)
     rows = np.minimum(np.searchsorted(candidates.source_cells, cells), len(candidates.source_cells) - 1)
     found = candidates.source_cells[rows] == cells
     distance = np.linalg.norm(candidates.target_xy[rows] - target_xy, axis=1)
-    return rows[found], (distance < ALPHA * box_size(target.bbox))[found]
+    return rows[found], (distance < ALPHA * size)[found]
 
 
 def summarise(counts: Iterable[Sequence[FilterCounts]]) -> list[FilterQuality]:
@@ -116,3 +134,9 @@ def summarise(counts: Iterable[Sequence[FilterCounts]]) -> list[FilterQuality]:
         FilterQuality(name, descriptors, wrong / judged if judged else math.nan, kept / pairs, pairs)
         for (name, descriptors), (kept, judged, wrong, pairs) in totals.items()
     ]
+
+
+def without_3d(match: MatchConfig) -> MatchConfig:
+    """The same fusion of the 2D features alone."""
+    total = match.alpha + match.beta
+    return dataclasses.replace(match, alpha=match.alpha / total, beta=match.beta / total)

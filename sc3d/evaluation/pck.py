@@ -2,7 +2,7 @@
 
 A keypoint's descriptor is the one of its cell; its prediction is read from its similarities to all cells of the target, background
 included, in the square frame of the letterbox. It is correct at ``alpha`` if its distance to the annotation is (strictly) less than
-``alpha`` times the longer side of the target's box.
+``alpha`` times the longer side of the target's box, or another unit where the data set's protocol has one.
 """
 
 from __future__ import annotations
@@ -12,15 +12,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from sc3d.config import EvaluateConfig
-from sc3d.errors import FeatureError, InputError
+from sc3d.errors import InputError
+from sc3d.evaluation.protocols import Unit
+from sc3d.evaluation.readout import CellDescriptors, cell_to_square, nearest_cells, window_soft_argmax
 from sc3d.grid import Letterbox
 from sc3d.records import ImageRecord, pair_id_of
 from sc3d.schema import Record, array, column
 
 PER_IMAGE, PER_KEYPOINT = "image", "keypoint"
 ALL, GEO_AWARE = "all", "geo-aware"
+NEAREST, WINDOW = "nearest", "window soft-argmax"
+READOUTS = (NEAREST, WINDOW)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,94 +36,12 @@ class PckPair(Record):
     category: str = column("object category")
     method: str = column("what predicted, and how the prediction was read from the similarities")
     keypoint_ids: np.ndarray = array("int32", -1, doc="ids of the mutually visible keypoints")
-    distances: np.ndarray = array("float64", -1, doc="prediction to annotation, in longer sides of the target's box")
+    distances: np.ndarray = array(
+        "float64", -1, doc="prediction to annotation, in the protocol's unit (longer sides of the target's box)"
+    )
     nearest_own: np.ndarray = array("bool", -1, doc="of the pair's annotations in the target, the keypoint's own is nearest")
     geo_aware: np.ndarray = array("bool", -1, doc="its group of look-alikes has at least two points visible in the target")
-
-
-def keypoint_similarity(
-    source_map: np.ndarray, target_map: np.ndarray, source_xy: np.ndarray, source_letterbox: Letterbox
-) -> np.ndarray:
-    """Cosines (K, side * side) float32 of each keypoint's cell with all cells of the target.
-
-    Only the rows of the keypoints are multiplied, and the target is normalised by scaling its columns of the product.
-
-    Args:
-        source_map, target_map: (C, side, side).
-        source_xy: (K, 2) pixels of the source image.
-
-    Raises:
-        FeatureError: the maps do not fit each other or the grid.
-    """
-    side = source_letterbox.side
-    if source_map.shape != target_map.shape or source_map.shape[1:] != (side, side):
-        raise FeatureError(f"maps of shape {source_map.shape} and {target_map.shape} on a grid of side {side}")
-    cells = source_letterbox.cells_of(source_xy)
-    queries = source_map.reshape(len(source_map), -1)[:, cells].T.astype(np.float32)
-    target = np.ascontiguousarray(target_map.reshape(len(target_map), -1), np.float32)
-    # The tiny terms are the protocol's: a descriptor of zeros has similarity 0 to everything.
-    queries /= np.linalg.norm(queries, axis=1, keepdims=True) + 1e-10
-    return (queries @ target) / (np.sqrt(np.einsum("cn,cn->n", target, target)) + 1e-10)
-
-
-def nearest_cells(similarity: np.ndarray, side: int) -> np.ndarray:
-    """The best cell of each row of a similarity (K, side * side) as (column, row): (K, 2) float64."""
-    best = similarity.argmax(axis=1)
-    return np.stack([best % side, best // side], axis=1).astype(np.float64)
-
-
-def window_soft_argmax(
-    similarity: np.ndarray, side: int, window: int = 7, temperature: float = 0.02, zero_masking: bool = True
-) -> np.ndarray:
-    """Expected cell of each row of a similarity (K, side * side) as fractional (column, row): (K, 2) float64.
-
-    The softmax runs over the whole map; similarities farther than ``window`` cells from the best one in either axis are first multiplied by
-    0, as the protocol has it, or excluded if not ``zero_masking``. The window is clipped at the map's border; 0 means no window.
-    """
-    best = similarity.argmax(axis=1)
-    axis = np.arange(side)
-    values = similarity.astype(np.float64).reshape(-1, side, side)
-    if window > 0:
-        rows = np.abs(axis - (best // side)[:, None]) <= window
-        columns = np.abs(axis - (best % side)[:, None]) <= window
-        inside = rows[:, :, None] & columns[:, None, :]
-        values = np.where(inside, values, 0.0 if zero_masking else -np.inf)
-    weights = np.exp((values - values.max(axis=(1, 2), keepdims=True)) / temperature)
-    weights /= weights.sum(axis=(1, 2), keepdims=True)
-    return np.stack([weights.sum(axis=1) @ axis, weights.sum(axis=2) @ axis], axis=1)
-
-
-def cell_to_square(cells: np.ndarray, letterbox: Letterbox) -> np.ndarray:
-    """Fractional (column, row) cells (K, 2) -> pixels of the square frame (K, 2): cell size times the index, plus half a cell."""
-    return cells * letterbox.cell_size + letterbox.cell_size / 2
-
-
-def transfer_keypoints(
-    source_map: np.ndarray,
-    target_map: np.ndarray,
-    source_xy: np.ndarray,
-    letterboxes: tuple[Letterbox, Letterbox],
-    window: int | None = 7,
-    temperature: float = 0.02,
-    zero_masking: bool = True,
-) -> np.ndarray:
-    """Predict where keypoints of the source are in the target: (K, 2) float64 in pixels of the target's square frame.
-
-    Args:
-        source_map, target_map: (C, side, side) descriptors.
-        source_xy: (K, 2) pixels of the source image.
-        letterboxes: of the source and of the target.
-        window: half window of the soft-argmax in cells, 0 for the whole map; ``None`` takes the nearest cell.
-        temperature, zero_masking: as in :func:`window_soft_argmax`.
-
-    Raises:
-        FeatureError: the maps do not fit each other or the grid.
-    """
-    similarity = keypoint_similarity(source_map, target_map, source_xy, letterboxes[0])
-    side = letterboxes[1].side
-    if window is None:
-        return cell_to_square(nearest_cells(similarity, side), letterboxes[1])
-    return cell_to_square(window_soft_argmax(similarity, side, window, temperature, zero_masking), letterboxes[1])
+    predicted_xy: np.ndarray | None = array("float32", -1, 2, doc="predictions in pixels of the target", optional=True)
 
 
 def box_size(bbox: np.ndarray) -> float:
@@ -133,12 +56,37 @@ def box_size(bbox: np.ndarray) -> float:
     return size
 
 
+def unit_size(unit: Unit, target: ImageRecord, target_xy: np.ndarray, letterbox: Letterbox) -> float:
+    """What alpha is a share of, in pixels of the target image.
+
+    Args:
+        target_xy: (K, 2) the pair's common keypoints in the target.
+
+    Raises:
+        InputError: the target has no box, or there are too few keypoints to make one.
+    """
+    if unit == "image":
+        return float(max(letterbox.width, letterbox.height))
+    if unit == "keypoints":
+        if len(target_xy) < 2:
+            raise InputError(f"{target.image_id}: {len(target_xy)} keypoints have no box, which is the unit of PCK here")
+        return box_size(np.concatenate([target_xy.min(axis=0), target_xy.max(axis=0)]))
+    if target.bbox is None:
+        raise InputError(f"{target.image_id}: PCK needs the target's box; add bbox to the manifest")
+    return box_size(target.bbox)
+
+
 def common_keypoints(source: ImageRecord, target: ImageRecord) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Ids (K,) ascending of the keypoints visible in both images, and their pixels in each, both (K, 2)."""
     if source.keypoint_ids is None or source.keypoint_xy is None or target.keypoint_ids is None or target.keypoint_xy is None:
         return np.zeros(0, np.int32), np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32)
     ids, mine, theirs = np.intersect1d(source.keypoint_ids, target.keypoint_ids, return_indices=True)
     return ids, source.keypoint_xy[mine], target.keypoint_xy[theirs]
+
+
+def outside_image(xy: np.ndarray, letterbox: Letterbox) -> np.ndarray:
+    """Which points (K, 2) lie outside their image: (K,) bool. They are scored all the same, from the nearest border cell."""
+    return np.asarray((xy < 0).any(axis=1) | (xy > [letterbox.width, letterbox.height]).any(axis=1))
 
 
 def geo_aware(keypoint_ids: np.ndarray, target_ids: np.ndarray, groups: Iterable[Sequence[int]]) -> np.ndarray:
@@ -151,54 +99,79 @@ def geo_aware(keypoint_ids: np.ndarray, target_ids: np.ndarray, groups: Iterable
     return np.isin(keypoint_ids, list(chosen))
 
 
+def read_cells(similarity: np.ndarray, side: int, config: EvaluateConfig) -> dict[str, np.ndarray]:
+    """The fractional (column, row) cells (K, 2) that each readout finds in a similarity (K, side * side)."""
+    zero = config.masking == "zero"
+    return {
+        NEAREST: nearest_cells(similarity, side),
+        WINDOW: window_soft_argmax(similarity, side, config.window, config.temperature, zero),
+    }
+
+
 def score_pair(
     source: ImageRecord,
     target: ImageRecord,
-    source_map: np.ndarray,
-    target_map: np.ndarray,
-    letterboxes: tuple[Letterbox, Letterbox],
+    descriptors: tuple[CellDescriptors, CellDescriptors],
     config: EvaluateConfig,
     groups: Iterable[Sequence[int]] = (),
-    descriptors: str = "",
+    method: str = "",
+    unit: Unit = "box",
 ) -> tuple[PckPair, ...]:
     """Predict a pair's common keypoints by nearest neighbour and by window soft-argmax, and measure the distances.
 
     Args:
+        descriptors: of the source and of the target.
         groups: look-alike keypoints of the category (raw ids), for the geo-aware subset.
-        descriptors: what the maps are, the first word of the records' ``method``.
+        method: what the descriptors are, the first word of the records' ``method``.
+        unit: of the distances.
 
     Returns:
         Two records, or none if the pair has no common keypoint: such pairs are left out, and to be counted by the caller.
 
     Raises:
-        InputError: the target has no box.
-        FeatureError: the maps do not fit each other or the grid.
+        InputError: the target lacks what the unit is made of.
+        FeatureError: the two images were described differently.
     """
-    ids, source_xy, target_xy = common_keypoints(source, target)
+    ids, source_xy, _ = common_keypoints(source, target)
     if len(ids) == 0:
         return ()
-    if target.bbox is None or target.keypoint_ids is None:
-        raise InputError(f"{target.image_id}: PCK needs the target's box; add bbox to the manifest")
-    source_box, target_box = letterboxes
-    similarity = keypoint_similarity(source_map, target_map, source_xy, source_box)
-    readouts = {
-        "nearest": nearest_cells(similarity, target_box.side),
-        "window soft-argmax": window_soft_argmax(similarity, target_box.side, config.window, config.temperature),
-    }
-    truth = target_box.to_square(target_xy)
-    size = box_size(target.bbox) * target_box.scale
+    boxes = (descriptors[0].letterbox, descriptors[1].letterbox)
+    similarity = descriptors[0].similarity(boxes[0].cells_of(source_xy), descriptors[1])
+    return score_cells(source, target, read_cells(similarity, boxes[1].side, config), boxes[1], groups, method, unit)
+
+
+def score_cells(
+    source: ImageRecord,
+    target: ImageRecord,
+    readouts: dict[str, np.ndarray],
+    letterbox: Letterbox,
+    groups: Iterable[Sequence[int]] = (),
+    method: str = "",
+    unit: Unit = "box",
+) -> tuple[PckPair, ...]:
+    """Measure predictions: a record for each of ``readouts``, which hold the cells (K, 2) of the common keypoints in the target's grid
+    ``letterbox``. For the others see :func:`score_pair`."""
+    ids, _, target_xy = common_keypoints(source, target)
+    size = unit_size(unit, target, target_xy, letterbox) * letterbox.scale
+    truth = letterbox.to_square(target_xy)
+    annotations = cKDTree(truth)
+    member = geo_aware(ids, target.keypoint_ids if target.keypoint_ids is not None else ids, groups)
     records = []
     for readout, cells in readouts.items():
-        to_truth = np.linalg.norm(cell_to_square(cells, target_box)[:, None] - truth[None], axis=2)
+        predicted = cell_to_square(cells, letterbox)
+        own = np.linalg.norm(predicted - truth, axis=1)
+        nearest, _ = annotations.query(predicted)
         records.append(
             PckPair(
                 pair_id=pair_id_of(source.image_id, target.image_id),
                 category=source.category,
-                method=f"{descriptors} {readout}".strip(),
+                method=f"{method} {readout}".strip(),
                 keypoint_ids=ids,
-                distances=np.diagonal(to_truth) / size,
-                nearest_own=to_truth.argmin(axis=1) == np.arange(len(ids)),
-                geo_aware=geo_aware(ids, target.keypoint_ids, groups),
+                distances=own / size,
+                # Two annotations at one place are equally near, but for the last bit of what measured them.
+                nearest_own=own <= nearest * (1 + 1e-9),
+                geo_aware=member,
+                predicted_xy=letterbox.to_image(predicted),
             )
         )
     return tuple(records)

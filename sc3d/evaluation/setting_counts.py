@@ -22,11 +22,18 @@ from sc3d.schema import Record, array, column
 class SettingCounts(Record):
     """One annotated pair under S weights, C cycle and G geodesic thresholds."""
 
+    SCHEMA_VERSION = 2
+
     pair_id: str = column("source id ~ target id")
     category: str = column("object category")
     counts: np.ndarray = array("int64", -1, 3, doc="kept labels, judged keypoints, wrong ones, weights first (S * C * G, 3)")
+    points: np.ndarray | None = array(
+        "int64", -1, 2, doc="right keypoints at PCK@0.10 and all of them, of each weights (S, 2); none: not asked for", optional=True
+    )
 
     def validate(self) -> None:
+        if self.points is not None and ((self.points < 0).any() or (self.points[:, 0] > self.points[:, 1]).any()):
+            raise SchemaError(f"setting counts of {self.pair_id}: negative, or more right keypoints than there are")
         if (self.counts < 0).any() or (self.counts[:, 2] > self.counts[:, 1]).any():
             raise SchemaError(f"setting counts of {self.pair_id}: negative, or more wrong keypoints than judged ones")
 

@@ -45,7 +45,7 @@ def histogram(
     scale_y = (_HEIGHT - _TOP - _BOTTOM) / ticks[-1]
     step = (_WIDTH - _LEFT - _RIGHT) / bins
     width = (step - 1) / max(len(series), 1)
-    inner = [_axes(limits, nice_ticks(*limits, 6), ticks, x_label, y_label)]
+    inner = [axes(limits, nice_ticks(*limits, 6), ticks, x_label, y_label)]
     for nth, (s, count) in enumerate(zip(series, counts, strict=True)):
         for i in np.flatnonzero(count):
             height = count[i] * scale_y
@@ -55,13 +55,13 @@ def histogram(
                 f'width="{width:.1f}" height="{height:.1f}"><title>{escape(tip)}</title></rect>'
             )
     if threshold is not None:
-        x = _x(threshold[0], limits)
+        x = x_of(threshold[0], limits)
         inner.append(
             f'<line class="threshold" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>'
             f'<text class="note" x="{x + 6:.1f}" y="{_TOP + 11}">{escape(threshold[1])}</text>'
         )
     names = ", ".join(f"{s.label} ({len(s.values):,})" for s in series)
-    return _svg(f"histogram of {x_label}: {names}", inner)
+    return svg(f"histogram of {x_label}: {names}", inner)
 
 
 def curve(x: np.ndarray, y: np.ndarray, x_label: str, y_label: str, window: int) -> Markup:
@@ -74,12 +74,45 @@ def curve(x: np.ndarray, y: np.ndarray, x_label: str, y_label: str, window: int)
     low, high = min(float(mean.min()), float(np.percentile(y, 1))), max(float(mean.max()), float(np.percentile(y, 99)))
     ticks = nice_ticks(low, high, 4)
     limits_x, limits_y = (float(x[0]), float(max(x[-1], x[0] + 1))), (ticks[0], ticks[-1])
-    inner = [_axes(limits_x, nice_ticks(*limits_x, 6), ticks, x_label, y_label)]
+    inner = [axes(limits_x, nice_ticks(*limits_x, 6), ticks, x_label, y_label)]
     for name, xs, ys in (("raw", x, y), ("mean", mean_x, mean)):
         every = -(-len(xs) // 1000)
-        points = " ".join(f"{_x(a, limits_x):.1f},{_y(b, limits_y):.1f}" for a, b in zip(xs[::every], ys[::every], strict=True))
+        points = " ".join(f"{x_of(a, limits_x):.1f},{y_of(b, limits_y):.1f}" for a, b in zip(xs[::every], ys[::every], strict=True))
         inner.append(f'<polyline class="curve {name}" points="{points}"/>')
-    return _svg(f"{y_label} by {x_label}: from {mean[0]:.3g} to {mean[-1]:.3g}", inner)
+    return svg(f"{y_label} by {x_label}: from {mean[0]:.3g} to {mean[-1]:.3g}", inner)
+
+
+def bars(series: Sequence[Series], names: Sequence[str], x_label: str) -> Markup:
+    """Shares in [0, 1] as bars from the left: a group a name, a bar a series. NaN, what was not measured, has no bar.
+
+    Args:
+        series: each with one value a name.
+    """
+    longest = max((len(name) for name in names), default=0)
+    left = min(16.0 + 6.6 * longest, _WIDTH / 2)
+    thick = 9.0
+    step = thick * len(series) + 8
+    height = _TOP + step * len(names) + _BOTTOM
+    top = max([float(np.nanmax(s.values, initial=0.0)) for s in series] + [0.01])
+    ticks = [tick for tick in nice_ticks(0, top, 5) if tick <= 1]
+    scale = (_WIDTH - left - 46) / max(ticks[-1], top)
+    inner = []
+    for tick in ticks:
+        x = left + tick * scale
+        inner.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{height - _BOTTOM:.1f}"/>')
+        inner.append(f'<text class="tick middle" x="{x:.1f}" y="{height - _BOTTOM + 16:.1f}">{100 * tick:g} %</text>')
+    for i, name in enumerate(names):
+        y = _TOP + i * step
+        inner.append(f'<text class="tick end" x="{left - 6:.1f}" y="{y + step / 2:.1f}">{escape(name)}</text>')
+        for nth, s in enumerate(series):
+            value = float(s.values[i])
+            if math.isnan(value):
+                continue
+            place = f'x="{left:.1f}" y="{y + nth * thick:.1f}" width="{max(value * scale, 0.5):.1f}" height="{thick - 1:.1f}"'
+            tip = escape(f"{name}, {s.label}: {100 * value:.1f} %")
+            inner.append(f'<rect class="bar {s.style}" {place}><title>{tip}</title></rect>')
+    inner.append(f'<text class="axis middle" x="{(left + _WIDTH - 46) / 2:.1f}" y="{height - 8:.1f}">{escape(x_label)}</text>')
+    return svg(f"{x_label} of {len(names)} categories: {', '.join(s.label for s in series)}", inner, height)
 
 
 def nice_ticks(low: float, high: float, count: int) -> list[float]:
@@ -93,24 +126,24 @@ def nice_ticks(low: float, high: float, count: int) -> list[float]:
     return [round(i * step, 12) for i in range(first, last + 1)]
 
 
-def _x(value: float, limits: tuple[float, float]) -> float:
+def x_of(value: float, limits: tuple[float, float]) -> float:
     return _LEFT + (value - limits[0]) / (limits[1] - limits[0]) * (_WIDTH - _LEFT - _RIGHT)
 
 
-def _y(value: float, limits: tuple[float, float]) -> float:
+def y_of(value: float, limits: tuple[float, float]) -> float:
     part = (value - limits[0]) / (limits[1] - limits[0])
     return _HEIGHT - _BOTTOM - min(max(part, 0.0), 1.0) * (_HEIGHT - _TOP - _BOTTOM)
 
 
-def _axes(limits: tuple[float, float], x_ticks: Sequence[float], y_ticks: Sequence[float], x_label: str, y_label: str) -> str:
+def axes(limits: tuple[float, float], x_ticks: Sequence[float], y_ticks: Sequence[float], x_label: str, y_label: str) -> str:
     parts = []
     for tick in y_ticks:
-        y = _y(tick, (y_ticks[0], y_ticks[-1]))
+        y = y_of(tick, (y_ticks[0], y_ticks[-1]))
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="tick end" x="{_LEFT - 6}" y="{y + 4:.1f}">{_short(tick)}</text>')
     inside = [tick for tick in x_ticks if limits[0] - 1e-9 <= tick <= limits[1] + 1e-9]
     baseline = _HEIGHT - _BOTTOM + 16
-    parts += [f'<text class="tick middle" x="{_x(tick, limits):.1f}" y="{baseline}">{_short(tick)}</text>' for tick in inside]
+    parts += [f'<text class="tick middle" x="{x_of(tick, limits):.1f}" y="{baseline}">{_short(tick)}</text>' for tick in inside]
     middle = _TOP + (_HEIGHT - _TOP - _BOTTOM) / 2
     parts.append(
         f'<text class="axis middle" x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 8}">{escape(x_label)}</text>'
@@ -126,6 +159,6 @@ def _short(value: float) -> str:
     return f"{value:g}"
 
 
-def _svg(label: str, inner: Sequence[str]) -> Markup:
-    head = f'<svg class="chart" viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" aria-label="{escape(label)}">'
+def svg(label: str, inner: Sequence[str], height: float = _HEIGHT) -> Markup:
+    head = f'<svg class="chart" viewBox="0 0 {_WIDTH:g} {height:g}" role="img" aria-label="{escape(label)}">'
     return Markup(head + "".join(inner) + "</svg>")  # noqa: S704  (numbers, and text that was escaped above)

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sc3d.evaluation.tables import published_filter_rows, published_pck_rows
+from sc3d.evaluation.protocols import protocol_of
+from sc3d.evaluation.published import published_filter_rows, published_pck_rows
 
 FILTER_MEANINGS = {
     "none": "every nearest neighbour, unfiltered",
@@ -23,8 +24,6 @@ FILTER_MEANINGS = {
 
 
 _CATEGORY = "category:"
-_DATASETS = {"spair": "SPair-71k"}
-"""Layout of a data set -> the name that the paper's rows have."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,7 @@ def category_tables(metrics: Mapping[str, Any]) -> list[CategoryTable]:
 
 def _key(row: Mapping[str, Any]) -> tuple[str, str, str]:
     dataset = str(row.get("dataset"))
-    return _DATASETS.get(dataset, dataset), str(row.get("subset")), str(row.get("average"))
+    return protocol_of(dataset).dataset, str(row.get("subset")), str(row.get("average"))
 
 
 def _pck_rows(rows: Sequence[Mapping[str, Any]], by: str, columns: Sequence[object], published: bool) -> list[PckRow]:

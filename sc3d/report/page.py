@@ -14,6 +14,7 @@ from markupsafe import Markup
 from sc3d.report.alignment import AlignmentCard, YawCard
 from sc3d.report.colours import TURNS
 from sc3d.report.feature_maps import FeatureCard
+from sc3d.report.keypoints import KeypointFigure
 from sc3d.report.metrics import CategoryTable, FilterTable, PckTable
 from sc3d.report.pairs import PairFigure
 from sc3d.report.rejects import RejectGroup
@@ -93,6 +94,9 @@ class Page:
     published_filters: FilterTable | None = None
     pck: tuple[PckTable, ...] = ()
     categories: tuple[CategoryTable, ...] = ()
+    category_chart: Markup | None = None
+    charted: tuple[str, ...] = ()
+    worst_keypoints: tuple[KeypointFigure, ...] = ()
     loss_chart: Markup | None = None
     timings: tuple[Timing, ...] = ()
     rejects: tuple[RejectGroup, ...] = ()

@@ -14,16 +14,21 @@ import pyarrow as pa
 from actors.base import Actor, Resources, Row
 from pipelines.stage import Stage
 from sc3d.config import RunConfig
-from sc3d.errors import InputError, UpstreamError
+from sc3d.errors import InputError, UpstreamError, WeightsError
 from sc3d.records import Orientation, Record
 from sc3d.shards import Shard
 
 
 class First(Actor):
-    """Fails on ids with 'bad', kills its process once on ids with 'kill'."""
+    """Fails on ids with 'bad', kills its process once on ids with 'kill' and always on ids with 'deadly'; does not start with seed 13."""
 
     requires = {"image_id": "id"}
     provides = {"numbers": "array", "nested": "dictionary of arrays", "blob": "bytes", "note": "plain value"}
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        if config.seed == 13:
+            raise WeightsError("the weights are gone; fetch them again")
 
     @classmethod
     def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
@@ -34,6 +39,8 @@ class First(Actor):
         marker = Path(self.config.run) / f"killed-{image_id}"
         if "kill" in image_id and not marker.exists():
             marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if "deadly" in image_id:
             os.kill(os.getpid(), signal.SIGKILL)
         if "bad" in image_id:
             raise InputError(f"{image_id} cannot be read; replace the file")

@@ -9,12 +9,17 @@ import pytest
 from rich.console import Console
 
 from actors.catalogue import MODELS
+from cluster.session import RaySession
 from pipelines.cli import main
 from pipelines.models import print_models
-from pipelines.preflight import check_profile
-from sc3d.config import ModelsConfig
+from pipelines.preflight import check_models
+from sc3d.config import ModelsConfig, RunConfig
 from sc3d.config_file import load_config
 from sc3d.errors import PreflightError
+
+
+def checked(config: RunConfig) -> str:
+    return "\n".join(check_models(config, RaySession(config.ray), []))
 
 
 def test_the_table_names_every_model_and_where_it_is(tmp_path: Path) -> None:
@@ -30,10 +35,10 @@ def test_the_table_names_every_model_and_where_it_is(tmp_path: Path) -> None:
 
 def test_a_profile_without_weights_is_refused_with_what_to_do(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with pytest.raises(PreflightError, match=r"SAM 3: .*DINOv2.*PartField: hf download mikaelaangel/partfield-ckpt"):
-        check_profile(load_config(overrides=["profile=foundation"]))
+        checked(load_config(overrides=["profile=foundation"]))
     # What is not chosen is not asked for.
     with pytest.raises(PreflightError, match="DINOv2") as refused:
-        check_profile(load_config(overrides=["describe.dino=dinov2"]))
+        checked(load_config(overrides=["describe.dino=dinov2"]))
     assert "PartField" not in str(refused.value)
     with pytest.raises(SystemExit) as done:
         main(["label", "--profile", "foundation", "--images", str(tmp_path), "--category", "bus", "--run", str(tmp_path / "run")])
@@ -42,7 +47,7 @@ def test_a_profile_without_weights_is_refused_with_what_to_do(capsys: pytest.Cap
 
 
 def test_offline_and_tiny_need_nothing() -> None:
-    assert "GrabCut" in check_profile(load_config())
-    line = check_profile(load_config(overrides=["profile=foundation", "models.variant=tiny"]))
+    assert "GrabCut" in checked(load_config())
+    line = checked(load_config(overrides=["profile=foundation", "models.variant=tiny"]))
     assert "SAM 3D Objects" in line
     assert "mean nothing" in line

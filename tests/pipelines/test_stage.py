@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ray import cloudpickle
 
@@ -14,13 +15,17 @@ from fake_stage import FakeStage, First, Second
 
 from actors.base import check_actors
 from cluster.session import RaySession
+from pipelines.block import Block, decode_block, encode_block
 from pipelines.execute import run_stage
 from pipelines.progress import Progress
-from pipelines.segment import segments
+from pipelines.segment import SegmentWorker, segments
 from pipelines.stage import StageSummary
+from sc3d.artefacts import KEPT, MISSING
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config
-from sc3d.errors import ConfigError, RejectBudgetError
+from sc3d.errors import ConfigError, RejectBudgetError, WorkerError
+from sc3d.records import Orientation
+from sc3d.shards import Shard
 
 cloudpickle.register_pickle_by_value(fake_stage)
 
@@ -67,7 +72,7 @@ def test_another_manifest_and_another_plan_compute_only_what_is_new(tmp_path: Pa
 @pytest.mark.usefixtures("ray_session")
 def test_shards_that_one_process_gets_together_are_written_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeStage, "shards_per_task", 4)
-    monkeypatch.setattr("pipelines.execute._TASKS_PER_WORKER", 1)
+    monkeypatch.setattr("pipelines.section._TASKS_PER_WORKER", 1)
     ids = [f"i{n:02}" for n in range(23)]
     stage = stage_in(tmp_path)
     summary = run(stage, ids)
@@ -118,6 +123,39 @@ def test_a_killed_worker_loses_and_doubles_nothing(tmp_path: Path) -> None:
     assert run(stage, ids).rejects == 0
     assert (tmp_path / "killed-kill1").exists()
     assert rows(stage) == sorted(ids)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_session")
+def test_what_kills_its_process_each_time_is_rejected_and_takes_nobody_along(tmp_path: Path) -> None:
+    stage = stage_in(tmp_path, "max_reject_fraction=0.5")
+    assert run(stage, ["a1", "deadly1", "z1", "z2"]).rejects == 1
+    assert rows(stage) == ["a1", "z1", "z2"]
+    (reject,) = stage.artefacts.rejects()
+    assert (reject.id, reject.error_type) == ("deadly1", "ProcessDied")
+    assert run(stage_in(tmp_path, "max_reject_fraction=0.5"), ["a1", "deadly1", "z1", "z2"]).computed == 0
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_an_actor_that_cannot_start_ends_the_run_with_its_own_words(tmp_path: Path) -> None:
+    stage = stage_in(tmp_path, "seed=13")
+    with pytest.raises(WorkerError, match="WeightsError: the weights are gone; fetch them again"):
+        run(stage, ["a1", "a2"])
+    assert rows(stage) == []
+    assert stage.artefacts.rejects() == []
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_committed_shard_is_not_computed_again_by_a_retried_task(tmp_path: Path) -> None:
+    stage = stage_in(tmp_path)
+    shard = Shard("car", ("a1", "a2"))
+    stage.artefacts.commit(shard, [Orientation(i, "car", 0, np.zeros(8), False) for i in shard.ids], [])
+    worker = SegmentWorker(FakeStage, stage.config, 0, 0)
+    row = encode_block(Block.of("car", shard.ids, [[MISSING, MISSING]], {}))
+    block = decode_block({key: value[0] for key, value in worker({key: [value] for key, value in row.items()}).items()})
+    assert block.states == [[KEPT, KEPT]]
+    assert block.files == {"fake": [stage.artefacts.file(shard)]}
+    assert not (tmp_path / "calls").exists()
 
 
 def test_actors_that_need_something_of_their_own_get_their_own_pool() -> None:

@@ -29,9 +29,9 @@ def swept(finished: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 def test_every_setting_has_the_numbers_of_being_run_alone(swept: tuple[RunConfig, list[dict[str, float]]]) -> None:
     config, rows = swept
-    from pipelines.manifest import images_by_id
+    from pipelines.image_manifest import ImageManifest
 
-    records, describe = images_by_id(config.run), DescribeStage(config)
+    records, describe = ImageManifest(RunFolder(config.run)), DescribeStage(config)
     pairs = sweep.validation_pairs(config)
     assert len(rows) == len(sweep.weight_grid(2, config.match)) * 3 * 4
     for row in rows[:: len(rows) // 5]:

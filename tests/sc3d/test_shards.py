@@ -1,15 +1,18 @@
 """Shards: named by content, planned the same from any order, and never computing an id twice."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sc3d.artefacts import KEPT, MISSING, REJECTED, Artefacts
 from sc3d.errors import SchemaError
 from sc3d.records import Orientation, Reject
-from sc3d.shards import Artefacts, Shard, item_table, plan_shards, recipe_of, remaining_shards, shard_name
+from sc3d.shards import Shard, item_table, missing_shards, plan_shards, recipe_of, shard_name
 from sc3d.store import RunFolder
 
 items = st.lists(st.tuples(st.sampled_from(["bus", "car", "tv set"]), st.uuids().map(str)), unique_by=lambda i: i[1], max_size=40)
@@ -55,6 +58,11 @@ def test_an_id_that_occurs_twice_is_refused() -> None:
 
 def commit(artefacts: Artefacts, shard: Shard) -> None:
     artefacts.commit(shard, [orientation(i) for i in shard.ids], [])
+
+
+def remaining_shards(planned: list[Shard], artefacts: Artefacts, plan: Callable[[pa.Table], list[Shard]]) -> list[Shard]:
+    done = pa.chunked_array([*artefacts.catalogue().ids.chunks, *artefacts.rejected_ids().chunks], pa.string())
+    return missing_shards(planned, done, plan)
 
 
 def rows(artefacts: Artefacts) -> list[str]:
@@ -110,18 +118,51 @@ def test_changing_manifest_size_and_plan_loses_and_doubles_nothing(
     assert rows(artefacts) == numbered(*wanted)["id"].to_pylist()
 
 
-def test_items_are_found_in_the_files_that_hold_them(artefacts: Artefacts) -> None:
+def test_it_is_known_what_became_of_each_id_and_which_file_holds_it(artefacts: Artefacts) -> None:
     plan = by_fours(numbered(*range(8)))
-    for shard in plan:
-        commit(artefacts, shard)
+    commit(artefacts, plan[0])
+    artefacts.commit(plan[1], [orientation(i) for i in plan[1].ids[:3]], [Reject("i07", "orient", "E", "m")])
+    standing = artefacts.standing(numbered(5, 77, 1, 7, 0)["id"])
+    assert standing.state.tolist() == [KEPT, MISSING, KEPT, REJECTED, KEPT]
+    files = [artefacts.file(shard) for shard in plan]
+    assert [standing.files_of(np.array([row])) for row in range(5)] == [(files[1],), (), (files[0],), (), (files[0],)]
+    assert standing.files_of(np.array([0, 2, 4])) == tuple(sorted(files))
     catalogue = artefacts.catalogue()
-    asked = numbered(5, 77, 1, 0)
-    assert catalogue.among(asked)["id"].to_pylist() == ["i05", "i01", "i00"]
-    found = {name: part["id"].to_pylist() for name, part in catalogue.by_file(asked)}
-    assert found == {artefacts.file(plan[0]): ["i00", "i01"], artefacts.file(plan[1]): ["i05"]}
-    assert list(catalogue.by_file(numbered(77))) == []
+    assert catalogue.among(numbered(5, 77, 1))["id"].to_pylist() == ["i05", "i01"]
     assert "i05" in catalogue
     assert "i77" not in catalogue
+
+
+def test_a_finished_shard_answers_for_exactly_its_ids(artefacts: Artefacts) -> None:
+    shard = Shard("car", ("i0", "i1"))
+    assert artefacts.finished(shard) is None
+    artefacts.commit(shard, [orientation("i1")], [Reject("i0", "orient", "E", "m")])
+    assert artefacts.finished(shard) == [REJECTED, KEPT]
+    artefacts.forget_rejects()
+    assert artefacts.finished(shard) is None
+
+
+def test_forgotten_rejects_are_tried_again_and_their_attempts_are_counted(artefacts: Artefacts) -> None:
+    shards = [Shard("car", ("i0", "i1")), Shard("car", ("i2",))]
+    artefacts.commit(shards[0], [orientation("i1")], [Reject("i0", "orient", "E", "m")])
+    artefacts.commit(shards[1], [], [Reject("i2", "orient", "E", "m")])
+    wanted = numbered_ids("i0", "i1", "i2")
+    assert remaining_shards(by_fours(wanted), artefacts, by_fours) == []
+    for attempts in (2, 3):
+        assert artefacts.forget_rejects() == 2
+        assert artefacts.rejects() == []
+        (again,) = remaining_shards(by_fours(wanted), artefacts, by_fours)
+        assert again.ids == ("i0", "i2")
+        fresh = Artefacts(artefacts.run, "orient", "orientations", "recipe", Orientation, "image_id", by_category=True)
+        fresh.commit(again, [], [Reject(i, "orient", "E", "m") for i in again.ids])
+        assert {(r.id, r.attempts) for r in fresh.rejects()} == {("i0", attempts), ("i2", attempts)}
+    fresh.forget_rejects()
+    commit(fresh, again)
+    assert rows(artefacts) == ["i0", "i1", "i2"]
+
+
+def numbered_ids(*ids: str) -> pa.Table:
+    return item_table([("car", i) for i in ids])
 
 
 def test_a_shard_killed_between_its_rejects_and_its_rows_is_done_again(artefacts: Artefacts) -> None:

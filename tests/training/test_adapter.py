@@ -22,10 +22,10 @@ from training.adapter import (
     feature_dims,
     load_adapter,
     native_input,
-    norm_groups,
     save_adapter,
     source_names,
 )
+from training.network import norm_groups
 
 
 def _features(side: int = 8, **sources: tuple[int, int]) -> Features:
@@ -150,6 +150,19 @@ def test_describe_gives_unit_descriptors_of_the_forward_pass() -> None:
     with torch.no_grad():
         raw = adapter(adapter_input(features))[0].numpy()
     assert np.argmax((raw * described).sum(0)) == np.argmax(np.linalg.norm(raw, axis=0))
+
+
+def test_any_raw_features_are_described_as_those_of_an_image() -> None:
+    features = _features(dino=(6, 8), sd_s3=(4, 4))
+    adapter = Adapter(feature_dims(features), 16)
+    raw = [features.sources[name].astype(np.float64) for name in source_names(features)]
+    np.testing.assert_allclose(adapter.describe(raw), adapter.describe(features), atol=1e-6)
+    single = Adapter([6], 16)
+    assert single.describe(features.sources["dino"]).shape == (16, 8, 8)
+    with pytest.raises(FeatureError, match=r"\[4, 6\].*\[6\]"):
+        adapter.describe(features.sources["dino"])
+    with pytest.raises(FeatureError, match="rows, columns"):
+        adapter.describe([raw[0], raw[1].reshape(6, -1)])
 
 
 def test_describe_names_both_when_the_features_do_not_fit() -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from sc3d.features import Features
 from sc3d.records import Labels
 from training.adapter import Adapter
 from training.checkpoint import FitResult, StepRecord, finished_result
-from training.data import LabelledPairs
-from training.loop import DivergenceError, Hooks, Replica, fit
+from training.data import LabelledPairs, PairSample
+from training.loop import Clock, DivergenceError, Hooks, Replica, fit
+from training.validation import ValidationScore
 
 DIMS = [4, 12]
 CONFIG = TrainConfig(steps=12, pairs_per_step=2, labels_per_pair=20, channels=16, learning_rate=5e-3, dropout=0.2, noise=0.1)
@@ -87,14 +89,14 @@ def test_resuming_gives_the_losses_of_an_unbroken_run(pairs: LabelledPairs, cut:
     def keep(data: bytes) -> None:
         saved[len(seen)] = data
 
-    hooks = Hooks(validate=lambda _: next(scores), validate_every=4, on_checkpoint=keep, checkpoint_every=1)
+    hooks = Hooks(validate=lambda _: ValidationScore(next(scores), 1.0), validate_every=4, on_checkpoint=keep, checkpoint_every=1)
     whole = fit(pairs, DIMS, CONFIG, seed=3, on_step=seen.append, hooks=hooks)
-    scores = iter(range(sum(step <= cut for step, _ in whole.validation), 100))
+    scores = iter(range(sum(record.step <= cut for record in whole.validation), 100))
     resumed_steps: list[StepRecord] = []
     resumed = fit(pairs, DIMS, CONFIG, seed=3, on_step=resumed_steps.append, checkpoint=saved[cut], hooks=hooks)
     assert [r.step for r in resumed_steps] == list(range(cut + 1, 13))
     assert resumed.history == whole.history
-    assert resumed.validation == whole.validation == [(4, 0.0), (8, 1.0), (12, 2.0)]
+    assert resumed.validation == whole.validation == [(4, 0.0, 1.0), (8, 1.0, 1.0), (12, 2.0, 1.0)]
     assert all(torch.equal(a, b) for a, b in zip(_state(resumed).values(), _state(whole).values(), strict=True))
     finished = finished_result(saved[12])
     assert finished.history == whole.history
@@ -130,7 +132,12 @@ def test_a_loss_that_is_not_finite_stops_with_the_pair_and_the_last_good_adapter
         fit(LabelledPairs(poisoned, features.__getitem__), DIMS, CONFIG, seed=0)
     assert len(caught.value.result.history) == first_bad
     reference: list[dict[str, torch.Tensor]] = []
-    hooks = Hooks(validate=lambda a: reference.append({k: v.clone() for k, v in a.state_dict().items()}) or 0.0, validate_every=1)
+
+    def keep(adapter: Adapter) -> ValidationScore:
+        reference.append({k: v.clone() for k, v in adapter.state_dict().items()})
+        return ValidationScore(0.0, 0.0)
+
+    hooks = Hooks(validate=keep, validate_every=1)
     fit(healthy, DIMS, CONFIG, seed=0, hooks=hooks)
     good = caught.value.result.adapter.state_dict()
     assert all(torch.isfinite(v).all() for v in good.values())
@@ -157,14 +164,92 @@ def test_steps_that_cannot_be_shared_evenly_are_refused(pairs: LabelledPairs) ->
 
 
 def test_each_distinct_image_is_embedded_once_a_step(pairs: LabelledPairs, monkeypatch: pytest.MonkeyPatch) -> None:
-    batches: list[int] = []
+    images: list[int] = []
     forward = Adapter.forward
 
     def counting(self: Adapter, x: list[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
-        batches.append(len(x[0]))
+        images.append(len(x[0]))
         return forward(self, x, size)
 
     monkeypatch.setattr(Adapter, "forward", counting)
     config = _changed(pairs_per_step=3, steps=4)
     fit(pairs, DIMS, config, seed=0)
-    assert batches == [4, 4, 4, 4]
+    # Three pairs of one source: four images a step.
+    assert sum(images) == 4 * 4
+
+
+def test_a_run_that_diverges_leaves_its_last_good_state_as_checkpoint(toy_pairs: ModuleType) -> None:
+    features = toy_pairs.make_features()
+    labels = toy_pairs.make_labels(features)
+    poisoned = [r.replace(target_xy=np.full_like(r.target_xy, np.nan)) if r.pair_id == "img2~img1" else r for r in labels]
+    pairs = LabelledPairs(poisoned, features.__getitem__)
+    saved: list[bytes] = []
+    with pytest.raises(DivergenceError) as caught:
+        fit(pairs, DIMS, CONFIG, seed=4, hooks=Hooks(on_checkpoint=saved.append))
+    kept = finished_result(saved[-1])
+    assert kept.history == caught.value.result.history
+    assert len(kept.history) > 0, "choose another seed: the first step is the bad one"
+    assert all(torch.isfinite(v).all() for v in _state(kept).values())
+
+
+def test_checkpoints_are_also_written_by_time(pairs: LabelledPairs) -> None:
+    saved: list[bytes] = []
+    fit(pairs, DIMS, CONFIG, seed=3, hooks=Hooks(on_checkpoint=saved.append, checkpoint_seconds=0.0))
+    assert len(saved) == CONFIG.steps
+    saved.clear()
+    fit(pairs, DIMS, CONFIG, seed=3, hooks=Hooks(on_checkpoint=saved.append, checkpoint_seconds=1e9))
+    assert len(saved) == 1
+
+
+def test_the_best_so_far_are_told_and_none_that_is_only_as_good(pairs: LabelledPairs) -> None:
+    scores = iter([(0.2, 5.0), (0.2, 4.0), (0.1, 6.0), (0.5, 4.0)])
+    best: list[tuple[str, int]] = []
+    hooks = Hooks(
+        validate=lambda _: ValidationScore(*next(scores)), validate_every=3, on_best=lambda by, _, r: best.append((by, r.step))
+    )
+    fit(pairs, DIMS, CONFIG, seed=3, hooks=hooks)
+    assert best == [("pck", 3), ("loss", 3), ("loss", 6), ("pck", 12)]
+
+
+def test_training_goes_on_from_an_initial_adapter(pairs: LabelledPairs) -> None:
+    initial = fit(pairs, DIMS, CONFIG, seed=5).adapter
+    tame = _changed(steps=1, learning_rate=1e-9)
+    found = _state(fit(pairs, DIMS, tame, seed=6, initial=initial))
+    for key, value in initial.state_dict().items():
+        torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-6)
+    with pytest.raises(FeatureError, match=r"train\.initial.*\[4, 12\].*\[12\]"):
+        fit(pairs, [12], tame, seed=6, initial=initial)
+    with pytest.raises(FeatureError, match=r"16 channels, train\.channels = 8"):
+        fit(pairs, DIMS, _changed(channels=8), seed=6, initial=initial)
+
+
+def test_bfloat16_trains_to_nearly_the_same(pairs: LabelledPairs) -> None:
+    whole, half = (fit(pairs, DIMS, _changed(precision=p), seed=3) for p in ("float32", "bfloat16"))
+    assert whole.history != half.history
+    np.testing.assert_allclose([r.loss for r in half.history], [r.loss for r in whole.history], rtol=0.05)
+    assert all(v.dtype == torch.float32 for v in _state(half).values())
+    assert fit(pairs, DIMS, _changed(precision="auto"), seed=3).history == whole.history, "a CPU stays with float32"
+
+
+def test_labels_that_are_drawn_once_are_the_same_at_every_step(pairs: LabelledPairs, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict[str, dict[str, set[tuple[int, ...]]]] = {"once": {}, "every_step": {}}
+    sample = LabelledPairs.sample
+    for draws, seen in drawn.items():
+
+        def noting(*args: Any, seen: dict[str, set[tuple[int, ...]]] = seen) -> list[PairSample]:
+            found = sample(*args)
+            for one in found:
+                seen.setdefault(one.pair_id, set()).add(tuple(one.source_cells))
+            return found
+
+        monkeypatch.setattr(LabelledPairs, "sample", noting)
+        fit(pairs, DIMS, _changed(draws=draws), seed=3)
+    assert {len(cells) for cells in drawn["once"].values()} == {1}
+    assert max(len(cells) for cells in drawn["every_step"].values()) > 1
+
+
+def test_time_is_kept(pairs: LabelledPairs) -> None:
+    clock = Clock()
+    fit(pairs, DIMS, CONFIG, seed=3, clock=clock)
+    assert clock.steps == CONFIG.steps
+    assert 0 <= clock.waited < clock.seconds

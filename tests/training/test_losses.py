@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from training.losses import dense_loss, map_loss, predict_xy, sparse_loss
+from training.losses import cell_similarity, dense_loss, map_loss, predict_xy, sparse_loss
 
 
 def _unit(*shape: int, dim: int, seed: int = 0) -> torch.Tensor:
@@ -28,12 +28,12 @@ def test_sparse_loss_is_the_symmetric_cross_entropy() -> None:
         row = -logits[i][i] + math.log(sum(math.exp(v) for v in logits[i]))
         column = -logits[i][i] + math.log(sum(math.exp(logits[k][i]) for k in range(4)))
         expected += (row + column) / 8
-    assert float(sparse_loss(source, target, scale, _cells(4), _cells(4))) == pytest.approx(expected, rel=1e-12)
+    assert float(sparse_loss(source @ target.T, scale, _cells(4), _cells(4))) == pytest.approx(expected, rel=1e-12)
 
 
 def test_one_label_has_no_negatives() -> None:
     scale = torch.tensor(2.0, dtype=torch.float64)
-    assert float(sparse_loss(_unit(1, 5, dim=1), _unit(1, 5, dim=1, seed=1), scale, _cells(1), _cells(1))) == 0.0
+    assert float(sparse_loss(torch.full((1, 1), 0.3, dtype=torch.float64), scale, _cells(1), _cells(1))) == 0.0
 
 
 @given(st.integers(2, 5), st.integers(2, 3))
@@ -43,11 +43,11 @@ def test_repeated_labels_are_no_negatives_of_themselves(n: int, times: int) -> N
     # Perfect descriptors: repeating every label must leave the positives' share of the denominator alone.
     perfect = torch.eye(n, dtype=torch.float64)
     repeated = cells.repeat(times)
-    masked = sparse_loss(perfect[repeated], perfect[repeated], torch.tensor(20.0), repeated, repeated)
-    kept = sparse_loss(perfect[repeated], perfect[repeated], torch.tensor(20.0), repeated, repeated, duplicates="keep")
+    masked = sparse_loss(perfect[repeated] @ perfect[repeated].T, torch.tensor(20.0), repeated, repeated)
+    kept = sparse_loss(perfect[repeated] @ perfect[repeated].T, torch.tensor(20.0), repeated, repeated, duplicates="keep")
     assert float(masked) < 1e-6
     assert float(kept) > 0.9 * math.log(times)
-    once, twice = (sparse_loss(source[c], target[c], scale, c, c, duplicates=d) for c, d in ((cells, "keep"), (cells, "mask")))
+    once, twice = (sparse_loss(source[c] @ target[c].T, scale, c, c, duplicates=d) for c, d in ((cells, "keep"), (cells, "mask")))
     assert torch.equal(once, twice)
 
 
@@ -62,7 +62,7 @@ def test_labels_that_share_one_end_are_left_out_of_each_others_denominator() -> 
     for i, allowed in enumerate(rows):
         expected += float(torch.logsumexp(logits[i, allowed], 0) - logits[i, i]) / 6
         expected += float(torch.logsumexp(logits[allowed, i], 0) - logits[i, i]) / 6
-    assert float(sparse_loss(source, target, scale, source_cells, target_cells)) == pytest.approx(expected, rel=1e-12)
+    assert float(sparse_loss(source @ target.T, scale, source_cells, target_cells)) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("duplicates", ["mask", "keep"])
@@ -71,7 +71,7 @@ def test_sparse_gradient(duplicates: str) -> None:
     cells = torch.tensor([0, 1, 1, 2, 3])
     for x in inputs:
         x.requires_grad_()
-    assert torch.autograd.gradcheck(lambda s, t, k: sparse_loss(s, t, k, _cells(5), cells, duplicates), inputs)  # type: ignore[arg-type]
+    assert torch.autograd.gradcheck(lambda s, t, k: sparse_loss(s @ t.T, k, _cells(5), cells, duplicates), inputs)  # type: ignore[arg-type]
 
 
 def _grid(height: int, width: int) -> torch.Tensor:
@@ -83,7 +83,7 @@ def _grid(height: int, width: int) -> torch.Tensor:
 def test_dense_prediction_is_the_expected_cell_centre(window: int) -> None:
     target = _unit(6, 5, 7, dim=0)
     source = _unit(3, 6, dim=1, seed=1)
-    predicted = predict_xy(source, target, temperature=0.3, window=window)
+    predicted = predict_xy(source @ target.flatten(1), 7, temperature=0.3, window=window)
     for n in range(3):
         similarity = {(x, y): float(source[n] @ target[:, y, x]) for y in range(5) for x in range(7)}
         bx, by = max(similarity, key=similarity.__getitem__)
@@ -99,16 +99,18 @@ def test_dense_loss_of_perfect_descriptors_is_the_distance_to_the_label() -> Non
     cells = torch.tensor([0, 7, 19])
     source = grid.flatten(1)[:, cells].T
     exact = torch.stack([cells % 5, cells // 5], dim=1) + 0.5
-    assert float(dense_loss(source, grid, exact)) == pytest.approx(0.01, abs=1e-6)
+    assert float(dense_loss(source @ grid.flatten(1), 5, exact)) == pytest.approx(0.01, abs=1e-6)
     off = exact + torch.tensor([3.0, 4.0])
-    assert float(dense_loss(source, grid, off)) == pytest.approx(5.0, abs=1e-4)
+    assert float(dense_loss(source @ grid.flatten(1), 5, off)) == pytest.approx(5.0, abs=1e-4)
 
 
 @pytest.mark.parametrize("window", [0, 2])
 def test_dense_gradient(window: int) -> None:
     source, target = _unit(3, 4, dim=1).requires_grad_(), _unit(4, 4, 5, dim=0, seed=1).requires_grad_()
     label = torch.tensor([[1.0, 2.0], [3.3, 0.7], [2.5, 3.5]], dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda s, t: dense_loss(s, t, label, temperature=0.2, window=window), (source, target))
+    assert torch.autograd.gradcheck(
+        lambda s, t: dense_loss(s @ t.flatten(1), 5, label, temperature=0.2, window=window), (source, target)
+    )
 
 
 def test_map_loss_is_the_cross_entropy_over_all_cells() -> None:
@@ -121,9 +123,10 @@ def test_map_loss_is_the_cross_entropy_over_all_cells() -> None:
     for row, cell in zip(source, cells.tolist(), strict=True):
         logits = [float(scale.exp() * (row @ target[:, c // 6, c % 6])) for c in range(18)]
         expected -= logits[cell] - math.log(sum(math.exp(v) for v in logits))
-    assert float(map_loss(source, target, scale, _cells(5), cells)) == pytest.approx(expected / 5)
+    assert float(map_loss(source @ target.flatten(1), scale, _cells(5), cells)) == pytest.approx(expected / 5)
     assert torch.autograd.gradcheck(
-        lambda s, t, k: map_loss(s, t, k, _cells(5), cells), [v.clone().requires_grad_() for v in (source, target, scale)]
+        lambda s, t, k: map_loss(s @ t.flatten(1), k, _cells(5), cells),
+        [v.clone().requires_grad_() for v in (source, target, scale)],
     )
 
 
@@ -135,5 +138,26 @@ def test_map_loss_leaves_other_partners_of_one_source_cell_out() -> None:
     # Each row: its own cell against the four others, without the other label's cell.
     own = math.exp(2.0)
     once = -math.log(math.exp(own) / (math.exp(own) + 4))
-    assert float(map_loss(source, target, scale, torch.tensor([7, 7]), partners)) == pytest.approx(once)
-    assert float(map_loss(source, target, scale, torch.tensor([7, 8]), partners)) > once + 0.5
+    assert float(map_loss(source @ target.flatten(1), scale, torch.tensor([7, 7]), partners)) == pytest.approx(once)
+    assert float(map_loss(source @ target.flatten(1), scale, torch.tensor([7, 8]), partners)) > once + 0.5
+
+
+def test_similarity_is_the_cosine_of_the_chosen_cells_with_all_others() -> None:
+    source, target = (
+        3 * _unit(4, 2, 3, dim=0),
+        torch.randn(4, 2, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2)),
+    )
+    cells = torch.tensor([5, 0, 5])
+    expected = functional.normalize(source, dim=0).flatten(1)[:, cells].T @ functional.normalize(target, dim=0).flatten(1)
+    torch.testing.assert_close(cell_similarity(source, cells, target), expected)
+    assert torch.autograd.gradcheck(lambda s, t: cell_similarity(s, cells, t), (source.requires_grad_(), target.requires_grad_()))
+
+
+def test_cells_without_a_descriptor_have_similarity_zero_and_a_finite_gradient() -> None:
+    source, target = torch.zeros(4, 2, 2, requires_grad=True), torch.zeros(4, 2, 2, requires_grad=True)
+    similarity = cell_similarity(source, _cells(4), target)
+    similarity.sum().backward()
+    assert not similarity.any()
+    for x in (source, target):
+        assert x.grad is not None
+        assert torch.isfinite(x.grad).all()

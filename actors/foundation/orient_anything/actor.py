@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 
 from actors.base import Resources, Row
 from actors.foundation.actor import FoundationActor
-from actors.foundation.device import choose_device, choose_dtype
+from actors.foundation.device import choose_dtype
 from actors.foundation.orient_anything import v1
 from actors.foundation.orient_anything.process import ModelProcess
 from actors.foundation.orient_anything.v2 import OrientAnythingV2
@@ -65,12 +66,10 @@ class OrientAnythingV1Orient(_Orient):
     batch_size: ClassVar[int] = 4
     view_side: ClassVar[int] = 320
 
-    def __init__(self, config: RunConfig) -> None:
-        super().__init__(config)
-        models = config.models
-        device = choose_device(models)
+    def load(self, models: ModelsConfig, device: torch.device) -> None:
+        """Load the network."""
         if models.variant == "tiny":
-            network = v1.tiny_network()
+            network = v1.random_model()
         else:
             network = v1.load_network(fetch_weights(models.orient_anything_v1, (v1.FILE,), models.cache))
         self.estimator = v1.OrientAnythingV1(network, device, choose_dtype(models, device))
@@ -89,10 +88,8 @@ class OrientAnythingV2Orient(_Orient):
     resources: ClassVar[Resources] = Resources(num_cpus=1, num_gpus=0.25)
     view_side: ClassVar[int] = 448
 
-    def __init__(self, config: RunConfig) -> None:
-        super().__init__(config)
-        models = config.models
-        device = choose_device(models)
+    def load(self, models: ModelsConfig, device: torch.device) -> None:
+        """Start the process that loads the network."""
         arguments = ["--device", str(device), "--dtype", str(choose_dtype(models, device)).removeprefix("torch.")]
         if models.variant == "tiny":
             arguments.append("--tiny")

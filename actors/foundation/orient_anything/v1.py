@@ -18,7 +18,7 @@ from torch import nn
 
 from actors.foundation.orient_anything.angles import AZIMUTHS, yaw_of_azimuth
 from actors.foundation.orient_anything.pictures import clay_pictures, framed_square
-from actors.foundation.pretrained import library, random_network
+from actors.foundation.pretrained import Size, library, random_network
 from actors.state_dicts import load_strictly, read_state
 from sc3d.errors import FeatureError, WeightsError
 from sc3d.geometry.yaw import OrientationEstimates
@@ -27,10 +27,14 @@ FILE = "ronormsigma1/dino_weight.pt"
 """The weights of the published demonstration (version 1.1), among several in the repository."""
 
 OUTPUTS = (902, 722)
+CROPPED = 224
+"""Pixels a side of what the network sees."""
+
 LEAST_CONFIDENCE = 0.5
 """Below it upstream says that an object has no front."""
 
-_RESIZED, _CROPPED = 256, 224
+_RESIZED = 256
+"""Pixels a side of a picture, and of its middle that the network sees."""
 _BLACK = 0
 _MEAN, _DEVIATION = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
 _HEAD_CHANNELS = 64
@@ -135,9 +139,9 @@ class OrientAnythingV1:
 
 def preprocess(square: Image.Image) -> torch.Tensor:
     """A square RGB picture -> (3, 224, 224) float32: the middle of it at 256 pixels, with ImageNet's mean and deviation."""
-    margin = (_RESIZED - _CROPPED) // 2
+    margin = (_RESIZED - CROPPED) // 2
     resized = square.resize((_RESIZED, _RESIZED), Image.Resampling.BICUBIC)
-    pixels = np.asarray(resized.crop((margin, margin, margin + _CROPPED, margin + _CROPPED)), np.float32) / 255
+    pixels = np.asarray(resized.crop((margin, margin, margin + CROPPED, margin + CROPPED)), np.float32) / 255
     return torch.from_numpy(((pixels - _MEAN) / _DEVIATION).transpose(2, 0, 1))
 
 
@@ -183,6 +187,7 @@ def _with_new_names(state: Mapping[str, torch.Tensor], own: Mapping[str, Any]) -
     return renamed
 
 
-def tiny_network() -> nn.Module:
-    """A small network with random weights, always the same, for trials without weights."""
-    return random_network(lambda: OrientAnythingNetwork(width=32, depth=2, pretrained_side=56))
+def random_model(size: Size = "tiny") -> nn.Module:
+    """A network of the published architecture, or a small one like it, with reproducible random weights."""
+    sizes = {} if size == "full" else {"width": 32, "depth": 2, "pretrained_side": 56}
+    return random_network(lambda: OrientAnythingNetwork(**sizes))

@@ -10,7 +10,7 @@ import torch
 
 from actors.base import Resources, Row
 from actors.foundation.actor import FoundationActor
-from actors.foundation.device import choose_device, choose_dtype
+from actors.foundation.device import choose_dtype
 from actors.foundation.partfield.model import FILE, PartField, load_network
 from actors.foundation.partfield.network import TINY, random_network
 from actors.foundation.partfield.projection import onto_axes, principal_axes
@@ -37,18 +37,16 @@ class PartFieldShape(FoundationActor):
         "faces": "(F, 3) triangles, vertex indices",
     }
     provides: ClassVar[Mapping[str, str]] = {"shape": "(V, D) float16 descriptor per vertex"}
-    resources: ClassVar[Resources] = Resources(num_cpus=1, num_gpus=0.25)
+    resources: ClassVar[Resources] = Resources(num_cpus=0.5, num_gpus=0.25)
     batch_size: ClassVar[int] = 4
 
-    def __init__(self, config: RunConfig) -> None:
-        super().__init__(config)
-        models = config.models
-        device = choose_device(models)
+    def load(self, models: ModelsConfig, device: torch.device) -> None:
+        """Load the network, and find the axes that features are projected on."""
         if models.variant == "tiny":
             network, samples = random_network(TINY), _TINY_SAMPLES
         else:
             network, samples = load_network(fetch_weights(models.partfield, (FILE,), models.cache)), _SAMPLES
-        self.model = PartField(network, device, _precision(models, device), samples, config.seed)
+        self.model = PartField(network, device, _precision(models, device), samples, self.config.seed)
         self._axes = None if models.partfield_dims is None else reference_axes(self.model, models.partfield_dims)
 
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -77,8 +78,7 @@ class PartField:
         """Features (Q_i, D) float32 at ``places`` (Q_i, 3) around objects given by ``points`` (B, N, 3), in the network's frame."""
         clouds = torch.from_numpy(np.ascontiguousarray(points, np.float32)).to(self.device)
         queries = [torch.from_numpy(np.ascontiguousarray(p, np.float32)).to(self.device) for p in places]
-        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
-            found = self.network(clouds, queries, 1 if self.device.type == "cpu" else _PLANES_AT_ONCE)
+        found = self.run(clouds, queries)
         for features in found:
             if not torch.isfinite(features).all():
                 raise FeatureError(
@@ -86,6 +86,13 @@ class PartField:
                     "the weights are damaged and must be fetched again"
                 )
         return [features.cpu().numpy() for features in found]
+
+    @torch.inference_mode()
+    def run(self, clouds: torch.Tensor, queries: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """The same on tensors of the model's device, without a look at the values: (B, N, 3) and (Q_i, 3) each -> (Q_i, D) each."""
+        with torch.autocast(self.device.type, dtype=self.dtype) if self.dtype != torch.float32 else nullcontext():
+            found: list[torch.Tensor] = self.network(clouds, queries, 1 if self.device.type == "cpu" else _PLANES_AT_ONCE)
+        return found
 
 
 def load_network(path: str | Path, size: PartFieldSize = FULL) -> PartFieldNetwork:

@@ -7,6 +7,8 @@ the three coordinates, with weights folded to match: a third of the work, and no
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import nn
@@ -111,7 +113,7 @@ class PointEncoder(nn.Module):
             cells, weights = trilinear(self._coordinates(part).flip(1), self.voxels)
             out.copy_(functional.embedding_bag(cells, volume, per_sample_weights=weights, mode="sum"))
             # Half precision would place points only to within 1/1000 of the object.
-            with torch.autocast(points.device.type, enabled=False):
+            with _in_full_precision(points.device):
                 out += functional.relu_((part - mean) @ weight.T)
         planes = [cell_means(values, cells, self.side**2) for cells in plane_cells(points, self.side)]
         return torch.stack(planes).view(3, self.side, self.side, self.channels)
@@ -128,3 +130,8 @@ class PointEncoder(nn.Module):
         weight = _folded(self.get_parameter("point_features.layers.0.weight")).squeeze(2).double()
         variance = ((weight @ covariance) * weight).sum(dim=1)
         return mean.float(), (weight / (variance + _POINT_EPS).sqrt()[:, None]).float()
+
+
+def _in_full_precision(device: torch.device) -> AbstractContextManager[Any]:
+    # The meta device, on which operations are counted, knows no autocast.
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 
 from actors.base import Resources, Row
 from actors.foundation.actor import FoundationActor
 from actors.foundation.device import choose_device, choose_dtype
-from actors.foundation.sam3.loading import FILES, load_model, load_tokenizer, tiny
+from actors.foundation.sam3.loading import FILES, load_model, load_tokenizer, random_model
 from actors.foundation.sam3.model import LEAST_OVERLAP, LEAST_SCORE, Instances, Sam3
 from actors.offline.masks import OfflineMask, read_mask_file
 from actors.weights import fetch_weights
@@ -29,14 +30,14 @@ class Sam3Mask(FoundationActor):
 
     requires: ClassVar[Mapping[str, str]] = OfflineMask.requires
     provides: ClassVar[Mapping[str, str]] = OfflineMask.provides
-    resources: ClassVar[Resources] = Resources(num_cpus=1, num_gpus=0.25)
+    resources: ClassVar[Resources] = Resources(num_cpus=0.5, num_gpus=0.25)
     batch_size: ClassVar[int] = 4
 
-    def __init__(self, config: RunConfig) -> None:
-        super().__init__(config)
-        self.model = load_sam3(config.models)
+    def load(self, models: ModelsConfig, device: torch.device) -> None:
+        """Load the model."""
+        self.model = load_sam3(models)
         # A random model's boxes are anywhere.
-        self._least_overlap = 0.0 if config.models.variant == "tiny" else LEAST_OVERLAP
+        self._least_overlap = 0.0 if models.variant == "tiny" else LEAST_OVERLAP
 
     @classmethod
     def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
@@ -111,7 +112,7 @@ def load_sam3(models: ModelsConfig) -> Sam3:
     dtype = choose_dtype(models, device)
     if models.variant == "tiny":
         # Random scores are all about 0.25.
-        return Sam3(*tiny(), device, dtype, least_score=0.0)
+        return Sam3(*random_model(), device, dtype, least_score=0.0)
     folder = fetch_weights(models.sam3, FILES, models.cache)
     if not (folder / "tokenizer.json").is_file():
         folder = fetch_weights(models.sam3, (*FILES, "merges.txt"), models.cache)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from actors.foundation.pretrained import library, load_part, load_pretrained, random_network
+from actors.foundation.pretrained import Size, byte_tokenizer, library, load_part, load_pretrained, random_network
 from sc3d.errors import WeightsError
 
 FILES = ("*.json", "*.safetensors")
@@ -43,15 +43,17 @@ def load_tokenizer(folder: Path, vocabulary: int) -> Any:
     return tokenizer
 
 
-def tiny() -> tuple[nn.Module, Any]:
-    """A small model with random weights, always the same, and a tokenizer whose words are bytes; for trials without weights."""
-    made_by = library("transformers")
-    alphabet = _byte_alphabet()
-    words = [*alphabet, *(f"{letter}</w>" for letter in alphabet), "<|startoftext|>", "<|endoftext|>"]
-    tokenizer = made_by.CLIPTokenizer(vocab={word: index for index, word in enumerate(words)}, merges=[])
+def random_model(size: Size = "tiny") -> tuple[nn.Module, Any]:
+    """A model of the published architecture, or a small one like it, with reproducible random weights, and a tokenizer of bytes."""
+    made_by, tokenizer = library("transformers"), byte_tokenizer()
+    config = made_by.Sam3Config(**({} if size == "full" else _tiny_config(tokenizer)))
+    return random_network(lambda: made_by.Sam3Model(config)), tokenizer
+
+
+def _tiny_config(tokenizer: Any) -> dict[str, Any]:
     part = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64}
-    config = made_by.Sam3Config(
-        vision_config={
+    return {
+        "vision_config": {
             "backbone_config": {
                 "model_type": "sam3_vit_model",
                 **part,
@@ -65,10 +67,10 @@ def tiny() -> tuple[nn.Module, Any]:
             "fpn_hidden_size": 32,
             "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]],
         },
-        text_config={
+        "text_config": {
             "model_type": "clip_text_model",
             **part,
-            "vocab_size": len(words),
+            "vocab_size": len(tokenizer),
             "bos_token_id": tokenizer.bos_token_id,
             "eos_token_id": tokenizer.eos_token_id,
             "pad_token_id": tokenizer.pad_token_id,
@@ -77,16 +79,8 @@ def tiny() -> tuple[nn.Module, Any]:
             "max_position_embeddings": 32,
             "hidden_act": "gelu",
         },
-        geometry_encoder_config={**part, "num_layers": 1},
-        detr_encoder_config={**part, "num_layers": 1},
-        detr_decoder_config={**part, "num_layers": 2, "num_queries": 10},
-        mask_decoder_config={"hidden_size": 32, "num_attention_heads": 4},
-    )
-    return random_network(lambda: made_by.Sam3Model(config)), tokenizer
-
-
-def _byte_alphabet() -> list[str]:
-    """The letters that stand for the 256 bytes in a tokenizer of CLIP."""
-    from tokenizers.pre_tokenizers import ByteLevel
-
-    return sorted(ByteLevel.alphabet())
+        "geometry_encoder_config": {**part, "num_layers": 1},
+        "detr_encoder_config": {**part, "num_layers": 1},
+        "detr_decoder_config": {**part, "num_layers": 2, "num_queries": 10},
+        "mask_decoder_config": {"hidden_size": 32, "num_attention_heads": 4},
+    }

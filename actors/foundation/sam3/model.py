@@ -137,8 +137,8 @@ class Sam3:
         """
         if not images:
             raise InputError("there is no image to look at")
-        pixels = torch.cat([preprocess(image, self.side) for image in images]).to(self.device, self.dtype)
-        return EncodedImages(self.model.get_vision_features(pixel_values=pixels), tuple((i.shape[0], i.shape[1]) for i in images))
+        pixels = torch.cat([preprocess(image, self.side) for image in images])
+        return EncodedImages(self.look(pixels), tuple((i.shape[0], i.shape[1]) for i in images))
 
     @torch.inference_mode()
     def find(self, encoded: EncodedImages, prompts: Sequence[str]) -> list[Instances]:
@@ -150,11 +150,18 @@ class Sam3:
         """
         if len(prompts) != len(encoded.sizes):
             raise InputError(f"{len(encoded.sizes)} images need as many prompts, got {len(prompts)}")
+        return postprocess(self.answer(encoded.vision, prompts), encoded.sizes, self.least_score)
+
+    @torch.inference_mode()
+    def look(self, pixels: torch.Tensor) -> Any:
+        """What the model's image encoder makes of B images (B, 3, S, S) in [-1, 1]."""
+        return self.model.get_vision_features(pixel_values=pixels.to(self.device, self.dtype))
+
+    @torch.inference_mode()
+    def answer(self, vision: Any, prompts: Sequence[str]) -> Any:
+        """The model's answer to as many prompts as it has seen images, as :func:`postprocess` takes it. Prompts are encoded once."""
         features, masks = zip(*(self._prompts.get(prompt) for prompt in prompts), strict=True)
-        answer = self.model(
-            vision_embeds=encoded.vision, text_embeds=_TextFeatures(torch.stack(features)), attention_mask=torch.stack(masks)
-        )
-        return postprocess(answer, encoded.sizes, self.least_score)
+        return self.model(vision_embeds=vision, text_embeds=_TextFeatures(torch.stack(features)), attention_mask=torch.stack(masks))
 
     @torch.inference_mode()
     def _encode_prompt(self, prompt: str) -> tuple[torch.Tensor, torch.Tensor]:

@@ -22,7 +22,7 @@ from actors.foundation.orient_anything import v1
 from actors.foundation.orient_anything.actor import OrientAnythingV1Orient, OrientAnythingV2Orient, repository_of
 from actors.foundation.orient_anything.angles import symmetry_of, yaw_of_azimuth
 from actors.foundation.orient_anything.pictures import clay_pictures, framed_square
-from actors.foundation.orient_anything.v1 import OrientAnythingNetwork, OrientAnythingV1, load_network, preprocess, tiny_network
+from actors.foundation.orient_anything.v1 import OrientAnythingNetwork, OrientAnythingV1, load_network, preprocess, random_model
 from actors.foundation.orient_anything.v2 import OUTPUTS, SIDE, OrientAnythingV2
 from actors.foundation.orient_anything.v2 import preprocess as preprocess_v2
 from actors.offline.orient import ConsensusOrient
@@ -264,7 +264,7 @@ class TestTruth:
             OrientAnythingV2(lambda p: np.zeros((len(p), 902), np.float32)).estimate(views)
         with pytest.raises(FeatureError, match="finite"):
             OrientAnythingV2(lambda p: np.full((len(p), OUTPUTS), np.nan, np.float32)).estimate(views)
-        network = tiny_network()
+        network = random_model()
         network.down_sampler.net2[0].weight[0] = torch.nan  # type: ignore[union-attr, index, operator]
         with pytest.raises(FeatureError, match=r"models\.dtype=float32"):
             OrientAnythingV1(network).estimate(views)
@@ -285,7 +285,7 @@ def checkpoint(path: Path, network: nn.Module, **changes: Any) -> Path:
 
 class TestVersion1:
     def test_the_output_is_that_of_its_parts(self) -> None:
-        network = tiny_network()
+        network = random_model()
         pixels = torch.randn(2, 3, 224, 224)
         with torch.inference_mode():
             token = network.dinov2(pixel_values=pixels).last_hidden_state[:, 0]  # type: ignore[operator]
@@ -339,7 +339,7 @@ class TestVersion1:
             load_network(tmp_path / "d.pt")
 
     def test_half_precision_leaves_the_head_alone(self) -> None:
-        estimator = OrientAnythingV1(tiny_network(), dtype=torch.bfloat16)
+        estimator = OrientAnythingV1(random_model(), dtype=torch.bfloat16)
         assert estimator.network.dinov2.dtype == torch.bfloat16
         assert estimator.network.down_sampler.net1[0].weight.dtype == torch.float32
         assert np.isfinite(estimator.estimate(render_yaw_views(masts(), YAWS[:2], 96)).yaw_degrees).all()

@@ -20,7 +20,7 @@ from torch import nn
 from actors.base import run_actors
 from actors.foundation.sam3 import actor as sam3_actor
 from actors.foundation.sam3.actor import Sam3Mask, load_sam3, prompt_of
-from actors.foundation.sam3.loading import load_model, load_tokenizer, tiny
+from actors.foundation.sam3.loading import load_model, load_tokenizer, random_model
 from actors.foundation.sam3.model import Instances, Sam3, box_overlap, postprocess, preprocess
 from actors.offline.masks import OfflineMask
 from sc3d.config import RunConfig
@@ -30,7 +30,7 @@ from sc3d.errors import FeatureError, InputError, PreflightError, WeightsError
 
 @pytest.fixture(scope="module")
 def small() -> Sam3:
-    return Sam3(*tiny(), least_score=0.0)
+    return Sam3(*random_model(), least_score=0.0)
 
 
 def photo(height: int = 60, width: int = 90, seed: int = 0) -> np.ndarray:
@@ -159,7 +159,7 @@ class TestSegment:
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     def test_half_precision_gives_nearly_the_same(self, small: Sam3, dtype: torch.dtype) -> None:
-        half = Sam3(*tiny(), dtype=dtype, least_score=0.0).segment(photo(), ["car"])[0]
+        half = Sam3(*random_model(), dtype=dtype, least_score=0.0).segment(photo(), ["car"])[0]
         (whole,) = small.segment(photo(), ["car"])
         np.testing.assert_allclose(half.scores, whole.scores, atol=0.01)
         assert half.scores.dtype == np.float32
@@ -233,7 +233,7 @@ class FakeSam3(nn.Module):
 
 @pytest.fixture
 def actor(monkeypatch: pytest.MonkeyPatch) -> Sam3Mask:
-    tokenizer = tiny()[1]
+    tokenizer = random_model()[1]
     monkeypatch.setattr(sam3_actor, "load_sam3", lambda models: Sam3(FakeSam3(tokenizer), tokenizer))
     return Sam3Mask(RunConfig())
 
@@ -308,7 +308,7 @@ class TestActor:
 
 
 def saved(folder: Path, **tokenizer_files: str) -> Path:
-    model, tokenizer = tiny()
+    model, tokenizer = random_model()
     model.save_pretrained(folder)  # type: ignore[operator]
     if tokenizer_files:
         for name, text in tokenizer_files.items():

@@ -313,9 +313,9 @@ def test_a_mesh_without_faces_and_a_full_gpu_are_rejects_of_their_row_alone(acto
 
 
 def test_what_the_actor_asks_of_a_node() -> None:
-    assert Sam3dReconstruct.needs(load_config()) == Resources(num_cpus=1, num_gpus=1, custom={"sam3d": 1})
+    assert Sam3dReconstruct.needs(load_config()) == Resources(num_cpus=1, num_gpus=0.75, custom={"sam3d": 1})
     named = parse_config({"models": {"sam3d_environment": "sc3d-sam3d"}})
-    assert Sam3dReconstruct.needs(named) == Resources(num_cpus=1, num_gpus=1, environment="sc3d-sam3d")
+    assert Sam3dReconstruct.needs(named) == Resources(num_cpus=1, num_gpus=0.75, environment="sc3d-sam3d")
     assert Sam3dReconstruct.needs(TINY) == Resources(num_cpus=1)
     # There is no small model of it that would use a GPU.
     assert Sam3dReconstruct.needs(parse_config({"models": {"variant": "tiny", "device": "cuda"}})) == Resources(num_cpus=1)

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from sc3d.datasets.keypoint_groups import keypoint_groups
-from sc3d.datasets.spair import VOC_CLASSES, read_segmentation, read_spair
+from sc3d.datasets.segmentation import VOC_CLASSES, read_segmentation
+from sc3d.datasets.spair import read_spair
 from sc3d.datasets.toys import ToysConfig, generate_toys, toy_truth
 from sc3d.errors import InputError
 
@@ -290,3 +291,51 @@ def test_groups_of_a_folder(toys: Path, root: Path, tmp_path: Path) -> None:
         (root / "keypoints.json").write_text(text)
         with pytest.raises(InputError, match=reason):
             keypoint_groups(root, "cat")
+
+
+def test_windows_line_ends_and_byte_order_marks_are_read_over(root: Path) -> None:
+    expected = [p.pair_id for p in read_spair(root).pairs]
+    for path in (*root.glob("Layout/*/*.txt"), *root.glob("ImageAnnotation/*/*.json")):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert [p.pair_id for p in read_spair(root).pairs] == expected
+
+
+def test_names_with_accents_are_read(root: Path) -> None:
+    write_image(root, "cat", "Éte_Ñ_猫")
+    write_layout(root, "val", "000001-Éte_Ñ_猫-b_1:cat")
+    image = next(i for i in read_spair(root, splits=("val",)).images if i.path.endswith("Éte_Ñ_猫.jpg"))
+    assert image.image_id == "cat-_te____"
+
+
+def test_all_missing_annotations_are_named_at_once(root: Path) -> None:
+    for stem in ("a_1", "a_2"):
+        (root / "ImageAnnotation" / "cat" / f"{stem}.json").unlink()
+    with pytest.raises(InputError, match=r"line 1: names the image 'a_1', but .*a_1\.json is missing \(so are 1 others: cat/a_2\)"):
+        read_spair(root)
+
+
+def test_a_replaced_colon_is_recognised(root: Path) -> None:
+    write_layout(root, "trn", "000001-a_1-a_2_cat")
+    with pytest.raises(InputError, match=r"is not a pair's name.*colon replaced"):
+        read_spair(root)
+
+
+def test_every_listed_pair_is_counted(root: Path) -> None:
+    write_layout(root, "trn", "000001-a_1-a_2:cat", "000002-a_1-a_2:cat")
+    data = read_spair(root)
+    assert data.listed == {"trn": 2, "val": 1}
+    assert data.left_out == ()
+
+
+def test_keypoints_outside_the_image_stay(root: Path) -> None:
+    """The protocol scores them: their cell is the nearest one, and a prediction can be near enough."""
+    write_image(root, "cat", "a_2", shown={0: [-3, 500]})
+    image = next(i for i in read_spair(root).images if i.image_id == "cat-a_2")
+    assert image.keypoint_xy.tolist() == [[-3, 500]]
+
+
+def test_images_without_their_pairs(root: Path) -> None:
+    whole, part = read_spair(root), read_spair(root, paired=("val", "test"))
+    assert [p.pair_id for p in part.pairs] == ["cat-b_1~cat-b_1"]
+    assert [i.image_id for i in part.images] == [i.image_id for i in whole.images]
+    assert part.listed == whole.listed

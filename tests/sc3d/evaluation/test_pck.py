@@ -15,10 +15,13 @@ from sc3d.evaluation.pck import (
     box_size,
     common_keypoints,
     geo_aware,
+    outside_image,
     pck,
+    read_cells,
     score_pair,
-    transfer_keypoints,
+    unit_size,
 )
+from sc3d.evaluation.readout import CellDescriptors, cell_to_square
 from sc3d.grid import Letterbox
 from sc3d.records import ImageRecord
 from sc3d.schema import from_table, to_table
@@ -37,6 +40,10 @@ def record(
     return PckPair(
         "a~b", category, "m", np.arange(n), np.array(distances), np.array(own or [True] * n), np.array(geo or [False] * n)
     )
+
+
+def described(maps: np.ndarray, box: Letterbox) -> tuple[CellDescriptors, CellDescriptors]:
+    return CellDescriptors.of_map(maps[0], box), CellDescriptors.of_map(maps[1], box)
 
 
 def read_spair(folder, name: str) -> tuple[ImageRecord, Letterbox]:
@@ -74,7 +81,8 @@ def test_worked_pair_of_spair(shared):
     maps = np.zeros((2, 3, 60, 60), np.float32)
     for k, (a, b) in enumerate(zip(source_box.cells_of(source_xy), target_box.cells_of(target_xy), strict=True)):
         maps[0, k].flat[a] = maps[1, k].flat[b] = 1
-    nearest, window = score_pair(source, target, *maps, (source_box, target_box), EvaluateConfig(), [[6, 7]], "exact")
+    both_maps = (CellDescriptors.of_map(maps[0], source_box), CellDescriptors.of_map(maps[1], target_box))
+    nearest, window = score_pair(source, target, both_maps, EvaluateConfig(), [[6, 7]], "exact")
     assert (nearest.method, window.method) == ("exact nearest", "exact window soft-argmax")
     expected = np.linalg.norm(np.floor(truth / 14) * 14 + 7 - truth, axis=1) / 779.52
     np.testing.assert_allclose(nearest.distances, expected, atol=1e-6)
@@ -119,17 +127,21 @@ def test_predictions_equal_plain_loops(seed, window, zero_masking, temperature):
     maps = rng.normal(size=(2, 4, 9, 9)).astype(np.float16)
     maps[1, :, rng.integers(0, 9), rng.integers(0, 9)] = 0
     xy = rng.uniform((0, 0), (130, 90), (5, 2))
-    found = transfer_keypoints(*maps, xy, boxes, window, temperature, zero_masking)
+    source, target = (CellDescriptors.of_map(one, box) for one, box in zip(maps, boxes, strict=True))
+    config = EvaluateConfig(window=window or 0, temperature=temperature, masking="zero" if zero_masking else "infinity")
+    cells = read_cells(source.similarity(boxes[0].cells_of(xy), target), 9, config)
+    found = cell_to_square(cells["nearest" if window is None else "window soft-argmax"], boxes[1])
     expected = [plain_prediction(*maps, c, 9, 14, window, temperature, zero_masking) for c in boxes[0].cells_of(xy)]
     np.testing.assert_allclose(found, expected, atol=2e-3)
 
 
 def test_maps_that_do_not_fit_are_refused():
     box = Letterbox(100, 100)
-    with pytest.raises(FeatureError, match=r"\(3, 60, 60\) and \(4, 60, 60\)"):
-        transfer_keypoints(np.zeros((3, 60, 60)), np.zeros((4, 60, 60)), np.zeros((1, 2)), (box, box))
-    with pytest.raises(FeatureError, match="side 60"):
-        transfer_keypoints(np.zeros((3, 30, 30)), np.zeros((3, 30, 30)), np.zeros((1, 2)), (box, box))
+    three, four = (CellDescriptors.of_map(np.ones((c, 60, 60)), box) for c in (3, 4))
+    with pytest.raises(FeatureError, match=r"\(3, 60, 60\).*\(4, 60, 60\).*describe both images alike"):
+        three.similarity(np.zeros(1, int), four)
+    with pytest.raises(FeatureError, match=r"\(3, 30, 30\) on a grid of side 60"):
+        CellDescriptors.of_map(np.zeros((3, 30, 30)), box)
 
 
 def test_threshold_is_strict():
@@ -183,7 +195,7 @@ def test_distance_is_in_target_boxes_and_nearest_own_is_judged():
     maps = np.zeros((2, 2, 60, 60), np.float32)
     maps[0, 0, 0, 0] = maps[0, 1, 0, 1] = 1
     maps[1, :, 7, 7] = 1  # cell (7, 7), centre 105, is the most similar for both
-    nearest, _ = score_pair(source, target, *maps, (box, box), EvaluateConfig())
+    nearest, _ = score_pair(source, target, described(maps, box), EvaluateConfig())
     np.testing.assert_allclose(nearest.distances, [np.hypot(2, 2) / 400, np.hypot(202, 2) / 400])
     assert nearest.nearest_own.tolist() == [True, False]
     assert nearest.pair_id == "s~t"
@@ -193,9 +205,9 @@ def test_a_pair_without_common_keypoints_is_left_out():
     box = Letterbox(100, 100)
     maps = np.ones((2, 3, 60, 60))
     source, target = image("s", [0], [[1, 1]]), image("t", [1], [[1, 1]], [0, 0, 5, 5])
-    assert score_pair(source, target, *maps, (box, box), EvaluateConfig()) == ()
+    assert score_pair(source, target, described(maps, box), EvaluateConfig()) == ()
     unannotated = ImageRecord("u", "x.jpg", "thing", bbox=np.zeros(4))
-    assert score_pair(source, unannotated, *maps, (box, box), EvaluateConfig()) == ()
+    assert score_pair(source, unannotated, described(maps, box), EvaluateConfig()) == ()
 
 
 def test_missing_or_empty_box_is_refused():
@@ -203,9 +215,49 @@ def test_missing_or_empty_box_is_refused():
     maps = np.ones((2, 3, 60, 60))
     source = image("s", [0], [[1, 1]])
     with pytest.raises(InputError, match="t: PCK needs the target's box"):
-        score_pair(source, image("t", [0], [[1, 1]]), *maps, (box, box), EvaluateConfig())
+        score_pair(source, image("t", [0], [[1, 1]]), described(maps, box), EvaluateConfig())
     with pytest.raises(InputError, match="is empty"):
-        score_pair(source, image("t", [0], [[1, 1]], [5, 5, 5, 5]), *maps, (box, box), EvaluateConfig())
+        score_pair(source, image("t", [0], [[1, 1]], [5, 5, 5, 5]), described(maps, box), EvaluateConfig())
+
+
+def test_unit_of_each_protocol():
+    box = Letterbox(300, 200)
+    target = image("t", [0, 1, 2], [[10, 20], [40, 100], [30, 60]], [0, 0, 50, 20])
+    assert [unit_size(unit, target, target.keypoint_xy, box) for unit in ("box", "image", "keypoints")] == [50, 300, 80]
+    source = image("s", [0, 1, 2], [[10, 20], [40, 100], [30, 60]])
+    maps = described(np.random.default_rng(0).normal(size=(2, 4, 60, 60)), box)
+    by_unit = {unit: score_pair(source, target, maps, EvaluateConfig(), unit=unit)[0].distances for unit in ("box", "image")}
+    np.testing.assert_allclose(by_unit["box"] * 50, by_unit["image"] * 300)
+    assert score_pair(source, image("t", [0], [[1, 1]]), maps, EvaluateConfig(), unit="image")[0].distances.shape == (1,)
+    with pytest.raises(InputError, match="t: 1 keypoints have no box"):
+        unit_size("keypoints", target, target.keypoint_xy[:1], box)
+
+
+def test_predictions_are_kept_in_target_pixels():
+    """The one similar cell (10, 20) of a 60-cell grid over a 420 x 840 image, which has 210 columns of border on the left."""
+    boxes = Letterbox(840, 840), Letterbox(420, 840)
+    maps = np.zeros((2, 1, 60, 60))
+    maps[0, 0, 0, 0] = maps[1, 0, 20, 40] = 1
+    descriptors = CellDescriptors.of_map(maps[0], boxes[0]), CellDescriptors.of_map(maps[1], boxes[1])
+    nearest, _ = score_pair(image("s", [3], [[1, 1]]), image("t", [3], [[0, 0]], [0, 0, 9, 9]), descriptors, EvaluateConfig())
+    np.testing.assert_allclose(nearest.predicted_xy, [[40 * 14 + 7 - 210, 20 * 14 + 7]])
+
+
+def test_points_outside_the_image_are_told_and_scored_from_the_border():
+    box = Letterbox(100, 50)
+    xy = np.array([[0, 0], [100, 50], [-1, 10], [50, 51], [3, 3]])
+    assert outside_image(xy, box).tolist() == [False, False, True, True, False]
+    source, target = image("s", [0], [[-500, 10]]), image("t", [0], [[5, 5]], [0, 0, 9, 9])
+    assert len(score_pair(source, target, described(np.ones((2, 3, 60, 60)), box), EvaluateConfig())) == 2
+
+
+def test_masking_is_a_switch():
+    """A peak of 0.03 on a map of zeros: with zeros counting, all other cells pull the prediction to the middle of the map."""
+    similarity = np.zeros((1, 3600), np.float32)
+    similarity[0, 5 * 60 + 5] = 0.03
+    zero, infinity = (read_cells(similarity, 60, EvaluateConfig(masking=m))["window soft-argmax"][0] for m in ("zero", "infinity"))
+    assert (zero > 25).all()
+    assert (infinity < 7).all()
 
 
 def test_records_survive_storage():

@@ -8,7 +8,8 @@ import pytest
 
 from sc3d.evaluation.filter_quality import FilterQuality
 from sc3d.evaluation.pck import PckPair
-from sc3d.evaluation.tables import filter_rows, pck_rows, published_filter_rows, published_pck_rows, text_table
+from sc3d.evaluation.published import published_filter_rows, published_pck_rows
+from sc3d.evaluation.tables import filter_rows, pck_rows, text_table
 
 
 def record(method: str, category: str, distances: list[float], geo: bool = False, own: bool = True) -> PckPair:

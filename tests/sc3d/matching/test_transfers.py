@@ -10,7 +10,7 @@ import pytest
 import torch
 import trimesh
 
-from pipelines.evaluate import EvaluateStage
+from pipelines.judge import JudgeStage
 from pipelines.match import MatchActor, MatchStage
 from sc3d.config import LabelConfig, MatchConfig
 from sc3d.config_file import load_config
@@ -233,7 +233,7 @@ def test_the_configuration_chooses_the_transfer(make_features, name):
 
 def test_the_transfer_is_part_of_the_recipes(tmp_path):
     configs = [load_config(None, [f"run={tmp_path}", f"match.transfer={name}"]) for name in NAMES]
-    for recipe in (MatchActor.fingerprint, lambda c: MatchStage(c).recipe, lambda c: EvaluateStage(c).recipe):
+    for recipe in (MatchActor.fingerprint, lambda c: MatchStage(c).recipe, lambda c: JudgeStage(c).recipe):
         assert len({str(recipe(config)) for config in configs}) == 3
 
 

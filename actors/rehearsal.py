@@ -1,0 +1,153 @@
+"""Actors that do nothing, for the rehearsal of a run: ``models.variant=none``.
+
+The whole graph runs as it would: planning, scheduling, files, rejects, progress. What it writes has the right form and no meaning. It shows
+whether a cluster, its store and its permissions can carry a run, and what the system itself costs an image and a pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from actors.base import Actor, Row
+from sc3d.config import RunConfig
+from sc3d.features import GeodesicBalls, Surface
+from sc3d.grid import Letterbox
+from sc3d.records import Matches
+
+_SIDE = 8
+_CELL = 0
+_TETRAHEDRON = np.array([[-0.5, -0.5, -0.5], [0.5, 0.5, -0.5], [0.5, -0.5, 0.5], [-0.5, 0.5, 0.5]], np.float32)
+_FACES = np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]], np.int32)
+
+
+class _Rehearsal(Actor):
+    requires: Mapping[str, str] = {}
+
+    @classmethod
+    def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
+        return {"version": "rehearsal-1"}
+
+
+class RehearseLoad(_Rehearsal):
+    """No file is opened: every image is a black square."""
+
+    provides = {"image": "upright RGB (H, W, 3) uint8", "width": "in pixels", "height": "in pixels"}
+
+    def process(self, row: Row) -> Row:
+        return {"image": np.zeros((_SIDE, _SIDE, 3), np.uint8), "width": _SIDE, "height": _SIDE}
+
+
+class RehearseMask(_Rehearsal):
+    """The whole image."""
+
+    provides = {"mask": "object mask (H, W) bool"}
+
+    def process(self, row: Row) -> Row:
+        return {"mask": np.ones((_SIDE, _SIDE), bool)}
+
+
+class RehearseMesh(_Rehearsal):
+    """A tetrahedron in front of the camera."""
+
+    provides = {
+        "vertices": "(V, 3)",
+        "faces": "(F, 3)",
+        "intrinsics": "K (3, 3)",
+        "rotation": "R (3, 3)",
+        "scale_initial": "scale as reconstructed",
+        "translation_initial": "t (3,) as reconstructed",
+    }
+
+    def process(self, row: Row) -> Row:
+        camera = np.array([[_SIDE, 0, _SIDE / 2], [0, _SIDE, _SIDE / 2], [0, 0, 1]], np.float64)
+        placed = {"intrinsics": camera, "rotation": np.eye(3), "scale_initial": 1.0, "translation_initial": np.array([0.0, 0, 2])}
+        return {"vertices": _TETRAHEDRON, "faces": _FACES, **placed}
+
+
+class RehearseAlign(_Rehearsal):
+    """The pose as it is."""
+
+    provides = {
+        "scale": "scale after alignment",
+        "translation": "t (3,) after alignment",
+        "iou_before": "0",
+        "iou_after": "0",
+        "flags": "none",
+    }
+
+    def process(self, row: Row) -> Row:
+        moved = {"scale": row["scale_initial"], "translation": row["translation_initial"]}
+        return {**moved, "iou_before": 0.0, "iou_after": 0.0, "flags": ()}
+
+
+class RehearseOrient(_Rehearsal):
+    """No turn."""
+
+    provides = {"turn": "0", "votes": "none (0,)", "uncertain": "False", "symmetric": "False"}
+
+    def process(self, row: Row) -> Row:
+        return {"turn": 0, "votes": np.zeros(0, np.int32), "uncertain": False, "symmetric": False}
+
+
+class RehearseDino(_Rehearsal):
+    """One channel."""
+
+    provides = {"dino": "(1, 60, 60) float16"}
+
+    def process(self, row: Row) -> Row:
+        return {"dino": np.ones((1, 60, 60), np.float16)}
+
+
+class RehearseSd(_Rehearsal):
+    """One layer of one channel."""
+
+    provides = {"sd": "layers: sd.s5 (1, 15, 15) float16"}
+
+    def process(self, row: Row) -> Row:
+        return {"sd": {"sd.s5": np.ones((1, 15, 15), np.float16)}}
+
+
+class RehearseShape(_Rehearsal):
+    """One channel a vertex."""
+
+    provides = {"shape": "(V, 1) float16"}
+
+    def process(self, row: Row) -> Row:
+        return {"shape": np.ones((len(row["vertices"]), 1), np.float16)}
+
+
+class RehearseSurface(_Rehearsal):
+    """One cell sees the first triangle."""
+
+    provides = {"letterbox": "working grid", "foreground": "(side, side) bool", "extent": "in pixels", "surface": "one hit"}
+
+    def process(self, row: Row) -> Row:
+        box = Letterbox(_SIDE, _SIDE)
+        foreground = np.zeros((box.side, box.side), bool)
+        foreground.flat[_CELL] = True
+        whole = np.zeros(1, np.int32)
+        surface = Surface(
+            cells=np.array([_CELL], np.int32),
+            corners=_FACES[:1],
+            barycentric=np.full((1, 3), 1 / 3, np.float32),
+            dominant=whole,
+            fill_distance=np.zeros(1, np.float16),
+            vertices=row["vertices"],
+            diagonal=float(np.sqrt(3)),
+            balls=GeodesicBalls(whole, np.array([0, 1], np.int32), whole, np.zeros(1, np.uint16), 1.0),
+        )
+        return {"letterbox": box, "foreground": foreground, "extent": float(_SIDE), "surface": surface}
+
+
+class RehearseMatch(_Rehearsal):
+    """One match without an error, between the first pixels."""
+
+    provides = {"matches": "the candidates with their evidence"}
+
+    def process(self, row: Row) -> Row:
+        first, zero = np.full((1, 2), 0.5, np.float32), np.zeros(1, np.float32)
+        ids = (row["pair_id"], row["source_id"], row["target_id"], row["category"])
+        return {"matches": Matches(*ids, first, first, zero + 1, zero, zero, float(_SIDE), 1.0, 1, 1)}

@@ -1,0 +1,187 @@
+"""Other ways to make labels, by name: the rows of 3D-SC's ablation, and DIY-SC's recipe, which knows no meshes.
+
+The rows of the ablation are filters of the candidates of a pair, from 2D features or with the 3D descriptors. DIY-SC (Duenkel et al., 2025)
+chains matches through images of neighbouring viewpoints: each hop is a nearest neighbour that must come back to within two cells of where
+it started, searched among the points that are still in the chain; at the end, points whose places on a sphere differ are dropped, where a
+map of each image onto the sphere is given.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sc3d.config import LabelConfig
+from sc3d.errors import InputError
+from sc3d.matching.azimuth_chains import azimuth_bins
+from sc3d.matching.candidates import similarity
+from sc3d.matching.described import Described
+from sc3d.matching.filters import FILTERS, MAX_DIRECTION_ANGLE
+from sc3d.matching.label import Explanation
+from sc3d.records import Labels, pair_id_of
+
+ROUND_TRIP = 2.0
+"""Cells that a match of a chain may be off when it comes back."""
+_BINS = 8
+
+
+@dataclass(frozen=True)
+class LabelRecipe:
+    """A way to make labels. ``filter``: of :data:`~sc3d.matching.filters.FILTERS`; ``shape``: candidates are made with 3D descriptors too;
+    ``chained``: DIY-SC's chains instead. ``published``: PCK@0.10 of the adapter that the paper trained so, in per cent."""
+
+    name: str
+    meaning: str
+    filter: str = "none"
+    shape: bool = False
+    chained: bool = False
+    published: float | None = None
+
+
+LABEL_RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        LabelRecipe("2d", "nearest neighbours of 2D features", published=67.0),
+        LabelRecipe("2d-cycle", "the same, relaxed cycle", "cycle", published=67.6),
+        LabelRecipe("2d-cycle-geodesic", "the same, and the geodesic filter", "cycle + geodesic", published=71.6),
+        LabelRecipe("3d", "nearest neighbours of 2D and 3D features", shape=True, published=66.9),
+        LabelRecipe("3d-cycle", "the same, relaxed cycle", "cycle", shape=True, published=68.8),
+        LabelRecipe(
+            "3d-cycle-geodesic", "the same, and the geodesic filter: 3D-SC", "cycle + geodesic", shape=True, published=72.1
+        ),
+        LabelRecipe("3d-cycle-shape", "relaxed cycle, similar 3D features", "3D-feature similarity", shape=True),
+        LabelRecipe(
+            "diy-sc", "chains over neighbouring viewpoints, relaxed cycle, sphere filter where maps are given", chained=True
+        ),
+    )
+}
+"""Name -> recipe."""
+
+
+@dataclass(frozen=True, eq=False)
+class RecipeMatches:
+    """What a recipe keeps of a pair, all (N,) in ascending order of ``source_cells``: flat cells, pixels (N, 2), and what is known of them:
+    ``geodesic_error`` is infinite where nobody measured it."""
+
+    source_cells: np.ndarray
+    target_cells: np.ndarray
+    source_xy: np.ndarray
+    target_xy: np.ndarray
+    cosine: np.ndarray
+    cycle_error: np.ndarray
+    geodesic_error: np.ndarray
+
+    def select(self, keep: np.ndarray) -> RecipeMatches:
+        """Those that are kept (N,) bool."""
+        return RecipeMatches(*(getattr(self, name)[keep] for name in self.__dataclass_fields__))
+
+
+def filtered_matches(recipe: LabelRecipe, explanation: Explanation, config: LabelConfig) -> RecipeMatches:
+    """The candidates of a pair that the filter of a recipe keeps."""
+    found = RecipeMatches(*(getattr(explanation, name) for name in RecipeMatches.__dataclass_fields__))
+    return found.select(FILTERS[recipe.filter](explanation, config))
+
+
+def chained_matches(images: Sequence[Described]) -> RecipeMatches:
+    """Matches of the first image with the last one, hop by hop.
+
+    Args:
+        images: at least two, described alike.
+
+    Raises:
+        FeatureError: they were described by different recipes.
+    """
+    first, last = images[0], images[-1]
+    rows = np.arange(len(first.cells))
+    start, cosine, error = rows, np.ones(len(rows), np.float32), np.zeros(len(rows))
+    for here, there in itertools.pairwise(images):
+        if len(rows) == 0 or len(there.cells) == 0:
+            rows = start = start[:0]
+            cosine, error = cosine[:0], error[:0]
+            break
+        cosines = similarity(here, there).numpy()[rows]
+        forward = cosines.argmax(axis=1)
+        backward = cosines[:, forward].argmax(axis=0)
+        side = here.letterbox.side
+        cells = here.cells[rows]
+        off = np.hypot(cells[backward] // side - cells // side, cells[backward] % side - cells % side)
+        kept = off <= ROUND_TRIP
+        cosine, error = np.minimum(cosine, cosines[np.arange(len(rows)), forward])[kept], np.maximum(error, off)[kept]
+        rows, start = forward[kept], start[kept]
+    source_cells, target_cells = first.cells[start], last.cells[rows]
+    return RecipeMatches(
+        source_cells=source_cells,
+        target_cells=target_cells,
+        source_xy=first.letterbox.centres(source_cells),
+        target_xy=last.letterbox.centres(target_cells),
+        cosine=cosine,
+        cycle_error=(error * first.letterbox.cell_pixels).astype(np.float32),
+        geodesic_error=np.full(len(start), np.inf, np.float32),
+    )
+
+
+def on_one_spot(matches: RecipeMatches, spheres: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Whether (N,) both ends of a match lie on one spot of the sphere: at most 27 degrees (0.15 pi) apart.
+
+    Args:
+        spheres: of the source and the target: directions (side, side, 3) of the cells, of any length.
+
+    Raises:
+        InputError: a map does not fit the cells.
+    """
+    ends = []
+    for sphere, cells in zip(spheres, (matches.source_cells, matches.target_cells), strict=True):
+        if sphere.ndim != 3 or sphere.shape[2] != 3 or (len(cells) and cells.max() >= sphere.shape[0] * sphere.shape[1]):
+            raise InputError(f"a spherical map has the shape (side, side, 3) of the working grid, not {sphere.shape}")
+        directions = sphere.reshape(-1, 3)[cells].astype(np.float64)
+        ends.append(directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-12))
+    return np.asarray((ends[0] * ends[1]).sum(axis=1) >= np.cos(np.radians(MAX_DIRECTION_ANGLE)))
+
+
+def chain_between(source_id: str, target_id: str, ids: Sequence[str], azimuths: np.ndarray) -> list[str]:
+    """A chain of images from the source to the target: one of each viewpoint that lies between theirs, the shorter way around.
+
+    Which image of a viewpoint is taken follows from the pair alone. Viewpoints without an image are skipped; without known azimuths the
+    chain is the pair itself.
+
+    Args:
+        ids: images of the category (N,).
+        azimuths: theirs in degrees (N,); NaN where not known.
+    """
+    known = np.isfinite(azimuths)
+    bin_of = dict(zip(np.array(ids)[known].tolist(), azimuth_bins(azimuths[known], _BINS).tolist(), strict=True))
+    if source_id not in bin_of or target_id not in bin_of:
+        return [source_id, target_id]
+    way = (bin_of[target_id] - bin_of[source_id] + _BINS // 2) % _BINS - _BINS // 2
+    chain = [source_id]
+    for step in range(1, abs(way)):
+        wanted = (bin_of[source_id] + step * int(np.sign(way))) % _BINS
+        members = sorted(i for i, number in bin_of.items() if number == wanted and i not in (source_id, target_id))
+        if members:
+            drawn = hashlib.sha256(f"{pair_id_of(source_id, target_id)} {step}".encode()).digest()
+            chain.append(members[int.from_bytes(drawn[:8], "big") % len(members)])
+    return [*chain, target_id]
+
+
+def to_labels(matches: RecipeMatches, source: Described, target: Described, category: str, candidates: int) -> Labels:
+    """The label record of a pair. Thresholds of 0 say that they were not applied as the label stage applies its own."""
+    return Labels(
+        pair_id=pair_id_of(source.image_id, target.image_id),
+        source_id=source.image_id,
+        target_id=target.image_id,
+        category=category,
+        source_xy=matches.source_xy,
+        target_xy=matches.target_xy,
+        cosine=matches.cosine,
+        cycle_error=matches.cycle_error,
+        geodesic_error=matches.geodesic_error,
+        source_extent=float(source.extent),
+        source_cell=source.letterbox.cell_pixels,
+        n_candidates=candidates,
+        n_cycle=len(matches.cosine),
+        n_kept=len(matches.cosine),
+    )

@@ -1,0 +1,89 @@
+"""Labels by other recipes: an adapter of each is trained and evaluated by name, and recipes are judged beside the filters."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines import compare, evaluate
+from pipelines.compare import CompareStage, labelled_by
+from pipelines.manifest import read_pairs
+from pipelines.match import LabelStage
+from sc3d.config import RunConfig
+from sc3d.config_file import load_config, to_values
+from sc3d.errors import ConfigError
+from sc3d.evaluation.label_recipes import LABEL_RECIPES
+from sc3d.store import RunFolder
+
+
+def changed(config: RunConfig, *overrides: str) -> RunConfig:
+    return load_config(None, overrides, to_values(config))
+
+
+@pytest.fixture(scope="module")
+def copy(finished: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    folder = tmp_path_factory.mktemp("compare") / "run"
+    shutil.copytree(finished.run, folder)
+    return changed(finished, f"run={json.dumps(str(folder))}")
+
+
+def spheres(config: RunConfig, folder: Path) -> Path:
+    """Maps on which everything lies on one spot, but for the images of chairs, whose halves are apart."""
+    folder.mkdir()
+    pairs = [p for labelled in (True, False) for p in read_pairs(RunFolder(config.run), labelled=labelled)]
+    for image in {i for p in pairs for i in (p.source_id, p.target_id)}:
+        directions = np.tile(np.array([1.0, 0.0, 0.0]), (60, 60, 1))
+        if image.startswith("chair"):
+            directions[:, 30:] = [-1, 0, 0]
+        np.save(folder / f"{image}.npy", directions)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_session")
+def test_recipes_are_labelled_trained_and_evaluated_by_name(copy: RunConfig) -> None:
+    names = ("2d", "2d-cycle", "3d-cycle-geodesic", "diy-sc")
+    for name in names:
+        compare.run(copy, name)
+    kept = {name: sum(x.n_kept for x in CompareStage(labelled_by(copy, name)).artefacts.catalogue().read_all()) for name in names}
+    assert kept["2d"] > kept["2d-cycle"] > 0
+    assert kept["2d"] > kept["diy-sc"] > 0
+    assert len({CompareStage(labelled_by(copy, name)).recipe for name in LABEL_RECIPES}) == len(LABEL_RECIPES)
+    # The project's own recipe by this way keeps the labels of the label stage.
+    own = {x.pair_id: x for x in LabelStage(copy).artefacts.catalogue().read_all()}
+    for label in CompareStage(labelled_by(copy, "3d-cycle-geodesic")).artefacts.catalogue().read_all():
+        np.testing.assert_array_equal(label.source_xy, own[label.pair_id].source_xy)
+        np.testing.assert_array_equal(label.target_xy, own[label.pair_id].target_xy)
+    metrics = evaluate.run(
+        changed(copy, f"evaluate.methods={json.dumps([f'labels-{n}' for n in names])}", "evaluate.filter_pairs=0")
+    )
+    values = {r["method"]: r["value"] for r in metrics["pck"] if (r["subset"], r["alpha"], r["average"]) == ("all", 0.1, "image")}
+    assert {f"labels-{name} nearest" for name in names} <= set(values)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_session")
+def test_recipes_are_judged_beside_the_filters(copy: RunConfig, tmp_path: Path) -> None:
+    def rows(*overrides: str) -> dict[tuple[str, str], dict[str, Any]]:
+        chosen = changed(copy, "evaluate.methods=[dino]", "evaluate.recipes=[2d-cycle, 3d-cycle-geodesic, diy-sc]", *overrides)
+        return {(row["filter"], row["descriptors"]): row for row in evaluate.run(chosen)["filters"]}
+
+    free = rows()
+    for recipe, same in (("2d-cycle", ("cycle", "2D")), ("3d-cycle-geodesic", ("cycle + geodesic", "2D + 3D"))):
+        mine = free[recipe, same[1]]
+        assert (mine["kept"], mine["fpr"], mine["pairs"]) == tuple(free[same][key] for key in ("kept", "fpr", "pairs"))
+    assert 0 < free["diy-sc", "2D"]["kept"] < free["none", "2D"]["kept"]
+    filtered = rows(f"compare.spheres={json.dumps(str(spheres(copy, tmp_path / 'spheres')))}")
+    assert 0 < filtered["diy-sc", "2D"]["kept"] < free["diy-sc", "2D"]["kept"]
+
+
+def test_unknown_recipes_are_refused(finished: RunConfig) -> None:
+    with pytest.raises(ConfigError, match="no label recipe named '4d'; there are 2d, "):
+        compare.run(finished, "4d")
+    with pytest.raises(ConfigError, match="no label recipe named '4d'"):
+        evaluate.run(changed(finished, "evaluate.recipes=[4d]"))

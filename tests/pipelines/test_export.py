@@ -1,0 +1,285 @@
+"""Labels leave a run whole and come back as they were; a folder that is not an export's own is never touched."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from label_run import annotation_files, cells, contents, make_run, stored
+
+import pipelines.export as exporting
+from pipelines.cli import main
+from pipelines.export import ExportOptions, export_labels
+from pipelines.import_labels import import_labels
+from pipelines.label_card import models_used
+from pipelines.label_source import label_artefacts
+from pipelines.manifest import IMAGES
+from sc3d.config import RunConfig
+from sc3d.config_file import load_config
+from sc3d.errors import ConfigError, InputError, SchemaError, StoreError
+from sc3d.records import ImageRecord
+from sc3d.store import RunFolder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunConfig:
+    return make_run(str(tmp_path / "run"), tmp_path / "photos")
+
+
+def load(folder: Path, tmp_path: Path, name: str = "labels") -> Any:
+    datasets = pytest.importorskip("datasets")
+    return datasets.load_dataset(str(folder), name, cache_dir=str(tmp_path / "cache"))
+
+
+def test_labels_go_to_diy_sc_and_back(run: RunConfig, tmp_path: Path) -> None:
+    summary = export_labels(run, str(tmp_path / "anns"), ExportOptions("diy-sc"))
+    found = import_labels(run, str(tmp_path / "anns"))
+    before = {k: v for k, v in stored(run).items() if len(v)}
+    after = stored(run, found.recipe)
+    assert set(after) == set(before), "pairs without labels are left out, no other"
+    for pair_id, row in after.items():
+        assert cells(run, row) == cells(run, before[pair_id])
+        order = [np.lexsort(np.concatenate([r.source_xy.T, r.target_xy.T])) for r in (before[pair_id], row)]
+        for side in ("source_xy", "target_xy"):
+            np.testing.assert_array_equal(getattr(row, side)[order[1]], getattr(before[pair_id], side)[order[0]])
+        assert row.source_cell == pytest.approx(before[pair_id].source_cell)
+    total = sum(len(row) for row in before.values())
+    assert summary.pairs == {"trn": len(before)}
+    assert found.labels == summary.labels == total
+    assert summary.left_out == 2, "the first pair of each category has no label"
+
+
+def test_diy_sc_file_holds_what_its_loader_reads(run: RunConfig, tmp_path: Path) -> None:
+    export_labels(run, str(tmp_path / "anns"), ExportOptions("diy-sc"))
+    found = annotation_files(tmp_path / "anns")
+    assert list(found) == ["bus", "dining table"]
+    item = next(a for a in found["bus"] if (a["src_imname"], a["trg_imname"]) == ("photo 0.jpg", "photo 2.jpg"))
+    assert item.keys() == {
+        "src_imname", "trg_imname", "src_imsize", "tgt_imsize", "num_kps", "source_kps", "target_kps", "img_size_kps",
+    }  # fmt: skip
+    assert (item["src_imsize"], item["tgt_imsize"], item["img_size_kps"]) == ((200, 120), (150, 150), 840)
+    label = stored(run)["bus-0~bus-2"]
+    assert item["num_kps"] == len(label) == 7
+    # By hand: 200 x 120 becomes 840 x 504, with (840 - 504) / 2 = 168 pixels above and below; 150 x 150 fills the frame.
+    np.testing.assert_allclose(item["source_kps"], label.source_xy * 4.2 + [0, 168] - 7, atol=1e-3)
+    np.testing.assert_allclose(item["target_kps"], label.target_xy * 5.6 - 7, atol=1e-3)
+    assert all(type(v) is float and v % 14 == 0 for xy in item["source_kps"] for v in xy)
+
+
+def test_category_without_labels_gets_an_empty_file(tmp_path: Path) -> None:
+    config = make_run(str(tmp_path / "run"), tmp_path / "photos", categories=("bus", "cat"))
+    shutil.rmtree(next((tmp_path / "run" / "labels").glob("*/category=cat")))
+    export_labels(config, str(tmp_path / "anns"), ExportOptions("diy-sc", val_fraction=0.3))
+    assert annotation_files(tmp_path / "anns")["cat"] == annotation_files(tmp_path / "anns", "val")["cat"] == []
+
+
+def test_huggingface_folder_loads(run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "_CHUNK_BYTES", 10_000)
+    export_labels(run, str(tmp_path / "hub"), ExportOptions(licence="cc-by-4.0"))
+    assert len(list((tmp_path / "hub" / "data").iterdir())) > 1
+    train = load(tmp_path / "hub", tmp_path)["train"]
+    kept = {k: v for k, v in stored(run).items() if len(v)}
+    assert set(train["pair_id"]) == set(kept)
+    for row in train:
+        for side in ("source_xy", "target_xy"):
+            np.testing.assert_array_equal(np.float32(row[side]), getattr(kept[row["pair_id"]], side))
+        np.testing.assert_array_equal(np.float32(row["geodesic_error"]), kept[row["pair_id"]].geodesic_error)
+    images = {row["image_id"]: row for row in load(tmp_path / "hub", tmp_path, "images")["train"]}
+    assert len(images) == 8, "the held-out photos are in no pair"
+    expected = {"image_id": "bus-1", "file": "bus/photo 1.jpg", "category": "bus", "split": "trn", "width": 90, "height": 160}
+    assert images["bus-1"] == expected
+    assert 'license: "cc-by-4.0"' in (tmp_path / "hub" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("format_", ["huggingface", "diy-sc"])
+def test_held_out_pairs_are_disjoint_and_go_with_their_reverse(run: RunConfig, tmp_path: Path, format_: Any) -> None:
+    summary = export_labels(run, str(tmp_path / "out"), ExportOptions(format_, val_fraction=0.4))
+    if format_ == "diy-sc":
+        pairs = {
+            s: {(c, a["src_imname"], a["trg_imname"]) for c, items in annotation_files(tmp_path / "out", s).items() for a in items}
+            for s in ("trn", "val")
+        }
+    else:
+        data = load(tmp_path / "out", tmp_path)
+        pairs = {
+            s: {(r["category"], r["source_id"], r["target_id"]) for r in data[n]}
+            for s, n in (("trn", "train"), ("val", "validation"))
+        }
+    assert {s: len(p) for s, p in pairs.items()} == summary.pairs
+    assert pairs["trn"]
+    assert pairs["val"]
+    assert not {(c, *sorted(p)) for c, *p in pairs["trn"]} & {(c, *sorted(p)) for c, *p in pairs["val"]}
+
+
+@pytest.mark.parametrize("format_", ["huggingface", "diy-sc"])
+def test_interrupted_export_goes_on(run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_: Any) -> None:
+    monkeypatch.setattr(exporting, "_CHUNK_BYTES", 10_000)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    export_labels(run, str(whole), ExportOptions(format_))
+    read: list[str] = []
+    original = exporting.LabelSource.part
+
+    def part(self: exporting.LabelSource, name: str) -> exporting.LabelPart:
+        read.append(name)
+        if len(read) == 5:
+            raise KeyboardInterrupt
+        return original(self, name)
+
+    monkeypatch.setattr(exporting.LabelSource, "part", part)
+    with pytest.raises(KeyboardInterrupt):
+        export_labels(run, str(cut), ExportOptions(format_))
+    assert not (cut / "README.md").exists()
+    assert not list(cut.rglob(".writing-*"))
+    done = json.loads((cut / "export.json").read_text())["position"]
+    assert done > 0
+    (cut / ".writing-left-by-kill").write_bytes(b"0" * 100)
+    export_labels(run, str(cut), ExportOptions(format_))
+    assert not set(read[:done]) & set(read[5:]), "what was done is not read again"
+    assert contents(cut) == contents(whole)
+    read.clear()
+    export_labels(run, str(cut), ExportOptions(format_))
+    assert not read, "a complete export is left alone"
+
+
+def test_other_folders_are_left_alone(run: RunConfig, tmp_path: Path) -> None:
+    foreign = tmp_path / "thesis"
+    foreign.mkdir()
+    (foreign / "README.md").write_text("years of work")
+    for overwrite in (False, True):
+        with pytest.raises(StoreError, match="not empty"):
+            export_labels(run, str(foreign), ExportOptions(overwrite=overwrite))
+    assert contents(foreign) == {"README.md": b"years of work"}
+    with pytest.raises(StoreError, match="not empty"):
+        export_labels(run, run.run, ExportOptions())
+
+
+def test_another_export_is_replaced_on_demand(run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "_CHUNK_BYTES", 10_000)
+    out = tmp_path / "out"
+    export_labels(run, str(out), ExportOptions())
+    (out / "notes.txt").write_text("mine")
+    before = contents(out)
+    with pytest.raises(StoreError, match="--overwrite"):
+        export_labels(run, str(out), ExportOptions(min_labels=60))
+    assert contents(out) == before
+    export_labels(run, str(out), ExportOptions("diy-sc", min_labels=60, overwrite=True))
+    assert {"notes.txt", "README.md", "export.json", "trn/bus_anns.pt", "trn/dining table_anns.pt"} == set(contents(out))
+
+
+def test_narrower_thresholds(run: RunConfig, tmp_path: Path) -> None:
+    export_labels(run, str(tmp_path / "out"), ExportOptions(tau_geo=0.02))
+    rows = load(tmp_path / "out", tmp_path)["train"]
+    labels = stored(run)
+    for row in rows:
+        expected = np.sort(labels[row["pair_id"]].geodesic_error[labels[row["pair_id"]].geodesic_error <= np.float32(0.02)])
+        np.testing.assert_array_equal(np.sort(np.float32(row["geodesic_error"])), expected)
+        assert row["tau_geo"] == 0.02
+        assert row["n_kept"] == len(expected)
+    with pytest.raises(ConfigError, match=r"sc3d relabel --tau-geo 0\.1"):
+        export_labels(run, str(tmp_path / "wide"), ExportOptions(tau_geo=0.1))
+
+
+def test_card_counts(run: RunConfig, tmp_path: Path) -> None:
+    export_labels(run, str(tmp_path / "out"), ExportOptions(val_fraction=0.4))
+    card = (tmp_path / "out" / "README.md").read_text()
+    labels = stored(run)
+    bus = [len(row) for row in labels.values() if row.category == "bus"]
+    state = json.loads((tmp_path / "out" / "export.json").read_text())["counts"]["bus"]
+    assert sum(part["labels"] for part in state.values()) == sum(bus)
+    pairs = [state[split]["pairs"] for split in ("trn", "val")]
+    assert f"| bus | 4 | {pairs[0]} | {pairs[1]} | {sum(bus):,} |" in card
+    assert f"| 30 to 99 | {2 * sum(30 <= n < 100 for n in bus)} |" in card
+    kept = [row for row in labels.values() if len(row)]
+    candidates, total = sum(row.n_candidates for row in kept), sum(map(len, kept))
+    assert f"of {candidates:,} candidates" in card
+    assert f"{1 - total / candidates:.1%} were rejected" in card
+    assert "pairs that were planned: 24; left out for too few labels: 2" in card
+    assert "| reconstruct | InputError | 2 |" in card
+    assert "at most 0.05 of the mesh diagonal" in card
+    assert label_artefacts(run).recipe in card
+    assert "No licence of the labels was chosen" in card
+
+
+def test_card_names_models_and_what_binds(run: RunConfig) -> None:
+    values = ["profile=foundation", "models.variant=tiny", "describe.shape=partfield", "describe.dino=dinov2"]
+    used = models_used(load_config(None, values))
+    assert {m.name: m.commercial for m in used}["PartField"] == "no"
+    assert "tiny" in {m.name: m.weights for m in used}["DINOv2 ViT-B/14"]
+
+
+def test_missing_things_are_named(run: RunConfig, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no files"):
+        import_labels(run, str(tmp_path / "nowhere"))
+    with pytest.raises(InputError, match="no labels of the recipe abc"):
+        export_labels(run, str(tmp_path / "out"), ExportOptions(labels="abc"))
+    with pytest.raises(InputError, match="nothing to export"):
+        export_labels(run, str(tmp_path / "out"), ExportOptions(min_labels=10_000))
+    with pytest.raises(ConfigError, match="val_fraction"):
+        ExportOptions(val_fraction=1.0)
+    name = label_artefacts(run).files()[0]
+    path = Path(run.run, name)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(SchemaError, match=f"{path.name} is damaged"):
+        export_labels(run, str(tmp_path / "damaged"), ExportOptions())
+
+
+def test_images_of_one_name_are_exported_by_id(tmp_path: Path) -> None:
+    config = make_run(str(tmp_path / "run"), tmp_path / "photos")
+    run = RunFolder(config.run)
+    images = [
+        image.replace(path=str(Path(image.path).parent / image.image_id / "photo.jpg"))
+        for image in run.read_records(ImageRecord, IMAGES)
+    ]
+    run.write_records(ImageRecord, IMAGES, images)
+    with pytest.raises(InputError, match="--names id"):
+        export_labels(config, str(tmp_path / "out"), ExportOptions("diy-sc"))
+    export_labels(config, str(tmp_path / "out"), ExportOptions("diy-sc", names="id", overwrite=True))
+    assert annotation_files(tmp_path / "out")["bus"][0]["src_imname"] == "bus-0.jpg"
+    found = import_labels(config, str(tmp_path / "out"))
+    assert found.labels == sum(map(len, stored(config).values()))
+
+
+def test_on_s3_through_the_command_line(bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = make_run(f"{bucket}/run", tmp_path / "photos")
+    main_quietly("export", "labels", f"{bucket}/anns", "--format", "diy-sc", "--run", config.run)
+    main_quietly("import", "labels", f"{bucket}/anns", "--run", config.run)
+    printed = capsys.readouterr().out
+    recipe = printed.split("recipe: ")[1].split()[0]
+    before = {k: v for k, v in stored(config).items() if len(v)}
+    assert {k: cells(config, v) for k, v in stored(config, recipe).items()} == {k: cells(config, v) for k, v in before.items()}
+    main_quietly("export", "labels", f"{bucket}/hub", "--run", config.run)
+    names = RunFolder(f"{bucket}/hub").names("data", ".parquet")
+    assert names == ["data/train-00000.parquet"]
+    with pytest.raises(StoreError, match="not empty"):
+        export_labels(config, config.run, ExportOptions())
+
+
+def main_quietly(*arguments: str) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert not stop.value.code, arguments
+
+
+def test_a_finished_run_is_exported_and_trained_on_what_comes_back(finished: RunConfig, tmp_path: Path) -> None:
+    from pipelines import train
+
+    summary = export_labels(finished, str(tmp_path / "anns"), ExportOptions("diy-sc"))
+    rows = stored(finished)
+    assert summary.labels == sum(map(len, rows.values())) > 0
+    shutil.copytree(finished.run, tmp_path / "copy")
+    copy = dataclasses.replace(finished, run=str(tmp_path / "copy"))
+    found = import_labels(copy, str(tmp_path / "anns"))
+    for pair_id, row in stored(copy, found.recipe).items():
+        xy = {(*s, *t) for s, t in zip(row.source_xy.tolist(), row.target_xy.tolist(), strict=True)}
+        assert xy == {(*s, *t) for s, t in zip(rows[pair_id].source_xy.tolist(), rows[pair_id].target_xy.tolist(), strict=True)}
+    before = set((tmp_path / "copy" / "adapters").iterdir())
+    train.run(dataclasses.replace(copy, train=dataclasses.replace(copy.train, labels=found.recipe)))
+    assert len(set((tmp_path / "copy" / "adapters").iterdir()) - before) == 1

@@ -1,0 +1,75 @@
+"""Rejects as a person meets them: grouped, with what to do, and tried again when that was done."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pipelines import label
+from pipelines.cli import main
+from pipelines.match import LabelStage
+from pipelines.reconstruct import ReconstructStage
+from pipelines.status import read_status
+from sc3d.config_file import load_config
+from sc3d.store import RunFolder
+
+
+def command(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as done:
+        main(arguments)
+    return int(done.value.code or 0)
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_mended_photo_is_labelled_when_rejects_are_tried_again(
+    tmp_path: Path, shared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, run = tmp_path / "photos", str(tmp_path / "run")
+    root.mkdir()
+    shutil.copy(shared / "data" / "photos" / "bus_1.jpg", root / "a.jpg")
+    (root / "broken.jpg").write_text("no photo")
+    (root / "hopeless.jpg").write_text("no photo either")
+    values = {"run": run, "dataset": {"root": str(root), "category": "bus"}, "max_reject_fraction": 0.9, "pairs": {"strategy": "all"}}
+    config = load_config(None, [], values)
+    label.run(config)
+    assert sorted(r.id.split("-")[0] for r in ReconstructStage(config).artefacts.rejects()) == ["broken", "hopeless"]
+
+    assert command("rejects", run, "--examples", "1") == 0
+    shown = capsys.readouterr().out
+    assert "reconstruct" in shown
+    assert "2 x InputError" in shown
+    assert "--retry-rejects" in shown
+
+    Image.open(shared / "data" / "photos" / "bus_2.jpg").save(root / "broken.jpg")
+    label.run(config)
+    assert len(ReconstructStage(config).artefacts.rejects()) == 2, "nothing is tried again unasked"
+    label.run(config, retry_rejects=True)
+    (reject,) = ReconstructStage(config).artefacts.rejects()
+    assert reject.id.startswith("hopeless")
+    assert reject.attempts == 2
+    labels = LabelStage(config).artefacts.catalogue()
+    assert len(labels.ids) == 2
+    assert sum(row.n_kept for row in labels.read_all()) > 0
+
+    status = read_status(RunFolder(run))
+    assert status["state"] == "finished"
+    assert {stage["name"]: stage["done"] for stage in status["stages"]}["reconstruct"] == 3
+    assert command("status", run) == 0
+    shown = capsys.readouterr().out
+    assert "label finished" in shown
+    assert "reconstruct" in shown
+
+
+def test_a_failed_run_says_so_in_its_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("status", str(tmp_path / "nowhere")) == 1
+    assert "is it the right run folder" in capsys.readouterr().err
+    (tmp_path / "photos").mkdir()
+    assert command("label", "--images", str(tmp_path / "photos"), "--category", "bus", "--run", str(tmp_path / "run")) == 1
+    capsys.readouterr()
+    assert command("status", str(tmp_path / "run")) == 0
+    shown = capsys.readouterr().out
+    assert "failed" in shown
+    assert "no photos in it" in shown

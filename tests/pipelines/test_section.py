@@ -1,0 +1,102 @@
+"""What a section asks of Ray, and how it is cut where Ray cannot give all of it at once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import pytest
+
+from actors.base import Resources
+from pipelines.describe import DescribeStage
+from pipelines.label import sections_of
+from pipelines.match import LabelStage, MatchStage
+from pipelines.node_check import NodeReport
+from pipelines.preflight import _check_nodes, check_models
+from pipelines.reconstruct import OrientStage, ReconstructStage
+from pipelines.section import Pool, fitting_parts, pools_of
+from pipelines.stage import Stage
+from sc3d.config import PoolConfig, RayConfig, RunConfig
+from sc3d.config_file import load_config
+from sc3d.errors import PreflightError
+
+
+def pool(stage: Stage, position: int, needs: Resources, smallest: int = 1) -> Pool:
+    return Pool(stage, position, 0, needs, smallest, 4, bool(needs.num_gpus or needs.custom))
+
+
+@pytest.fixture
+def stages() -> Sequence[Stage]:
+    config = RunConfig()
+    return ReconstructStage(config), OrientStage(config), DescribeStage(config)
+
+
+def names(parts: Sequence[Sequence[Pool]]) -> list[list[str]]:
+    return [[pool.stage.name for pool in part] for part in parts]
+
+
+def test_stages_run_side_by_side_as_far_as_the_cluster_reaches(stages: Sequence[Stage]) -> None:
+    needs = (Resources(1, 0.5), Resources(1), Resources(1, 0.75))
+    pools = [pool(stage, position, need) for position, (stage, need) in enumerate(zip(stages, needs, strict=True))]
+    assert names(fitting_parts(pools, {"CPU": 8, "GPU": 2})) == [["reconstruct", "orient", "describe"]]
+    assert names(fitting_parts(pools, {"CPU": 8, "GPU": 1})) == [["reconstruct", "orient"], ["describe"]]
+    # Tasks give their CPU back, so they need one for all of them; actors keep theirs.
+    tasks = [pool(stage, position, Resources(1)) for position, stage in enumerate(stages)]
+    assert len(fitting_parts(tasks, {"CPU": 1})) == 1
+    assert names(fitting_parts(pools, {"CPU": 2, "GPU": 2})) == [["reconstruct", "orient"], ["describe"]]
+
+
+def test_a_stage_that_can_never_start_is_refused_with_what_it_lacks(stages: Sequence[Stage]) -> None:
+    wants = pool(stages[0], 0, Resources(1, 0.5, {"sam3d": 1}), smallest=4)
+    with pytest.raises(PreflightError, match=r"reconstruct needs 2 GPU \(there can be 1\), 4 sam3d \(there can be 0\) at once"):
+        fitting_parts([wants], {"CPU": 8, "GPU": 1})
+
+
+def test_pools_have_the_sizes_and_shares_that_were_asked_for() -> None:
+    gpu = load_config(overrides=["match.device=cuda"])
+    (default,) = pools_of([MatchStage(gpu)], workers=3)
+    assert (default.of_actors, default.smallest, default.largest, default.needs.num_gpus) == (True, 1, 3, 0.5)
+    pools = {"MatchOnGpu": PoolConfig(min=2, max=16, num_gpus=0.25)}
+    (asked,) = pools_of([MatchStage(dataclasses.replace(gpu, ray=RayConfig(pools=pools)))], workers=3)
+    assert (asked.smallest, asked.largest, asked.needs.num_gpus) == (2, 16, 0.25)
+
+
+def test_images_stream_through_all_models_unless_one_needs_whole_categories() -> None:
+    foundation = load_config(overrides=["profile=foundation", "models.variant=tiny"])
+    assert sections_of(foundation) == [[ReconstructStage, OrientStage, DescribeStage], [MatchStage, LabelStage]]
+    offline = sections_of(RunConfig())
+    assert offline == [[ReconstructStage], [OrientStage, DescribeStage], [MatchStage, LabelStage]]
+    nearest = sections_of(load_config(overrides=["pairs.strategy=nearest"]), MatchStage)
+    assert [[kind.name for kind in section] for section in nearest] == [["reconstruct"], ["orient", "describe", "embed"], ["match"]]
+
+
+def test_nodes_that_differ_or_lack_something_are_named() -> None:
+    from pipelines.node_check import versions_here
+
+    good = NodeReport("one", versions_here(), (), 10.0, ())
+    assert "2, all with" in _check_nodes(RunConfig(), [good, dataclasses.replace(good, name="two")])[0]
+    old = dataclasses.replace(good, name="two", versions={**versions_here(), "ray": "2.1.0"})
+    with pytest.raises(PreflightError, match=r"two has ray 2\.1\.0 \(here .*use one image for all"):
+        _check_nodes(RunConfig(), [good, old])
+    lacking = dataclasses.replace(good, problems=("DINOv2: hf download facebook/dinov2-base",))
+    with pytest.raises(PreflightError, match="one: DINOv2: hf download"):
+        _check_nodes(RunConfig(), [lacking])
+
+
+def test_models_that_do_not_fit_a_gpu_together_are_refused() -> None:
+    config = load_config(overrides=["profile=foundation"])
+    from pipelines.node_check import versions_here
+
+    node = NodeReport("gpu", versions_here(), (), 10.0, (8.0,))
+    with pytest.raises(PreflightError, match=r"gpu: .*may share a GPU and need about \d+ GiB, which has 8"):
+        _check_nodes(config, [node])
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_the_first_check_of_a_run_tells_what_it_will_do() -> None:
+    from cluster.session import RaySession
+
+    config = RunConfig()
+    with RaySession(config.ray) as ray:
+        lines = check_models(config, ray, sections_of(config))
+    assert any("profile     offline" in line for line in lines)

@@ -1,0 +1,115 @@
+"""Label recipes: chains against plain loops, viewpoints between two images, the sphere filter, and the filters of the ablation."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from sc3d.config import LabelConfig, MatchConfig
+from sc3d.errors import InputError
+from sc3d.evaluation.label_recipes import (
+    LABEL_RECIPES,
+    RecipeMatches,
+    chain_between,
+    chained_matches,
+    filtered_matches,
+    on_one_spot,
+    to_labels,
+)
+from sc3d.matching.candidates import similarity
+from sc3d.matching.described import Described
+from sc3d.matching.filters import FILTERS
+from sc3d.matching.label import explain_pair
+
+FLAT = MatchConfig(alpha=0.6, beta=0.4)
+
+
+@pytest.fixture
+def images(make_features):
+    return [Described(make_features(i, f"i{i}", n_foreground=70), FLAT) for i in range(4)]
+
+
+def plain_chain(images: list[Described]) -> dict[int, tuple[int, float]]:
+    """Source cell -> (target cell, cells that the worst hop was off), by loops over points."""
+    alive = {int(cell): (row, 0.0) for row, cell in enumerate(images[0].cells)}
+    for here, there in itertools.pairwise(images):
+        cosines = similarity(here, there).numpy()
+        step = {}
+        for cell, (row, worst) in alive.items():
+            forward = int(cosines[row].argmax())
+            back = max((r for r, _ in alive.values()), key=lambda r: cosines[r, forward])
+            a, b = divmod(int(here.cells[back]), 12), divmod(int(here.cells[row]), 12)
+            off = float(np.hypot(a[0] - b[0], a[1] - b[1]))
+            if off <= 2:
+                step[cell] = (forward, max(worst, off))
+        alive = step
+    return {cell: (int(images[-1].cells[row]), worst) for cell, (row, worst) in alive.items()}
+
+
+@pytest.mark.parametrize("length", [2, 3, 4])
+def test_chains_equal_plain_loops(images, length):
+    expected = plain_chain(images[:length])
+    found = chained_matches(images[:length])
+    assert dict(zip(found.source_cells.tolist(), found.target_cells.tolist(), strict=True)) == {
+        c: t for c, (t, _) in expected.items()
+    }
+    np.testing.assert_allclose(
+        found.cycle_error, [expected[c][1] * images[0].letterbox.cell_pixels for c in found.source_cells], rtol=1e-6
+    )
+    assert 0 < len(found.source_cells) < 70
+    assert (np.diff(found.source_cells) > 0).all()
+    np.testing.assert_allclose(found.target_xy, images[length - 1].letterbox.centres(found.target_cells))
+
+
+def test_an_image_without_foreground_ends_a_chain(make_features, images):
+    nothing = Described(make_features(9, "n", n_foreground=0), FLAT)
+    assert len(chained_matches([images[0], nothing, images[1]]).source_cells) == 0
+
+
+def test_filters_of_the_ablation_keep_what_the_filters_keep(make_features):
+    source, target = (Described(make_features(i, f"i{i}"), MatchConfig()) for i in (1, 2))
+    explanation = explain_pair(source, target, LabelConfig())
+    for recipe in LABEL_RECIPES.values():
+        if not recipe.chained:
+            keep = FILTERS[recipe.filter](explanation, LabelConfig())
+            found = filtered_matches(recipe, explanation, LabelConfig())
+            np.testing.assert_array_equal(found.source_cells, explanation.source_cells[keep])
+    labels = to_labels(found, source, target, "toy", len(explanation))
+    assert (labels.n_kept, labels.n_candidates) == (len(found.cosine), len(explanation))
+    assert labels.tau_geo == 0
+
+
+IDS = ["a", "b", "c", "d", "e"]
+AZIMUTHS = np.array([10.0, 60.0, 100.0, 150.0, 350.0])
+
+
+def test_chains_go_the_shorter_way_through_the_viewpoints_between():
+    assert chain_between("a", "d", IDS, AZIMUTHS) == ["a", "b", "c", "d"]
+    assert chain_between("d", "a", IDS, AZIMUTHS) == ["d", "c", "b", "a"]
+    assert chain_between("e", "b", IDS, AZIMUTHS) == ["e", "a", "b"]
+    assert chain_between("a", "b", IDS, AZIMUTHS) == ["a", "b"]
+    # 60 degrees is not there: its viewpoint is skipped.
+    assert chain_between("a", "c", ["a", "c"], np.array([10.0, 100.0])) == ["a", "c"]
+    assert chain_between("a", "d", IDS, np.full(5, np.nan)) == ["a", "d"]
+
+
+def test_which_image_of_a_viewpoint_follows_from_the_pair():
+    ids = ["s", "t", *(f"m{i}" for i in range(20))]
+    azimuths = np.array([10.0, 100.0, *([60.0] * 20)])
+    middle = {chain_between("s", "t", ids[::order], azimuths[::order])[1] for order in (1, -1)}
+    assert len(middle) == 1
+    others = {chain_between(f"m{i}", "t", ids, azimuths)[0] for i in range(3)}
+    assert others == {"m0", "m1", "m2"}
+
+
+def test_spheres_keep_what_lies_on_one_spot():
+    angles = np.radians([0, 20, 26.9, 27.1, 180])
+    matches = RecipeMatches(np.arange(5), np.arange(5), np.zeros((5, 2)), np.zeros((5, 2)), np.ones(5), np.zeros(5), np.zeros(5))
+    source = np.tile([2.0, 0, 0], (3, 3, 1))
+    target = np.zeros((3, 3, 3))
+    target.reshape(-1, 3)[:5] = np.stack([np.cos(angles), np.sin(angles), np.zeros(5)], axis=1)
+    keep = on_one_spot(matches, (source, target))
+    assert keep.tolist() == [True, True, True, False, False]
+    assert matches.select(keep).source_cells.tolist() == [0, 1, 2]
+    with pytest.raises(InputError, match=r"\(side, side, 3\) of the working grid, not \(2, 2, 3\)"):
+        on_one_spot(matches, (np.ones((2, 2, 3)), target))

@@ -1,0 +1,108 @@
+"""What a step minimises, against the design of DIY-SC: the whole correlation of two images, and the flow read from it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from sc3d.config import TrainConfig
+from sc3d.config_file import PRESETS, load_config
+from training.adapter import Adapter
+from training.data import PairSample
+from training.objective import embed, pair_losses
+
+SIDE = 6
+
+
+def _maps(seed: int) -> dict[str, torch.Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    return {name: torch.rand(5, SIDE, SIDE, generator=random, dtype=torch.float64) for name in ("a", "b")}
+
+
+def _sample(n: int = 7) -> PairSample:
+    rng = np.random.default_rng(1)
+    source, target = rng.integers(0, SIDE * SIDE, (2, n))
+    centres = [np.stack([c % SIDE, c // SIDE], axis=1) + 0.5 for c in (source, target)]
+    return PairSample("a~b", "a", "b", source, target, *centres)
+
+
+def _upstream(maps: dict[str, torch.Tensor], sample: PairSample, logit_scale: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The two losses as DIY-SC's training has them, without noise: CLIP's, and the end-point error of the flow."""
+    source, target = (functional.normalize(maps[i].flatten(1).T, dim=1) for i in ("a", "b"))
+    logits = logit_scale.exp() * source[sample.source_cells] @ target[sample.target_cells].T
+    own = torch.arange(len(logits))
+    sparse = (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)) / 2
+    weights = torch.softmax((source @ target.T) / 0.02, dim=1).reshape(-1, SIDE, SIDE)
+    axis = torch.arange(SIDE, dtype=torch.float64)
+    here = torch.stack([axis.repeat(SIDE), axis.repeat_interleave(SIDE)], dim=1)
+    flow = torch.stack([weights.sum(1) @ axis, weights.sum(2) @ axis], dim=1) - here
+    truth = torch.from_numpy(sample.target_xy - sample.source_xy)
+    return sparse, (flow[sample.source_cells] - truth).norm(dim=1).mean()
+
+
+def test_the_preset_of_diy_sc_has_its_losses_and_gradients() -> None:
+    config = load_config(None, ["train.preset=diy-sc"]).train
+    maps, sample = _maps(0), _sample()
+    for tensor in maps.values():
+        tensor.requires_grad_()
+    scale = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    ours = pair_losses(sample, maps, scale, config)
+    theirs = torch.stack(_upstream(maps, sample, scale))
+    # Ours rounds the length of an error off at a hundredth of a cell.
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    gradients = [torch.autograd.grad(losses.sum(), [*maps.values(), scale]) for losses in (ours, theirs)]
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("preset", ["3d-sc", "diy-sc"])
+@pytest.mark.parametrize("options", [{}, {"negatives": "map", "both_ways": True}, {"both_ways": True}])
+def test_gradients_by_finite_differences(preset: str, options: dict[str, object]) -> None:
+    config = dataclasses.replace(load_config(None, [f"train.preset={preset}"]).train, **options)  # type: ignore[arg-type]
+    maps, sample = _maps(2), _sample(4)
+    scale = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+
+    def losses(a: torch.Tensor, b: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+        return pair_losses(sample, {"a": a, "b": b}, k, config)
+
+    assert torch.autograd.gradcheck(losses, (maps["a"].requires_grad_(), maps["b"].requires_grad_(), scale))
+
+
+def test_noise_is_in_cells_or_in_shares_of_the_labels_reach() -> None:
+    maps, sample = _maps(0), _sample(30)
+    base = TrainConfig(window=0, noise=0.0)
+
+    def dense(**options: object) -> float:
+        config = dataclasses.replace(base, **options)  # type: ignore[arg-type]
+        return float(pair_losses(sample, maps, torch.tensor(1.0), config, np.random.default_rng(5))[1])
+
+    reach = float(sample.target_xy.max())
+    assert dense(noise=0.3 * reach) == pytest.approx(dense(noise=0.3, noise_unit="reach"), rel=1e-9)
+    assert dense(noise=0.3) != dense()
+
+
+def test_presets_are_the_published_settings_and_give_way_to_options() -> None:
+    paper = load_config().train
+    assert {name: getattr(paper, name) for name in PRESETS["3d-sc"]} == PRESETS["3d-sc"]
+    assert (paper.steps, paper.pairs_per_step, paper.labels_per_pair, paper.channels) == (200_000, 1, 50, 768)
+    assert (paper.learning_rate, paper.weight_decay, paper.window) == (5e-3, 1e-3, 7)
+    theirs = load_config(None, ["train.preset=diy-sc"]).train
+    assert (theirs.window, theirs.draws, theirs.duplicates, theirs.dropout) == (0, "once", "keep", 0.2)
+    # Half of GAUSSIAN_AUGMENT = 0.1 of the largest coordinate.
+    assert (theirs.noise, theirs.noise_unit) == (0.05, "reach")
+    assert load_config(None, ["train.dropout=0.1", "train.preset=diy-sc"]).train.dropout == 0.1
+    stored = {"train": {"preset": "3d-sc", "window": 3, "steps": 9}}
+    assert load_config(None, [], stored).train.window == 3
+    changed = load_config(None, ["train.preset=diy-sc"], stored).train
+    assert (changed.window, changed.steps) == (0, 9)
+
+
+def test_images_are_embedded_alike_alone_and_together() -> None:
+    torch.manual_seed(0)
+    adapter = Adapter([3, 4], 8)
+    images = {name: [torch.randn(1, 3, 3, 3), torch.randn(1, 4, 6, 6)] for name in "abc"}
+    together = adapter([torch.cat(parts) for parts in zip(*images.values(), strict=True)], (6, 6))
+    for found, expected in zip(embed(adapter, images, 6, TrainConfig()).values(), together, strict=True):
+        torch.testing.assert_close(found, expected)

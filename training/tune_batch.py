@@ -1,0 +1,248 @@
+"""One experiment of Ray Tune: started or restored, followed from the driver, and read out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter
+
+from sc3d.errors import PreflightError, Sc3dError
+from sc3d.store import RunFolder
+from training.checkpoint import ValidationRecord
+from training.trial import curve_file, storage_of, train_trial
+from training.tune import Choice, Range, Search, Trial, batch_name
+
+_KEPT_OF = 3
+_TRIES_AGAIN = 1
+"""How often a trial whose process died is tried again. It goes on from its checkpoint, so a failure of its own costs no more than a step."""
+
+_SETTINGS = {
+    # A second Ctrl-C is not needed, and the first one is not swallowed: what was saved last is what a restored search goes on from.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "5",
+}
+
+
+@dataclass
+class _Driver:
+    """What the callback and the stopper need of this process. They are saved with the experiment, so they cannot hold it themselves."""
+
+    spec: Search
+    deadline: float
+    on_trial: Callable[[Trial], None]
+    outcome: list[Trial] = field(default_factory=list)
+
+
+_driver: ContextVar[_Driver | None] = ContextVar("driver of a search", default=None)
+
+
+class _Follower(tune.Callback):
+    """Tells the driver of each trial that has ended, and of all of them at the end."""
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._tell(trial)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._tell(trial)
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        if (driver := _driver.get()) is not None:
+            found = [_outcome(driver.spec, trial) for trial in trials]
+            driver.outcome = [trial for trial in found if trial.curve or trial.error]
+
+    def _tell(self, trial: Any) -> None:
+        if (driver := _driver.get()) is not None:
+            driver.on_trial(_outcome(driver.spec, trial))
+
+
+class _OutOfTime(tune.Stopper):
+    """Ends the experiment at the driver's deadline."""
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        driver = _driver.get()
+        return driver is not None and time.monotonic() > driver.deadline
+
+
+def run_batch(
+    spec: Search, number: int, trials: int, earlier: Sequence[Trial], seconds: float, on_trial: Callable[[Trial], None] | None
+) -> list[Trial]:
+    """Run ``trials`` trials as batch ``number``, or what is left of it. ``earlier``: what optuna can learn from.
+
+    Returns:
+        The trials that have ended or begun; fewer than ``trials`` when the time is up.
+    """
+    driver = _Driver(spec, time.monotonic() + seconds, on_trial or (lambda trial: None))
+    token = _driver.set(driver)
+    try:
+        with _quietly():
+            _tuner(spec, number, trials, earlier).fit()
+    finally:
+        _driver.reset(token)
+    return driver.outcome
+
+
+def _tuner(spec: Search, number: int, trials: int, earlier: Sequence[Trial]) -> tune.Tuner:
+    path, files = storage_of(spec.run, spec.folder)
+    trainable = tune.with_resources(partial(_trial, spec), _resources(spec))
+    name = batch_name(number)
+    if spec.run.names(f"{spec.folder}/{name}") and _is_restorable(spec.run, f"{spec.folder}/{name}"):
+        return tune.Tuner.restore(f"{path}/{name}", trainable, storage_filesystem=files, resume_unfinished=True)
+    settings = tune.RunConfig(
+        name=name,
+        storage_path=path,
+        storage_filesystem=files,
+        failure_config=tune.FailureConfig(max_failures=_TRIES_AGAIN),
+        callbacks=[_Follower()],
+        stop=_OutOfTime(),
+        verbose=0,
+    )
+    how = tune.TuneConfig(
+        metric="pck",
+        mode="max",
+        search_alg=_search_algorithm(spec, number, earlier),
+        scheduler=_scheduler(spec),
+        num_samples=trials,
+        # A trial with workers of its own ends with its process: a driver that is used again would keep them.
+        reuse_actors=spec.workers == 0,
+    )
+    return tune.Tuner(trainable, param_space={n: _domain(d) for n, d in spec.space.items()}, tune_config=how, run_config=settings)
+
+
+def _is_restorable(run: RunFolder, folder: str) -> bool:
+    """Whether an experiment was killed after its trials were first written down; before that there is nothing to go on from."""
+    return any("/experiment_state-" in name for name in run.names(folder, ".json"))
+
+
+def _domain(domain: Choice | Range) -> Any:
+    if isinstance(domain, Choice):
+        # Places of values rather than values: those may be of any kind, for any search algorithm.
+        return tune.choice(list(range(len(domain.values))))
+    if isinstance(domain.low, int) and isinstance(domain.high, int):
+        return (tune.lograndint if domain.log else tune.randint)(domain.low, domain.high + 1)
+    return (tune.loguniform if domain.log else tune.uniform)(domain.low, domain.high)
+
+
+def _search_algorithm(spec: Search, number: int, earlier: Sequence[Trial]) -> Any:
+    first = [spec.encoded(spec.first)] if spec.first is not None and not earlier else None
+    seed = spec.seed + number
+    if spec.method == "random":
+        return BasicVariantGenerator(max_concurrent=spec.concurrent, points_to_evaluate=first, random_state=seed)
+    if find_spec("optuna") is None:
+        raise PreflightError("sweep.method = optuna, but optuna is not installed: pip install 'sc3d[search]', or use random")
+    import optuna
+    from ray.tune.search.optuna import OptunaSearch
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    known = [(spec.encoded(trial.settings), trial.pck) for trial in earlier if trial.pck is not None]
+    points = {"points_to_evaluate": [p for p, _ in known], "evaluated_rewards": [v for _, v in known]} if known else {}
+    chosen = OptunaSearch(metric="pck", mode="max", seed=seed, **(points or {"points_to_evaluate": first}))
+    return ConcurrencyLimiter(chosen, max_concurrent=spec.concurrent)
+
+
+def _scheduler(spec: Search) -> TrialScheduler:
+    if not spec.early_stopping or spec.validate_every >= spec.steps:
+        return FIFOScheduler()
+    return ASHAScheduler(time_attr="step", max_t=spec.steps, grace_period=spec.validate_every, reduction_factor=_KEPT_OF)
+
+
+def _resources(spec: Search) -> dict[str, float]:
+    if spec.workers:
+        # Its workers take CPUs of their own; so many trials at once are asked for that all of their workers find one.
+        return {"CPU": 0.01}
+    return {"CPU": 1, "GPU": spec.gpus} if spec.gpus else {"CPU": 1}
+
+
+def room(workers: int, gpus: float | None) -> tuple[int, float]:
+    """How many trials the running cluster has room for at once, and the GPUs of each.
+
+    Args:
+        workers: Ray Train workers of a trial, or 0.
+        gpus: of a trial in one process; ``None``: one where there are any.
+
+    Raises:
+        PreflightError: not even one.
+    """
+    there = ray.cluster_resources()
+    cpus, cards = there.get("CPU", 0.0), there.get("GPU", 0.0)
+    if workers:
+        trials = int((cpus - 0.5) // workers)
+        if cards >= workers:
+            trials = min(trials, int(cards // workers))
+        if trials < 1:
+            raise PreflightError(
+                f"a trial with train.workers = {workers} needs {workers + 1} CPUs, the cluster has {cpus:.0f}; use fewer workers, or 0"
+            )
+        return trials, 0.0
+    share = (1.0 if cards else 0.0) if gpus is None else gpus
+    trials = int(min(cpus, cards / share if share else cpus))
+    if trials < 1:
+        raise PreflightError(f"a trial needs 1 CPU and {share:g} GPUs, the cluster has {cpus:.0f} and {cards:g}")
+    return trials, share
+
+
+def _trial(spec: Search, config: dict[str, Any]) -> None:
+    """A trial, in its process."""
+    folder = f"{spec.folder}/trials/{tune.get_context().get_trial_id()}"
+    job = spec.make_job(spec.decoded(config), folder)
+    train_trial(job, spec.workers, spec.validate_every, tune.report)
+
+
+def _outcome(spec: Search, trial: Any) -> Trial:
+    name = curve_file(f"{spec.folder}/trials/{trial.trial_id}")
+    rows = json.loads(spec.run.read_bytes(name)) if spec.run.exists(name) else []
+    curve = tuple(ValidationRecord(int(step), pck, loss) for step, pck, loss in rows)
+    error = _reason(trial) if trial.status == "ERROR" else None
+    return Trial(trial.trial_id, spec.decoded(trial.config), curve, error)
+
+
+def _reason(trial: Any) -> str:
+    error = trial.get_pickled_error() or trial.get_error()
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        if isinstance(error, Sc3dError):
+            break
+        error = getattr(error, "cause", None) or error.__cause__
+    if not seen:
+        return "its process died; the logs of Ray say how"
+    if isinstance(seen[-1], Sc3dError):
+        return str(seen[-1])
+    lines = [line.strip() for line in str(seen[0]).splitlines() if line.strip()]
+    return lines[-1] if lines else type(seen[0]).__name__
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Tune's own messages are for its own progress; what matters is told by whoever searches."""
+    before: Mapping[str, str | None] = {name: os.environ.get(name) for name in _SETTINGS}
+    loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.train")]
+    levels = [logger.level for logger in loggers]
+    os.environ.update(_SETTINGS)
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
