@@ -28,6 +28,9 @@ Row = dict[str, Any]
 _FULL = ("out of memory", "_alloc_failed", "allocation_failed", "can't allocate memory", "not enough memory")
 
 
+_MEMORY_ADVICE = "The memory is too little even for one record: give its process a larger share of a GPU with ray.pools.{0}.num_gpus, or a larger one"
+
+
 @dataclass(frozen=True)
 class Resources:
     """What one actor process needs from Ray. Actors with equal ``environment`` and no GPU share one process (see pipelines.segment)."""
@@ -129,7 +132,9 @@ def _run_batch(actor: Actor, batch: Sequence[Outcome], id_key: str, stage: str, 
                 logger.warning("%s failed on %s", type(actor).__name__, batch[0].row[id_key], exc_info=error)
             outcome = batch[0]
             outcome.seconds += time.perf_counter() - started
-            outcome.reject = Reject(str(outcome.row[id_key]), stage, type(error).__name__, f"{type(actor).__name__}: {error}")
+            advice = ". " + _MEMORY_ADVICE.format(type(actor).__name__) if is_out_of_memory(error) else ""
+            message = f"{type(actor).__name__}: {error}{advice}"
+            outcome.reject = Reject(str(outcome.row[id_key]), stage, type(error).__name__, message)
             return
         if out_of_memory := is_out_of_memory(error):
             logger.warning("%s: out of memory on %d rows, halving the batch", type(actor).__name__, len(batch))

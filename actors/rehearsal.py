@@ -7,7 +7,7 @@ whether a cluster, its store and its permissions can carry a run, and what the s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,7 +24,7 @@ _FACES = np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]], np.int32)
 
 
 class _Rehearsal(Actor):
-    requires: Mapping[str, str] = {}
+    requires: ClassVar[Mapping[str, str]] = {}
 
     @classmethod
     def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:

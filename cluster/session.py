@@ -82,6 +82,12 @@ class RaySession:
         given = self._config.address or os.environ.get("RAY_ADDRESS")
         return bool(given) or ("ray" in sys.modules and sys.modules["ray"].is_initialized() and not RaySession._started)
 
+    def resources_here(self) -> dict[str, float]:
+        """What a Ray that is started on this machine will have."""
+        import torch
+
+        return {"CPU": float(_local_options(self._config)["num_cpus"]), "GPU": float(torch.cuda.device_count())}
+
     @staticmethod
     def most_resources() -> dict[str, float]:
         """Resource -> how much of it there is, or can come to be where the cluster grows by itself. Ray must have been started."""
@@ -110,7 +116,7 @@ def _without_startup_line() -> Iterator[None]:
 def _local_options(config: RayConfig) -> dict[str, Any]:
     # Two logical CPUs more than the actors take: a pool that holds every CPU starves Ray Data's own tasks, silently.
     return {
-        "num_cpus": config.workers + 2,
+        "num_cpus": max(config.workers + 2, os.cpu_count() or 1),
         "include_dashboard": False,
         "object_store_memory": OBJECT_STORE_BYTES,
     }

@@ -14,30 +14,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.ipc
 import yaml
 from rich.console import Console
-from rich.table import Table
 
 from cluster.session import RaySession
+from pipelines import sweep
 from pipelines.describe import DescribeStage
 from pipelines.label_source import category_of
 from pipelines.manifest import IMAGES, PAIRS
 from pipelines.match import MatchStage
 from pipelines.progress import Progress, Task
-from pipelines.search_page import write_page
+from pipelines.search_page import ADAPTER, BEST_ADAPTER, usage, write_page
 from pipelines.search_space import WEIGHTS, match_command, matched_weights, present_settings, search_space, with_settings
 from pipelines.train import feature_reader, validation_pairs
 from sc3d.artefacts import Artefacts
 from sc3d.config import RunConfig
-from sc3d.config_file import to_values
-from sc3d.errors import ConfigError, FeatureError, InputError, PreflightError, Sc3dError, StoreError
+from sc3d.errors import ConfigError, FeatureError, InputError, StoreError
 from sc3d.lease import RunLease
 from sc3d.matching.thresholds import apply_thresholds
 from sc3d.records import Labels, Matches
+from sc3d.report.search import settings_text
 from sc3d.schema import to_table
 from sc3d.shards import recipe_of
 from sc3d.store import RunFolder
@@ -49,7 +47,7 @@ from training.label_set import COLUMNS, LabelSet
 from training.tune import Choice, Search, Space, Trial, finished_trials, search
 from training.validation import Validation
 
-BEST = "sweeps/best-adapter.yaml"
+BEST = BEST_ADAPTER
 
 
 def run(config: RunConfig, console: Console | None = None) -> list[dict[str, Any]]:
@@ -75,30 +73,33 @@ def run(config: RunConfig, console: Console | None = None) -> list[dict[str, Any
         there = len(finished_trials(folder, plan.folder))
         task = progress.start("search", max(plan.trials, there), done=there)
         if there < plan.trials:
+            ray.start()
+            # Not before: Ray reads the settings of its session when it is imported.
             from training.tune_batch import room
 
-            ray.start()
             concurrent, gpus = room(config.train.workers, config.sweep.trial_gpus)
             plan = dataclasses.replace(plan, concurrent=min(concurrent, config.ray.workers), gpus=gpus)
         trials = search(plan, Teller(task, progress).tell)
         task.finish()
     rows = rank_trials(trials)
-    folder.write_json(f"{plan.folder}.json", {"rows": rows, "steps": plan.steps, "space": _plain(space)})
+    folder.write_json(ADAPTER, {"rows": rows, "steps": plan.steps, "space": _plain(space), "folder": plan.folder})
     if all(row["pck"] is None for row in rows):
-        reasons = "; ".join(dict.fromkeys(row["error"] for row in rows if row["error"])) or "the time was up before the first validation"
+        reasons = (
+            "; ".join(dict.fromkeys(row["error"] for row in rows if row["error"])) or "the time was up before the first validation"
+        )
         raise InputError(f"no trial of {len(rows)} has a result: {reasons}")
     best = best_options(rows[0]["settings"])
     folder.write_bytes(BEST, yaml.safe_dump(best, sort_keys=False).encode())
     _print(rows, config, console)
-    console.print(f"page: {write_page(config)}", markup=False)
+    console.print(f"page: {write_page(folder)}", markup=False)
     return rows
 
 
 def plan_search(config: RunConfig, space: Space) -> Search:
     """The search of a configuration. What its trials' numbers depend on names its folder; how many they are and how they are chosen
     does not, so that more can be added."""
-    sweep, stage = config.sweep, MatchStage(config)
-    steps = sweep.trial_steps or max(1, config.train.steps // 10)
+    wanted, stage = config.sweep, MatchStage(config)
+    steps = wanted.trial_steps or max(1, config.train.steps // 10)
     initial = None if config.train.initial is None else encode_adapter(load_adapter(Path(config.train.initial).expanduser()))
     fixed = trial_config(config, {}, steps)
     fingerprint: Mapping[str, Any] = {
@@ -110,7 +111,7 @@ def plan_search(config: RunConfig, space: Space) -> Search:
         "initial": None if initial is None else hashlib.sha256(initial).hexdigest(),
         "seed": config.seed,
         "space": _plain(space),
-        "validations": sweep.validations,
+        "validations": wanted.validations,
     }
     return Search(
         make_job=partial(_trial_job, config, steps, initial),
@@ -120,11 +121,11 @@ def plan_search(config: RunConfig, space: Space) -> Search:
         steps=steps,
         first=present_settings(config, space),
         seed=config.seed,
-        validations=sweep.validations,
-        trials=sweep.trials,
-        seconds=None if sweep.hours is None else 3600 * sweep.hours,
-        method=sweep.method,
-        early_stopping=sweep.early_stopping,
+        validations=wanted.validations,
+        trials=wanted.trials,
+        seconds=None if wanted.hours is None else 3600 * wanted.hours,
+        method=wanted.method,
+        early_stopping=wanted.early_stopping,
         workers=config.train.workers,
     )
 
@@ -196,7 +197,8 @@ def _files(config: RunConfig, artefacts: Artefacts) -> list[str]:
 
 
 _NO_PAIRS = (
-    "{} has no annotated validation pairs with features; the adapter level judges trials by them, so it needs a data set with keypoints"
+    "{} has no annotated validation pairs with features; the adapter level judges trials by them, "
+    "so it needs a data set with keypoints"
 )
 
 
@@ -204,20 +206,21 @@ def _check_data(config: RunConfig) -> None:
     """Find out before anything starts what would fail every trial."""
     folder, stage = RunFolder(config.run), MatchStage(config)
     if config.train.labels is not None:
-        raise ConfigError("the adapter level makes labels from the run's own matches; leave train.labels out, or search with sc3d train")
+        raise ConfigError(
+            "the adapter level makes labels from the run's own matches; leave train.labels out, or search with sc3d train"
+        )
     if not _files(config, stage.artefacts):
-        raise InputError(f"{folder.uri} holds no matches of this configuration, so there are no labels to search on; run sc3d label first")
+        raise InputError(
+            f"{folder.uri} holds no matches of this configuration, so there are no labels to search on; run sc3d label first"
+        )
     if not (folder.exists(IMAGES) and folder.exists(PAIRS)):
         raise InputError(_NO_PAIRS.format(config.run))
-    from pipelines.sweep import validation_pairs as annotated
-
-    pairs = annotated(config)
-    wanted = config.dataset.categories
+    pairs, wanted = sweep.validation_pairs(config), config.dataset.categories
     if wanted and not any(pair.category in wanted for pair in pairs):
         raise InputError(_NO_PAIRS.format(config.run))
-    for workers in (config.train.workers,):
-        if workers and config.train.pairs_per_step % workers:
-            raise ConfigError(f"train.pairs_per_step = {config.train.pairs_per_step} cannot be shared evenly by {workers} workers")
+    workers, pairs_per_step = config.train.workers, config.train.pairs_per_step
+    if workers and pairs_per_step % workers:
+        raise ConfigError(f"train.pairs_per_step = {pairs_per_step} cannot be shared evenly by {workers} workers")
 
 
 def _about_weights(config: RunConfig) -> str:
@@ -225,7 +228,9 @@ def _about_weights(config: RunConfig) -> str:
     match = config.match
     there = [weights for weights in matched_weights(config) if weights != (match.alpha, match.beta)]
     if there:
-        return f"gamma stays at {match.gamma:.3g}; other matches that are there: sweep.space with {WEIGHTS} [alpha, beta] of {there}"
+        return (
+            f"gamma stays at {match.gamma:.3g}; other matches that are there: sweep.space with {WEIGHTS} [alpha, beta] of {there}"
+        )
     rest = match.alpha + match.beta
     gamma = 1 / 3 if match.gamma < 1 / 4 else 1 / 6
     other = (match.alpha / rest * (1 - gamma), match.beta / rest * (1 - gamma)) if rest else (1 / 2, 1 / 3)
@@ -249,7 +254,7 @@ class Teller:
     def tell(self, trial: Trial) -> None:
         """A trial has ended."""
         self._task.advance(1, int(trial.error is not None))
-        where = ", ".join(f"{name.partition('.')[2]} {_short(value)}" for name, value in trial.settings.items())
+        where = settings_text(trial.settings)
         if trial.error is not None:
             self._progress.say(f"  failed: {where}: {trial.error}")
         elif trial.pck is not None:
@@ -284,28 +289,19 @@ def best_options(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     for name, value in settings.items():
         stage, _, option = name.partition(".")
         options.setdefault(stage, {}).update(
-            {"alpha": value[0], "beta": value[1]} if name == WEIGHTS else {option: list(value) if isinstance(value, tuple) else value}
+            {"alpha": value[0], "beta": value[1]}
+            if name == WEIGHTS
+            else {option: list(value) if isinstance(value, tuple) else value}
         )
     return options
 
 
-def _short(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return "/".join(f"{one:.3g}" for one in value)
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
 def _print(rows: Sequence[Mapping[str, Any]], config: RunConfig, console: Console) -> None:
     good = [row for row in rows if row["pck"] is not None]
-    table = Table(title=f"best of {len(good)} trials", title_justify="left", header_style="bold")
-    names = list(rows[0]["settings"])
-    for name in (*(name.partition(".")[2] for name in names), "steps", "PCK@0.10"):
-        table.add_column(name, justify="right")
-    for row in good[:10]:
-        table.add_row(*(_short(row["settings"][name]) for name in names), f"{row['steps']:,}", f"{row['pck']:.1%}")
-    console.print(table)
+    console.print(f"best of {len(good)} trials, PCK@0.10:", style="bold", markup=False)
+    for row in good[:5]:
+        console.print(f"  {row['pck']:6.1%} after {row['steps']:,} steps: {settings_text(row['settings'])}", markup=False)
     failed = [row for row in rows if row["error"]]
     if failed:
         console.print(f"{len(failed)} trials failed; their reasons are on the page", markup=False)
-    where = f"--run {config.run} --config {config.run}/{BEST}"
-    console.print(f"use it: sc3d label {where} && sc3d train {where}", markup=False)
+    console.print(f"use it: {usage(RunFolder(config.run), BEST, ('label', 'train'))}", markup=False)

@@ -8,6 +8,7 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from actors.catalogue import pin_sources
 from cluster.session import RaySession
 from pipelines.describe import DescribeStage
 from pipelines.embed import EmbedStage
@@ -51,9 +52,10 @@ def run(config: RunConfig, until: type[Stage] = LabelStage, retry_rejects: bool 
     """
     folder = RunFolder(config.run)
     with RunLease(folder) as lease, RaySession(config.ray) as ray, Progress() as progress, StatusWriter(folder, "label", progress):
+        images = prepare(config)
+        config = pin_sources(config)
         sections = sections_of(config, until)
         check_models(config, ray, sections)
-        images = prepare(config)
         if retry_rejects:
             again = sum(kind(config).artefacts.forget_rejects() for kind in EVERY_STAGE)
             progress.say(f"  {again} rejected records are tried again")

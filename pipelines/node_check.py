@@ -47,7 +47,7 @@ def look_here(name: str, config: RunConfig, models: Sequence[str], probe: str) -
     if free < _LEAST_FREE_GIB:
         problems += (f"only {free:.1f} GiB are free for temporary files at {tempfile.gettempdir()}; Ray and the weights need more",)
     problems += _unseen(config, probe)
-    return NodeReport(name, versions_here(), problems, free, _gpu_memory())
+    return NodeReport(name, versions_here(), problems, free, gpu_memory_here())
 
 
 def _unseen(config: RunConfig, probe: str) -> tuple[str, ...]:
@@ -62,7 +62,8 @@ def _unseen(config: RunConfig, probe: str) -> tuple[str, ...]:
     )
 
 
-def _gpu_memory() -> tuple[float, ...]:
+def gpu_memory_here() -> tuple[float, ...]:
+    """GiB of each GPU of this machine."""
     import torch
 
     if not torch.cuda.is_available():

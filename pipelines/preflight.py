@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from actors.catalogue import MODELS, availability, gpu_memory_needed
 from cluster.session import RaySession
 from pipelines.manifest import read_dataset
-from pipelines.node_check import NodeReport, look_at_nodes, selected, versions_here
-from pipelines.section import fitting_parts, pools_of
+from pipelines.node_check import NodeReport, gpu_memory_here, look_at_nodes, selected, versions_here
+from pipelines.section import Pool, fitting_parts, pools_of
 from pipelines.stage import Stage
 from sc3d.config import RunConfig
 from sc3d.errors import ConfigError, PreflightError
@@ -53,15 +53,16 @@ def check_models(config: RunConfig, ray: RaySession, sections: Sequence[Sequence
     names = ", ".join(card.name for card, _ in selected(config))
     note = {"tiny": ", small random models: the labels will mean nothing", "none": ", as a rehearsal: nothing is computed"}
     lines = [f"profile     {config.profile}: {names}{note.get(config.models.variant, '')}"]
+    pools = [pools_of([kind(config) for kind in section], config.ray.workers) for section in sections]
     if not ray.is_cluster:
         _check_here(config)
-        return [*lines, f"resources   {os.cpu_count() or 1} cores here, {config.ray.workers} processes a stage"]
+        lines.append(f"resources   {os.cpu_count() or 1} cores here, {config.ray.workers} processes a stage")
+        if not any(pool.of_actors for section in pools for pool in section):
+            return lines
+        return [*lines, *(_streams(fitting_parts(section, ray.resources_here())) for section in pools)]
     ray.start()
     most = ray.most_resources()
-    for section in sections:
-        parts = fitting_parts(pools_of([kind(config) for kind in section], config.ray.workers), most)
-        streams = "; then ".join(", ".join(dict.fromkeys(pool.stage.name for pool in part)) for part in parts)
-        lines.append(f"side by side  {streams}")
+    lines += [_streams(fitting_parts(section, most)) for section in pools]
     resources = ", ".join(f"{most[name]:g} {name}" for name in sorted(most) if name in ("CPU", "GPU", "sam3d"))
     lines.append(f"resources   up to {resources}; {config.ray.workers} processes a CPU stage")
     with _probe(RunFolder(config.run)) as probe:
@@ -69,10 +70,17 @@ def check_models(config: RunConfig, ray: RaySession, sections: Sequence[Sequence
     return [*lines, *_check_nodes(config, reports), _token_line()]
 
 
+def _streams(parts: Sequence[Sequence[Pool]]) -> str:
+    """Which stages of a section run side by side."""
+    names = [", ".join(dict.fromkeys(pool.stage.name for pool in part)) for part in parts]
+    return f"together    {'; then '.join(names)}"
+
+
 def _check_here(config: RunConfig) -> None:
     chosen = [card for card in MODELS if card.is_selected(config)]
     lacking = [f"{card.name}: {problem}" for card in chosen if (problem := availability(card, config.models).problem)]
-    _refuse(config, [*lacking, *_repository_problem(config)], "here")
+    gpus = [f"here: {problem}" for problem in _memory_problems(config, gpu_memory_here())] if gpu_memory_needed(config) else []
+    _refuse(config, [*lacking, *gpus, *_repository_problem(config)], "here")
 
 
 def _check_nodes(config: RunConfig, reports: Sequence[NodeReport]) -> list[str]:
@@ -82,7 +90,7 @@ def _check_nodes(config: RunConfig, reports: Sequence[NodeReport]) -> list[str]:
         other = [f"{name} {has} (here {here[name]})" for name, has in report.versions.items() if has != here[name]]
         if other:
             problems.append(f"{report.name} has {', '.join(other)}; all nodes need the same versions, so use one image for all")
-        problems += _memory_problems(config, report)
+        problems += [f"{report.name}: {problem}" for problem in _memory_problems(config, report.gpus)]
     _refuse(config, [*problems, *_repository_problem(config)], "on this cluster")
     if not reports:
         return ["nodes       none is there yet: what they have is not known before the cluster has grown"]
@@ -91,11 +99,11 @@ def _check_nodes(config: RunConfig, reports: Sequence[NodeReport]) -> list[str]:
     ]
 
 
-def _memory_problems(config: RunConfig, report: NodeReport) -> list[str]:
-    """Whether the models that may share one of a node's GPUs fit into it together."""
-    if not report.gpus:
+def _memory_problems(config: RunConfig, gpus: Sequence[float]) -> list[str]:
+    """Whether the models that may share one of a machine's GPUs, of so many GiB, fit into it together."""
+    if not gpus:
         return []
-    needed, least = gpu_memory_needed(config), min(report.gpus)
+    needed, least = gpu_memory_needed(config), min(gpus)
     shares = {card.name: needs.num_gpus for card, needs in selected(config) if needs.num_gpus and card.name in needed}
     together, room, names = 0.0, 1.0, []
     for name in sorted(shares, key=lambda name: -needed[name] / shares[name]):
@@ -105,7 +113,7 @@ def _memory_problems(config: RunConfig, report: NodeReport) -> list[str]:
     if together <= least:
         return []
     return [
-        f"{report.name}: {', '.join(names)} may share a GPU and need about {together:.0f} GiB, which has {least:.0f}; "
+        f"{', '.join(names)} may share a GPU and need about {together:.0f} GiB, which has {least:.0f}; "
         "give each process a larger share with ray.pools.<actor>.num_gpus"
     ]
 

@@ -127,6 +127,11 @@ def fitting_parts(pools: Sequence[Pool], most: Mapping[str, float]) -> list[list
             missing = ", ".join(f"{need:g} {name} (there can be {most.get(name, 0):g})" for name, need in lacking.items())
             raise PreflightError(
                 f"{stage[0].stage.name} needs {missing} at once; add such nodes, or lower ray.pools.<actor>.min or .num_gpus"
+                + (
+                    ". Where SAM 3D Objects has a conda environment on each node, name it: models.sam3d_environment"
+                    if "sam3d" in lacking
+                    else ""
+                )
             )
         parts.append(stage)
     return parts

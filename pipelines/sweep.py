@@ -1,4 +1,4 @@
-"""Search alpha, beta, gamma, tau_cc and tau_geo on the annotated validation pairs -> ``sweeps/<recipe>.json`` and ``best.yaml``.
+"""Search alpha, beta, gamma, tau_cc and tau_geo on the annotated validation pairs -> ``sweeps/labels.json`` and ``best.yaml``.
 
 The settings of a pair are evaluated together, from one similarity matrix a group; pairs go to workers in shards as in every stage, so a
 killed sweep goes on where it stopped. The other level, which trains with each setting, is in :mod:`pipelines.adapter_search`.
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import yaml
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -27,7 +28,7 @@ from pipelines.execute import run_stage
 from pipelines.manifest import read_pairs
 from pipelines.match import DescribedImages, pair_row
 from pipelines.progress import Progress
-from pipelines.search_page import write_page
+from pipelines.search_page import BEST_LABELS, LABELS, usage, write_page
 from pipelines.stage import Stage
 from pipelines.timings import record_summary
 from sc3d.cache import ByteCache
@@ -44,7 +45,7 @@ from sc3d.schema import column_meanings
 from sc3d.shards import Shard
 from sc3d.store import RunFolder
 
-BEST = "sweeps/best.yaml"
+BEST = BEST_LABELS
 
 _ANNOTATED_PAIR = {
     **column_meanings(Pair),
@@ -86,7 +87,8 @@ class SweepActor(Actor):
         counts = count_settings(*images, annotations, weights, sweep.tau_cc, sweep.tau_geo)
         if row["descriptors"] is None:
             return {"counts": counts, "points": None}
-        points = count_points(*row["descriptors"], annotations, weights, self.config.evaluate, unit_of(self.config))
+        source, target = row["descriptors"]
+        points = count_points(source, target, annotations, weights, self.config.evaluate, unit_of(self.config))
         return {"counts": counts, "points": points}
 
 
@@ -147,7 +149,7 @@ def run(config: RunConfig, console: Console | None = None) -> list[dict[str, Any
     With ``sweep.level`` = adapter this is :func:`pipelines.adapter_search.run`.
 
     Returns:
-        One row a setting: alpha, beta, gamma, tau_cc, tau_geo, fpr, kept, judged, pck; best first.
+        One row a setting: alpha, beta, gamma, tau_cc, tau_geo, fpr, kept, judged, pck, present; best first.
 
     Raises:
         InputError: the run has no annotated validation pairs with features, or none of them could be evaluated.
@@ -160,14 +162,15 @@ def run(config: RunConfig, console: Console | None = None) -> list[dict[str, Any
     with RaySession(config.ray) as ray, Progress() as progress:
         items = [(pair.category, pair.pair_id) for pair in pairs]
         record_summary(stage.run, run_stage(stage, items, progress, ray))
-    rows = rank(collect_rows(config, list(stage.artefacts.catalogue().read(pair.pair_id for pair in pairs).values())), config)
-    enough = wanted_labels(rows, config)
-    stage.run.write_json(f"{stage.artefacts.prefix}.json", {"rows": rows, "objective": config.sweep.objective, "wanted": enough})
+    counts = list(stage.artefacts.catalogue().read(pair.pair_id for pair in pairs).values())
+    rows = rank(collect_rows(config, counts), config)
+    found = {"objective": config.sweep.objective, "wanted": wanted_labels(rows, config), "pairs": len(counts)}
+    stage.run.write_json(LABELS, {"rows": rows, "steps": config.sweep.steps, **found})
     best = {"match": {k: rows[0][k] for k in ("alpha", "beta")}, "label": {k: rows[0][k] for k in ("tau_cc", "tau_geo")}}
     stage.run.write_bytes(BEST, yaml.safe_dump(best).encode())
     console = console or Console(highlight=False, soft_wrap=True)
     _print(rows, config, console)
-    console.print(f"page: {write_page(config)}", markup=False)
+    console.print(f"page: {write_page(stage.run)}", markup=False)
     return rows
 
 
@@ -214,7 +217,7 @@ def collect_rows(config: RunConfig, pairs: Sequence[SettingCounts]) -> list[dict
     ):
         setting = {"alpha": match.alpha, "beta": match.beta, "gamma": match.gamma, "tau_cc": tau_cc, "tau_geo": tau_geo}
         score = {"fpr": wrong / judged if judged else None, "kept": kept / len(pairs), "judged": judged}
-        rows.append({**setting, **score, "pck": pck[number // thresholds]})
+        rows.append({**setting, **score, "pck": pck[number // thresholds], "present": is_present(setting, config)})
     return rows
 
 
@@ -260,19 +263,19 @@ def rank(rows: list[dict[str, Any]], config: RunConfig) -> list[dict[str, Any]]:
     return sorted(rows, key=order)
 
 
-_HEADINGS = {"fpr": "wrong labels", "kept": "labels a pair", "pck": "PCK@0.10"}
+_HEADINGS = {"fpr": "wrong", "kept": "labels a pair", "pck": "PCK@0.10"}
 
 
 def _print(rows: list[dict[str, Any]], config: RunConfig, console: Console) -> None:
-    table = Table(title=f"best of {len(rows)} settings", title_justify="left", header_style="bold")
-    names = ("alpha", "beta", "gamma", "tau_cc", "tau_geo", "fpr", "kept", "judged")
-    names += ("pck",) if config.sweep.objective == "pck" else ()
+    table = Table(title=f"best of {len(rows)} settings", title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    names = ["alpha", "beta", "gamma", "tau_cc", "tau_geo", "fpr", "kept", "judged"]
+    names += ["pck"] if config.sweep.objective == "pck" else []
     for name in names:
         table.add_column(_HEADINGS.get(name, name), justify="right")
     for row in rows[:10]:
         table.add_row(*(_cell(name, row[name]) for name in names))
     console.print(table)
-    console.print(f"use it: sc3d label --run {config.run} --config {config.run}/{BEST}", markup=False)
+    console.print(f"use it: {usage(RunFolder(config.run), BEST, ('label',))}", markup=False)
 
 
 def _cell(name: str, value: float | None) -> str:

@@ -196,6 +196,10 @@ class TrainConfig:
         Literal["labels", "map"],
         Field(description="what the sparse loss tells a label's partner from: the other labels (the paper's), or every cell"),
     ] = "labels"
+    confidence: Annotated[
+        Literal["none", "geodesic"],
+        Field(description="weight of a label in both losses: the same for all (the paper's), or falling with its geodesic error"),
+    ] = "none"
     both_ways: Annotated[bool, Field(description="the dense loss also predicts sources from targets (the paper's does not)")] = (
         False
     )
@@ -234,10 +238,13 @@ class EvaluateConfig:
 
     methods: Annotated[
         tuple[str, ...],
-        Field(description="what predicts the keypoints, by name (sc3d methods); none: zero-shot, and the trained adapter if there is one"),
+        Field(
+            description="what predicts the keypoints, by name (sc3d methods); none: zero-shot, and the trained adapter if there is one"
+        ),
     ] = ()
     alphas: Annotated[
-        tuple[Positive, ...], Field(description="PCK thresholds; none: those of the data set's papers, 0.10, 0.05 and 0.01 for most")
+        tuple[Positive, ...],
+        Field(description="PCK thresholds; none: those of the data set's papers, 0.10, 0.05 and 0.01 for most"),
     ] = ()
     unit: Annotated[
         Literal["auto", "box", "image", "keypoints"],
@@ -260,7 +267,8 @@ class EvaluateConfig:
         ),
     ] = "none"
     filter_pairs: Annotated[
-        int, Field(ge=0, description="the quality of filters is judged on at most so many pairs of a category and split; 0: not at all")
+        int,
+        Field(ge=0, description="the quality of filters is judged on at most so many pairs of a category and split; 0: not at all"),
     ] = 60
     recipes: Annotated[
         tuple[str, ...], Field(description="label recipes (sc3d compare) that are judged beside the filters, such as diy-sc")
@@ -400,7 +408,9 @@ class PoolConfig:
 
     min: Annotated[Count, Field(description="processes that are there from the start")] = 1
     max: Annotated[int | None, Field(ge=1, description="processes that there are at most; none: ray.workers")] = None
-    num_gpus: Annotated[float | None, Field(gt=0, description="GPUs, or the share of one, of a process; none: the actor's own")] = None
+    num_gpus: Annotated[float | None, Field(gt=0, description="GPUs, or the share of one, of a process; none: the actor's own")] = (
+        None
+    )
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -36,7 +36,7 @@ class PairSample:
     """The labels of one pair that one step trains on.
 
     ``source_cells``, ``target_cells`` (N,) int64 flat cells; ``source_xy``, ``target_xy`` (N, 2) float64 grid coordinates in cells
-    (the centre of the first cell is 0.5, 0.5).
+    (the centre of the first cell is 0.5, 0.5); ``confidence`` (N,) float64 in (0, 1], see :meth:`training.label_set.LabelSet.confidence`.
     """
 
     pair_id: str
@@ -46,13 +46,23 @@ class PairSample:
     target_cells: np.ndarray
     source_xy: np.ndarray
     target_xy: np.ndarray
+    confidence: np.ndarray
 
     @classmethod
-    def of(cls, pair_id: str, source_xy: np.ndarray, target_xy: np.ndarray, source: Letterbox, target: Letterbox) -> PairSample:
-        """Of image pixels (N, 2) and the letterboxes of both images."""
+    def of(
+        cls,
+        pair_id: str,
+        source_xy: np.ndarray,
+        target_xy: np.ndarray,
+        source: Letterbox,
+        target: Letterbox,
+        confidence: np.ndarray | None = None,
+    ) -> PairSample:
+        """Of image pixels (N, 2), the letterboxes of both images, and the labels' confidence, by default 1."""
         source_id, target_id = cls.ends_of(pair_id)
         cells = source.cells_of(source_xy), target.cells_of(target_xy)
-        return cls(pair_id, source_id, target_id, *cells, grid_xy(source, source_xy), grid_xy(target, target_xy))
+        weights = np.ones(len(source_xy)) if confidence is None else confidence
+        return cls(pair_id, source_id, target_id, *cells, grid_xy(source, source_xy), grid_xy(target, target_xy), weights)
 
     @staticmethod
     def ends_of(pair_id: str) -> tuple[str, str]:
@@ -62,7 +72,7 @@ class PairSample:
 
     def at(self, chosen: np.ndarray) -> PairSample:
         """Some of the labels."""
-        arrays = (a[chosen] for a in (self.source_cells, self.target_cells, self.source_xy, self.target_xy))
+        arrays = (a[chosen] for a in (self.source_cells, self.target_cells, self.source_xy, self.target_xy, self.confidence))
         return PairSample(self.pair_id, self.source_id, self.target_id, *arrays)
 
 
@@ -135,10 +145,6 @@ class LabelledPairs:
         """At most ``labels_per_pair`` labels of each pair, drawn without replacement, anew for each ``step``."""
         return [self._sample_labels(seed, step, i, labels_per_pair) for i in pair_ids]
 
-    def coordinates(self, pair_id: str) -> tuple[np.ndarray, np.ndarray]:
-        """Pixels (N, 2) of all labels of a pair in its source and in its target; raises KeyError if it has none."""
-        return self._labels.coordinates(self._labels.index_of(pair_id))
-
     def _chunks_of_epoch(self, seed: int, epoch: int, size: int) -> np.ndarray:
         rng = generator(seed, epoch, "epoch")
         permuted = rng.permutation(len(self))
@@ -155,11 +161,13 @@ class LabelledPairs:
     def _sample_labels(self, seed: int, step: int, pair_id: str, count: int) -> PairSample:
         rng = generator(seed, step, pair_id)
         source_id, target_id = PairSample.ends_of(pair_id)
-        source_xy, target_xy = self.coordinates(pair_id)
+        index = self._labels.index_of(pair_id)
+        source_xy, target_xy = self._labels.coordinates(index)
         n = len(source_xy)
         chosen = rng.choice(n, size=count, replace=False) if n > count else np.arange(n)
         source, target = self.features(source_id).letterbox, self.features(target_id).letterbox
-        return PairSample.of(pair_id, source_xy[chosen], target_xy[chosen], source, target)
+        confidence = self._labels.confidence(index)[chosen]
+        return PairSample.of(pair_id, source_xy[chosen], target_xy[chosen], source, target, confidence)
 
 
 def grid_xy(letterbox: Letterbox, xy: np.ndarray) -> np.ndarray:

@@ -20,7 +20,8 @@ from sc3d.records import PAIR_SEPARATOR, Labels
 from sc3d.schema import arrow_schema, to_table
 from sc3d.store import RunFolder
 
-COLUMNS = ("pair_id", "category", "source_xy", "target_xy")
+COLUMNS = ("pair_id", "category", "source_xy", "target_xy", "geodesic_error", "tau_geo")
+_LEAST_CONFIDENCE = 0.02
 _READERS = 8
 
 
@@ -35,7 +36,8 @@ class LabelSet:
     """
 
     def __init__(self, table: pa.Table) -> None:
-        self._source, self._target = table["source_xy"], table["target_xy"]
+        self._source, self._target, self._error = table["source_xy"], table["target_xy"], table["geodesic_error"]
+        self._tau = table["tau_geo"].to_numpy()
         ids = table["pair_id"].combine_chunks()
         ids = ids.chunk(0) if isinstance(ids, pa.ChunkedArray) else ids
         labelled = pc.greater(pc.list_value_length(self._source), 0).to_numpy()
@@ -120,11 +122,25 @@ class LabelSet:
 
     def coordinates(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Pixels (N, 2) float32 of a pair's labels in the source and in the target image; views, not to be written to."""
-        row = int(self._rows[index])
-        chunk = int(np.searchsorted(self._chunk_ends, row, side="right"))
-        row -= int(self._chunk_ends[chunk - 1]) if chunk else 0
+        chunk, row = self._place(index)
         source, target = (column.chunk(chunk)[row].values.to_numpy().reshape(-1, 2) for column in (self._source, self._target))
         return source, target
+
+    def confidence(self, index: int) -> np.ndarray:
+        """How far below the threshold the geodesic error of each of a pair's labels is, from 1 (no error) down to 0.02: (N,) float64.
+
+        Labels that were made without a threshold, as imported ones, have 1.
+        """
+        chunk, row = self._place(index)
+        tau = float(self._tau[self._rows[index]])
+        error: np.ndarray = self._error.chunk(chunk)[row].values.to_numpy().astype(np.float64)
+        return np.maximum(1 - error / tau, _LEAST_CONFIDENCE) if tau > 0 else np.ones(len(error))
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """Chunk of the table, and row in it, of a pair."""
+        row = int(self._rows[index])
+        chunk = int(np.searchsorted(self._chunk_ends, row, side="right"))
+        return chunk, row - (int(self._chunk_ends[chunk - 1]) if chunk else 0)
 
     def ends(self) -> tuple[pa.Array, pa.Array]:
         """Image ids of all sources and of all targets, as dictionary-encoded arrays in the order of the pairs."""

@@ -43,7 +43,12 @@ def cell_similarity(source_map: Tensor, source_cells: Tensor, target_map: Tensor
 
 
 def sparse_loss(
-    similarity: Tensor, logit_scale: Tensor, source_cells: Tensor, target_cells: Tensor, duplicates: Duplicates = "mask"
+    similarity: Tensor,
+    logit_scale: Tensor,
+    source_cells: Tensor,
+    target_cells: Tensor,
+    duplicates: Duplicates = "mask",
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Symmetric cross-entropy over the sampled labels of a pair, as in CLIP: each label's partner against all others'.
 
@@ -53,6 +58,7 @@ def sparse_loss(
         source_cells, target_cells: flat cells (N,) of the labels.
         duplicates: ``mask`` leaves out of the denominator all labels that share a source or a target cell with the positive: they are
             positives too. ``keep`` is upstream's behaviour, where such a label is a negative of itself.
+        weights: of the labels (N,); none: all the same.
 
     Returns:
         Scalar, mean over the labels and both directions.
@@ -63,10 +69,12 @@ def sparse_loss(
         shared.fill_diagonal_(False)
         logits = logits.masked_fill(shared, -torch.inf)
     own = torch.arange(len(logits), device=logits.device)
-    return (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)) / 2
+    return (_cross_entropy(logits, own, weights) + _cross_entropy(logits.T, own, weights)) / 2
 
 
-def map_loss(similarity: Tensor, logit_scale: Tensor, source_cells: Tensor, target_cells: Tensor) -> Tensor:
+def map_loss(
+    similarity: Tensor, logit_scale: Tensor, source_cells: Tensor, target_cells: Tensor, weights: Tensor | None = None
+) -> Tensor:
     """Cross-entropy of each label's partner against every cell of the other image.
 
     With few labelled pairs, negatives from 3,600 cells, background included, teach more than those from 50 labels. Partners of labels
@@ -76,11 +84,20 @@ def map_loss(similarity: Tensor, logit_scale: Tensor, source_cells: Tensor, targ
         similarity: cosines (N, H * W) of one end of the labels with all cells of the other image.
         logit_scale: logarithm of the inverse temperature, at most ln 100 as in CLIP.
         source_cells, target_cells: flat cells (N,) of the labels.
+        weights: of the labels (N,); none: all the same.
     """
     first, second = ((source_cells[:, None] == source_cells) & (target_cells[:, None] != target_cells)).nonzero(as_tuple=True)
     partners = torch.zeros_like(similarity, dtype=torch.bool)
     partners[first, target_cells[second]] = True
-    return functional.cross_entropy(_logits(similarity, logit_scale).masked_fill(partners, -torch.inf), target_cells)
+    return _cross_entropy(_logits(similarity, logit_scale).masked_fill(partners, -torch.inf), target_cells, weights)
+
+
+def _cross_entropy(logits: Tensor, truth: Tensor, weights: Tensor | None) -> Tensor:
+    return _mean(functional.cross_entropy(logits, truth, reduction="none"), weights)
+
+
+def _mean(values: Tensor, weights: Tensor | None) -> Tensor:
+    return values.mean() if weights is None else (values * weights).sum() / weights.sum()
 
 
 def _logits(similarity: Tensor, logit_scale: Tensor) -> Tensor:
@@ -109,13 +126,21 @@ def predict_xy(similarity: Tensor, width: int, temperature: float = TEMPERATURE,
     return weights @ (centres.to(weights.dtype) + 0.5)
 
 
-def dense_loss(similarity: Tensor, width: int, target_xy: Tensor, temperature: float = TEMPERATURE, window: int = 0) -> Tensor:
+def dense_loss(
+    similarity: Tensor,
+    width: int,
+    target_xy: Tensor,
+    temperature: float = TEMPERATURE,
+    window: int = 0,
+    weights: Tensor | None = None,
+) -> Tensor:
     """Mean end-point error in cells between the soft-argmax of each source descriptor and its label (noise is added by the caller).
 
     Args:
         similarity, width, temperature, window: see :func:`predict_xy`.
         target_xy: (N, 2) grid coordinates of the labels.
+        weights: of the labels (N,); none: all the same.
     """
     error = predict_xy(similarity, width, temperature, window) - target_xy
     # The gradient of the length is undefined at zero; a hundredth of a cell does not matter.
-    return (error.square().sum(dim=1) + 1e-4).sqrt().mean()
+    return _mean((error.square().sum(dim=1) + 1e-4).sqrt(), weights)

@@ -66,26 +66,31 @@ def pair_losses(
     device, dtype, width = source_map.device, source_map.dtype, source_map.shape[-1]
     source_cells = torch.from_numpy(sample.source_cells).to(device)
     target_cells = torch.from_numpy(sample.target_cells).to(device)
+    weights = torch.from_numpy(sample.confidence).to(device, dtype) if config.confidence == "geodesic" else None
     jitter = noise.normal(size=(2, *sample.target_xy.shape)) if noise is not None else np.zeros((2, 1, 2))
 
     def towards(similarity: Tensor, xy: np.ndarray, offset: np.ndarray) -> Tensor:
         spread = config.noise * (float(xy.max()) if config.noise_unit == "reach" else 1.0)
-        return dense_loss(similarity, width, torch.from_numpy(xy + spread * offset).to(device, dtype), window=config.window)
+        return dense_loss(
+            similarity, width, torch.from_numpy(xy + spread * offset).to(device, dtype), window=config.window, weights=weights
+        )
 
     forward = cell_similarity(source_map, source_cells, target_map)
     dense = towards(forward, sample.target_xy, jitter[0])
     if not config.both_ways and config.negatives == "labels":
-        return torch.stack([_sparse(forward, logit_scale, source_cells, target_cells, config), dense])
+        return torch.stack([_sparse(forward, logit_scale, source_cells, target_cells, config, weights), dense])
     backward = cell_similarity(target_map, target_cells, source_map)
     if config.both_ways:
         dense = (dense + towards(backward, sample.source_xy, jitter[1])) / 2
     if config.negatives == "labels":
-        sparse = _sparse(forward, logit_scale, source_cells, target_cells, config)
+        sparse = _sparse(forward, logit_scale, source_cells, target_cells, config, weights)
     else:
-        there = map_loss(forward, logit_scale, source_cells, target_cells)
-        sparse = (there + map_loss(backward, logit_scale, target_cells, source_cells)) / 2
+        there = map_loss(forward, logit_scale, source_cells, target_cells, weights)
+        sparse = (there + map_loss(backward, logit_scale, target_cells, source_cells, weights)) / 2
     return torch.stack([sparse, dense])
 
 
-def _sparse(forward: Tensor, logit_scale: Tensor, source_cells: Tensor, target_cells: Tensor, config: TrainConfig) -> Tensor:
-    return sparse_loss(forward[:, target_cells], logit_scale, source_cells, target_cells, config.duplicates)
+def _sparse(
+    forward: Tensor, logit_scale: Tensor, source_cells: Tensor, target_cells: Tensor, config: TrainConfig, weights: Tensor | None
+) -> Tensor:
+    return sparse_loss(forward[:, target_cells], logit_scale, source_cells, target_cells, config.duplicates, weights)

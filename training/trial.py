@@ -105,12 +105,13 @@ def _on_workers(job: TrainJob, workers: int, validate_every: int) -> Sc3dError |
     use_gpu = ray.cluster_resources().get("GPU", 0) >= workers
     scaling = ray.train.ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker={"CPU": 1})
     path, files = storage_of(job.run, f"{job.folder}/ray")
+    told: Any = TuneReportCallback()
     settings = ray.train.RunConfig(
         name=uuid.uuid4().hex,
         storage_path=path,
         storage_filesystem=files,
         failure_config=ray.train.FailureConfig(max_failures=2),
-        callbacks=[TuneReportCallback()],
+        callbacks=[told],
     )
     train_one: Callable[[], Any] = partial(_work, job, validate_every)
     result: Any = ray.train.torch.TorchTrainer(train_one, scaling_config=scaling, run_config=settings).fit()

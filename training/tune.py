@@ -116,7 +116,10 @@ class Search:
 
 
 def _value(domain: Choice | Range, found: Any) -> Any:
-    return domain.values[found] if isinstance(domain, Choice) else found
+    if isinstance(domain, Choice):
+        return domain.values[found]
+    # More digits mean nothing, and somebody is going to read them.
+    return min(max(float(f"{found:.3g}"), domain.low), domain.high) if isinstance(found, float) else found
 
 
 def _place(domain: Choice | Range, value: Any) -> Any:

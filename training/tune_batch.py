@@ -27,12 +27,14 @@ from training.tune import Choice, Range, Search, Trial, batch_name
 
 _KEPT_OF = 3
 _TRIES_AGAIN = 1
-"""How often a trial whose process died is tried again. It goes on from its checkpoint, so a failure of its own costs no more than a step."""
+"""How often a trial whose process died is tried again. It goes on from its checkpoint, so failing for its own fault costs only a step."""
 
 _SETTINGS = {
     # A second Ctrl-C is not needed, and the first one is not swallowed: what was saved last is what a restored search goes on from.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "5",
+    # The newer output prints boxes at any verbosity.
+    "RAY_AIR_NEW_OUTPUT": "0",
 }
 
 
@@ -150,8 +152,8 @@ def _search_algorithm(spec: Search, number: int, earlier: Sequence[Trial]) -> An
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     known = [(spec.encoded(trial.settings), trial.pck) for trial in earlier if trial.pck is not None]
-    points = {"points_to_evaluate": [p for p, _ in known], "evaluated_rewards": [v for _, v in known]} if known else {}
-    chosen = OptunaSearch(metric="pck", mode="max", seed=seed, **(points or {"points_to_evaluate": first}))
+    points, rewards = ([p for p, _ in known], [v for _, v in known]) if known else (first, None)
+    chosen = OptunaSearch(metric="pck", mode="max", seed=seed, points_to_evaluate=points, evaluated_rewards=rewards)
     return ConcurrencyLimiter(chosen, max_concurrent=spec.concurrent)
 
 

@@ -21,11 +21,31 @@ def train(run: Run = None, config: Config = None, set_: Set = None) -> None:
 
 
 @app.command()
-def sweep(run: Run = None, config: Config = None, set_: Set = None) -> None:
-    """Search the fusion weights and the thresholds on the annotated validation pairs of a run."""
+def sweep(
+    run: Run = None,
+    level: Annotated[
+        str | None,
+        typer.Option(
+            "--level",
+            help="labels: weights and thresholds, in one pass (default); adapter: train with each setting, with Ray Tune.",
+        ),
+    ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option("--objective", help="Of the label level: fpr, wrong labels (default), or pck of the fused features."),
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option("--trials", help="Settings that the adapter level trains with. Default: 30.")
+    ] = None,
+    hours: Annotated[float | None, typer.Option("--hours", help="Time after which the adapter level stops.")] = None,
+    config: Config = None,
+    set_: Set = None,
+) -> None:
+    """Search on the annotated validation pairs of a run: fusion weights and thresholds, or what the adapter is trained with."""
     from pipelines import sweep as pipeline
 
-    pipeline.run(configuration(run, config, set_, {}))
+    options = {"sweep.level": level, "sweep.objective": objective, "sweep.trials": trials, "sweep.hours": hours}
+    pipeline.run(configuration(run, config, set_, options))
 
 
 @app.command()

@@ -127,15 +127,18 @@ def nice_ticks(low: float, high: float, count: int) -> list[float]:
 
 
 def x_of(value: float, limits: tuple[float, float]) -> float:
+    """Where a value is on the x axis of a chart with these limits, in the chart's own pixels."""
     return _LEFT + (value - limits[0]) / (limits[1] - limits[0]) * (_WIDTH - _LEFT - _RIGHT)
 
 
 def y_of(value: float, limits: tuple[float, float]) -> float:
+    """Where a value is on the y axis; values outside the limits are at its ends."""
     part = (value - limits[0]) / (limits[1] - limits[0])
     return _HEIGHT - _BOTTOM - min(max(part, 0.0), 1.0) * (_HEIGHT - _TOP - _BOTTOM)
 
 
 def axes(limits: tuple[float, float], x_ticks: Sequence[float], y_ticks: Sequence[float], x_label: str, y_label: str) -> str:
+    """Grid lines, ticks and labels. ``limits`` are those of the x axis; the y axis goes from its first to its last tick."""
     parts = []
     for tick in y_ticks:
         y = y_of(tick, (y_ticks[0], y_ticks[-1]))
@@ -159,6 +162,7 @@ def _short(value: float) -> str:
     return f"{value:g}"
 
 
-def svg(label: str, inner: Sequence[str], height: float = _HEIGHT) -> Markup:
-    head = f'<svg class="chart" viewBox="0 0 {_WIDTH:g} {height:g}" role="img" aria-label="{escape(label)}">'
+def svg(label: str, inner: Sequence[str], height: float = _HEIGHT, width: float = _WIDTH) -> Markup:
+    """A chart of escaped parts; ``label`` says what it shows to who cannot see it."""
+    head = f'<svg class="chart" viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}">'
     return Markup(head + "".join(inner) + "</svg>")  # noqa: S704  (numbers, and text that was escaped above)

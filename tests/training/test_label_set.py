@@ -18,6 +18,8 @@ from training.label_set import LabelSet
 def rows(toy_pairs: ModuleType) -> list[Labels]:
     labels: list[Labels] = toy_pairs.make_labels(toy_pairs.make_features())
     # As many labels as the pair has places in the list, and none for the first.
+    errors = np.random.default_rng(0).uniform(0, 0.05, 64)
+    labels = [r.replace(geodesic_error=errors) for r in labels]
     return [r.replace(**{n: getattr(r, n)[:i] for n in _LISTS}, category="ab"[i % 2]) for i, r in enumerate(labels)]
 
 
@@ -42,6 +44,9 @@ def test_files_give_the_pairs_and_coordinates_of_the_records(rows: list[Labels],
         for found, expected in zip(labels.coordinates(index), (row.source_xy, row.target_xy), strict=True):
             np.testing.assert_array_equal(found, expected)
             assert not found.flags.owndata, "a copy of all labels"
+        tau = 0.05
+        assert row.tau_geo == tau
+        np.testing.assert_allclose(labels.confidence(index), np.maximum(1 - row.geodesic_error / tau, 0.02), rtol=1e-6)
     assert labels.counts() == {c: sum(r.category == c for r in kept) for c in "ab"}
     assert sorted(labels.ids_by_category()["a"]) == [r.pair_id for r in kept if r.category == "a"]
     assert not list((tmp_path / "scratch").iterdir()), "the file has no name any more"
@@ -95,6 +100,11 @@ def test_held_out_pairs_are_not_trained_on(rows: list[Labels], toy_pairs: Module
     assert sorted({i for step in range(8) for i in pairs.pairs_of_step(0, step, 1)}) == ids[3:]
     with pytest.raises(InputError, match="validation_share"):
         LabelledPairs(rows, features.__getitem__, held_out=ids)
+
+
+def test_labels_without_a_threshold_are_all_as_good(rows: list[Labels]) -> None:
+    labels = LabelSet.of([rows[-1].replace(tau_geo=0.0)])
+    assert labels.confidence(0).tolist() == [1.0] * len(rows[-1])
 
 
 def test_a_pair_that_is_there_twice_counts_once(rows: list[Labels]) -> None:

@@ -25,7 +25,7 @@ def _sample(n: int = 7) -> PairSample:
     rng = np.random.default_rng(1)
     source, target = rng.integers(0, SIDE * SIDE, (2, n))
     centres = [np.stack([c % SIDE, c // SIDE], axis=1) + 0.5 for c in (source, target)]
-    return PairSample("a~b", "a", "b", source, target, *centres)
+    return PairSample("a~b", "a", "b", source, target, *centres, rng.uniform(0.1, 1, n))
 
 
 def _upstream(maps: dict[str, torch.Tensor], sample: PairSample, logit_scale: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -58,7 +58,16 @@ def test_the_preset_of_diy_sc_has_its_losses_and_gradients() -> None:
 
 
 @pytest.mark.parametrize("preset", ["3d-sc", "diy-sc"])
-@pytest.mark.parametrize("options", [{}, {"negatives": "map", "both_ways": True}, {"both_ways": True}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"both_ways": True},
+        {"negatives": "map", "both_ways": True},
+        {"negatives": "map", "both_ways": True, "confidence": "geodesic"},
+        {"confidence": "geodesic"},
+    ],
+)
 def test_gradients_by_finite_differences(preset: str, options: dict[str, object]) -> None:
     config = dataclasses.replace(load_config(None, [f"train.preset={preset}"]).train, **options)  # type: ignore[arg-type]
     maps, sample = _maps(2), _sample(4)
@@ -68,6 +77,20 @@ def test_gradients_by_finite_differences(preset: str, options: dict[str, object]
         return pair_losses(sample, {"a": a, "b": b}, k, config)
 
     assert torch.autograd.gradcheck(losses, (maps["a"].requires_grad_(), maps["b"].requires_grad_(), scale))
+
+
+@pytest.mark.parametrize("negatives", ["labels", "map"])
+def test_confidence_weighs_labels_in_both_losses(negatives: str) -> None:
+    maps, sample = _maps(0), _sample(2)
+    weighted, plain = (TrainConfig(window=0, noise=0.0, negatives=negatives, confidence=c) for c in ("geodesic", "none"))  # type: ignore[arg-type]
+    scale = torch.tensor(1.0)
+    with_one = dataclasses.replace(sample, confidence=np.array([1.0, 1e-12]))
+    alone = pair_losses(sample.at(np.array([0])), maps, scale, plain)
+    found = pair_losses(with_one, maps, scale, weighted)
+    assert float(found[1]) == pytest.approx(float(alone[1]), rel=1e-6)
+    even = dataclasses.replace(sample, confidence=np.full(2, 0.3))
+    torch.testing.assert_close(pair_losses(even, maps, scale, weighted), pair_losses(sample, maps, scale, plain))
+    assert not torch.allclose(pair_losses(with_one, maps, scale, weighted)[0], pair_losses(sample, maps, scale, plain)[0])
 
 
 def test_noise_is_in_cells_or_in_shares_of_the_labels_reach() -> None:
