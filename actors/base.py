@@ -28,7 +28,9 @@ Row = dict[str, Any]
 _FULL = ("out of memory", "_alloc_failed", "allocation_failed", "can't allocate memory", "not enough memory")
 
 
-_MEMORY_ADVICE = "The memory is too little even for one record: give its process a larger share of a GPU with ray.pools.{0}.num_gpus, or a larger one"
+_MEMORY_ADVICE = (
+    "The memory is too little even for one record: give its process more of a GPU with ray.pools.{0}.num_gpus, or a larger one"
+)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from pipelines.progress import Progress
 from pipelines.reconstruct import OrientStage, ReconstructStage
 from pipelines.stage import Stage
 from sc3d.config import RunConfig
-from sc3d.errors import ConfigError, InputError
+from sc3d.errors import ConfigError, InputError, is_of_the_store
 from sc3d.evaluation.filter_quality import without_3d
 from sc3d.evaluation.label_recipes import (
     LABEL_RECIPES,
@@ -158,6 +158,8 @@ class Chains:
             if self._config.compare.spheres is not None:
                 row["spheres"] = tuple(self._sphere(row[name]) for name in ("source_id", "target_id"))
         except Exception as error:  # concerns this pair, not the run
+            if is_of_the_store(error):
+                raise
             row["error"] = error
         return row
 

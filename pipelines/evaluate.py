@@ -24,6 +24,7 @@ from pipelines.stage import Stage, StageSummary
 from pipelines.timings import record_summary
 from sc3d.config import RunConfig
 from sc3d.datasets.keypoint_groups import KeypointGroups
+from sc3d.errors import is_of_the_store
 from sc3d.evaluation.flip import counterparts, descriptor_distance, mirrored_pixels
 from sc3d.evaluation.methods import Method, method_of, methods_of, named, resolve, weights_of
 from sc3d.evaluation.pck import common_keypoints, outside_image, read_cells, score_cells
@@ -176,6 +177,8 @@ class EvaluateStage(Stage):
                 row |= {"source": self._images.get(pair.source_id), "target": self._images.get(pair.target_id)}
                 row["mirrored"] = self._mirrored.get(pair.source_id) if self.flips else None
             except Exception as error:  # an unreadable feature file concerns this pair, not the run
+                if is_of_the_store(error):
+                    raise
                 row["error"] = error
             yield row
 

@@ -52,10 +52,10 @@ def run(config: RunConfig, until: type[Stage] = LabelStage, retry_rejects: bool 
     """
     folder = RunFolder(config.run)
     with RunLease(folder) as lease, RaySession(config.ray) as ray, Progress() as progress, StatusWriter(folder, "label", progress):
-        images = prepare(config)
-        config = pin_sources(config)
         sections = sections_of(config, until)
         check_models(config, ray, sections)
+        images = prepare(config)
+        config = pin_sources(config)
         if retry_rejects:
             again = sum(kind(config).artefacts.forget_rejects() for kind in EVERY_STAGE)
             progress.say(f"  {again} rejected records are tried again")

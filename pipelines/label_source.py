@@ -19,6 +19,7 @@ import pyarrow.fs as pafs
 from pipelines.manifest import IMAGES, LABELLED_SPLIT
 from pipelines.match import LabelStage
 from pipelines.reconstruct import ReconstructStage
+from sc3d.addresses import shown
 from sc3d.artefacts import Artefacts
 from sc3d.config import LabelConfig, RunConfig
 from sc3d.errors import ConfigError, DamagedFileError, InputError
@@ -105,7 +106,7 @@ class RunImages:
 
     def file_name(self, row: int) -> str:
         """The image's file name, without folders."""
-        return self.paths[row].rpartition("/")[2]
+        return shown(self.paths[row]).rpartition("/")[2]
 
     def name_by_id(self, row: int) -> str:
         """The image's id with the ending of its file name."""

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import numpy as np
 import yaml
 
+from pipelines import search_page
 from pipelines.describe import DescribeStage
 from pipelines.evaluation_section import evaluation
 from pipelines.label import EVERY_STAGE
@@ -266,6 +267,7 @@ def links(view: RunView) -> Iterator[Link]:
         (IMAGES, "the images"),
         (PAIRS, "the pairs"),
         (METRICS, "the evaluation"),
+        (search_page.PAGE, "the search for the best settings"),
     )
     for name, meaning in files:
         if view.run.exists(name):

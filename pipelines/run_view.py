@@ -115,5 +115,5 @@ class RunView:
     def _load_photo(self, image_id: str) -> np.ndarray | None:
         try:
             return load_image(self._paths[image_id])
-        except (InputError, KeyError):
+        except (InputError, StoreError, KeyError):
             return None

@@ -6,14 +6,19 @@ Sizes are (width, height) in pixels, arrays are (height, width, ...). "Upright" 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 from PIL import Image
 from PIL.ExifTags import Base as ExifTag
 
+from sc3d.addresses import check_address, scheme_of, shown
+from sc3d.config import DownloadConfig
 from sc3d.errors import InputError
 from sc3d.grid import Letterbox
+from sc3d.remote_images import read_object, read_url
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 MIN_SIDE = 16
@@ -37,60 +42,66 @@ _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _MAX_LABEL = 32
 
 
-def read_bytes(path: str) -> bytes:
-    """The content of a local path or of a ``file://`` or ``s3://`` URI.
+def read_bytes(path: str, download: DownloadConfig | None = None) -> bytes:
+    """The content of a local path, or of a ``file://``, ``s3://``, ``http://`` or ``https://`` address.
+
+    Args:
+        path: local path or address.
+        download: limits for what does not lie here.
 
     Raises:
-        InputError: missing, unreadable or empty; or credentials in the URI.
+        InputError: missing, unreadable, empty or too large; credentials in the address; or a web server that does not give it in time.
+        StoreError: the store of a bucket is away, or does not accept the credentials: that says nothing about the image.
     """
-    if "://" in path and "@" in urlsplit(path).netloc:
-        # Not echoed: messages end in logs and tables.
-        raise InputError("an image's URI holds credentials; take them out and use the environment, a profile or an instance role")
-    try:
-        if "://" in path:
-            # Imported here since most runs read local files, and Arrow's S3 client takes a while to start.
-            from pyarrow import fs
-
-            filesystem, inner = fs.FileSystem.from_uri(path)
-            with filesystem.open_input_stream(inner) as stream:
-                data = stream.read()
-        else:
-            with open(path, "rb") as file:
+    download = download or DownloadConfig()
+    scheme = scheme_of(path)
+    check_address(path)
+    if scheme == "s3":
+        data = read_object(path, download.max_megabytes * 1_000_000)
+    elif scheme in ("http", "https"):
+        data = read_url(path, download)
+    else:
+        try:
+            with open(url2pathname(urlsplit(path).path) if scheme else path, "rb") as file:
                 data = file.read()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{path}: cannot be read ({reason}); check that it exists and may be read") from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise InputError(f"{path}: cannot be read ({reason}); check that it exists and may be read") from None
     if not data:
-        raise InputError(f"{path}: the file is empty (0 bytes); copy it again or remove it")
+        raise InputError(f"{shown(path)}: the file is empty (0 bytes); copy it again or remove it")
     return data
 
 
-def load_image(path: str) -> np.ndarray:
+def load_image(path: str, download: DownloadConfig | None = None) -> np.ndarray:
     """Read a photo as upright RGB, (H, W, 3) uint8.
 
     The EXIF orientation is applied; CMYK, palette and grey images become RGB; 16-bit grey keeps its upper 8 bits; transparent
     pixels are laid over white; of several frames the first one counts.
 
     Args:
-        path: local path, ``file://`` or ``s3://`` URI.
+        path: local path or address, see :func:`read_bytes`.
+        download: limits for what does not lie here.
 
     Raises:
         InputError: missing, empty, truncated, not an image, too small (a side below 16 pixels), too large (a decompression bomb),
             or of a pixel type that has no display range.
+        StoreError: the store of a bucket is away, or does not accept the credentials.
     """
-    image = _open(path)
+    image, where = _open(path, download), shown(path)
     if min(image.size) < MIN_SIDE:
-        raise InputError(f"{path}: {image.width} x {image.height} pixels; photos need at least {MIN_SIDE} pixels a side; remove it")
-    return np.ascontiguousarray(np.asarray(_to_rgb(_upright(image, orientation_of(image)), path)))
+        raise InputError(
+            f"{where}: {image.width} x {image.height} pixels; photos need at least {MIN_SIDE} pixels a side; remove it"
+        )
+    return np.ascontiguousarray(np.asarray(_to_rgb(_upright(image, orientation_of(image)), where)))
 
 
-def read_orientation(path: str) -> int:
+def read_orientation(path: str, download: DownloadConfig | None = None) -> int:
     """EXIF orientation of an image file: 1 to 8; 1 is stored upright, or not stated.
 
     Raises:
-        InputError: the file cannot be read as an image.
+        InputError, StoreError: the file cannot be read as an image; see :func:`load_image`.
     """
-    return orientation_of(_open(path))
+    return orientation_of(_open(path, download))
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -102,7 +113,9 @@ def orientation_of(image: Image.Image) -> int:
     return value if value in _TRANSPOSITIONS else 1
 
 
-def load_mask(path: str, size: tuple[int, int], orientation: int = 1) -> np.ndarray:
+def load_mask(
+    path: str, size: tuple[int, int], orientation: int | Callable[[], int] = 1, download: DownloadConfig | None = None
+) -> np.ndarray:
     """Read an object mask for an upright photo of ``size``, as (H, W) bool.
 
     What is inside: opaque pixels, if the mask has real transparency; of a palette any colour but black; of a grey or colour mask
@@ -112,29 +125,32 @@ def load_mask(path: str, size: tuple[int, int], orientation: int = 1) -> np.ndar
     applied. A mask that fits only the photo *as stored* was drawn by a program that ignores EXIF, and is turned like the photo.
 
     Args:
-        path: local path, ``file://`` or ``s3://`` URI.
+        path: local path or address, see :func:`read_bytes`.
         size: (width, height) of the upright photo.
-        orientation: the photo's EXIF orientation, see :func:`read_orientation`.
+        orientation: the photo's EXIF orientation, see :func:`read_orientation`; or what finds it out, called only where it matters.
+        download: limits for what does not lie here.
 
     Raises:
         InputError: unreadable; another size and aspect ratio; empty; or full (which carries no shape).
+        StoreError: the store of a bucket is away, or does not accept the credentials.
     """
-    stored = _open(path)
+    stored, where = _open(path, download), shown(path)
     image = _upright(stored, orientation_of(stored))
-    if not _fits(image.size, size) and orientation in (5, 6, 7, 8) and _fits(image.size, (size[1], size[0])):
-        image = _upright(image, orientation)
+    if not _fits(image.size, size) and _fits(image.size, (size[1], size[0])):
+        turned = orientation() if callable(orientation) else orientation
+        image = _upright(image, turned) if turned in (5, 6, 7, 8) else image
     if not _fits(image.size, size):
         raise InputError(
-            f"{path}: the mask has {image.width} x {image.height} pixels, its photo {size[0]} x {size[1]}; "
+            f"{where}: the mask has {image.width} x {image.height} pixels, its photo {size[0]} x {size[1]}; "
             "export it at the photo's size, or at least with its aspect ratio"
         )
     if image.size != tuple(size):
         image = image.resize(size, Image.Resampling.NEAREST)
-    mask = _inside(image, path)
+    mask = _inside(image, where)
     if not mask.any():
-        raise InputError(f"{path}: the mask is empty; draw the object, or remove the file to have a mask computed")
+        raise InputError(f"{where}: the mask is empty; draw the object, or remove the file to have a mask computed")
     if mask.all():
-        raise InputError(f"{path}: the mask covers the whole photo, so it shows no shape; draw the object, or remove the file")
+        raise InputError(f"{where}: the mask covers the whole photo, so it shows no shape; draw the object, or remove the file")
     return mask
 
 
@@ -168,8 +184,8 @@ def letterbox(image: np.ndarray, size: int, fill: int = 0) -> np.ndarray:
     return square
 
 
-def _open(path: str) -> Image.Image:
-    return _decode(read_bytes(path), path)
+def _open(path: str, download: DownloadConfig | None = None) -> Image.Image:
+    return _decode(read_bytes(path, download), shown(path))
 
 
 def _decode(data: bytes, where: str) -> Image.Image:

@@ -25,7 +25,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pyarrow.fs as pafs
 
-from sc3d.errors import StoreError
+from sc3d.errors import InputError, StoreError
 from sc3d.store_errors import ShortReadError, is_silent, missing_bucket
 
 ResultT = TypeVar("ResultT")
@@ -95,12 +95,18 @@ class S3Store:
             self._require_bucket()
         return found
 
-    def read(self, path: str) -> bytes:
-        """The whole content of an object. While it is replaced by a longer one, the start of that may come."""
+    def read(self, path: str, max_bytes: int | None = None) -> bytes:
+        """The whole content of an object. While it is replaced by a longer one, the start of that may come.
+
+        Raises:
+            InputError: it is larger than ``max_bytes``, and was not read.
+        """
 
         def read(files: pafs.S3FileSystem) -> bytes:
             with files.open_input_file(path) as stream:
                 size = stream.size()
+                if max_bytes is not None and size > max_bytes:
+                    raise InputError(f"s3://{path}: {size / 1e6:.0f} MB are more than the {max_bytes / 1e6:g} MB that are read")
                 data = bytes(stream.read())
             if len(data) != size:
                 raise ShortReadError(f"{len(data)} of {size} bytes came")

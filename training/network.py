@@ -109,12 +109,15 @@ class AggregationNetwork(nn.Module):
         if [p.shape[1] for p in parts] != self.feature_dims:
             raise self.input_error(f"the adapter is for sources of {self.feature_dims} channels, got {[p.shape[1] for p in parts]}")
         height, width = size or max((p.shape[-2], p.shape[-1]) for p in parts)
-        weights = torch.softmax(self.mixing_weights, dim=0)
         outputs = [
-            weight * cast("nn.ModuleList", layers)[0](part, (height, width))
-            for weight, layers, part in zip(weights, self.bottleneck_layers, parts, strict=True)
+            cast("nn.ModuleList", layers)[0](part, (height, width))
+            for layers, part in zip(self.bottleneck_layers, parts, strict=True)
         ]
-        return sum(outputs[1:], outputs[0])
+        if len(outputs) == 1:
+            # Its weight is 1 and the gradient of that 0, whatever the parameter: not worth three passes over a map.
+            return cast("Tensor", outputs[0])
+        weights = torch.softmax(self.mixing_weights, dim=0)
+        return sum((w * y for w, y in zip(weights[1:], outputs[1:], strict=True)), weights[0] * outputs[0])
 
     @torch.no_grad()
     def describe_maps(self, sources: Tensor | Sequence[Tensor], size: tuple[int, int] | None = None) -> Tensor:

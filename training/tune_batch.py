@@ -218,8 +218,7 @@ def _reason(trial: Any) -> str:
     seen: list[BaseException] = []
     while error is not None and error not in seen:
         seen.append(error)
-        if isinstance(error, Sc3dError):
-            break
+        # Ray's errors are of the type of their cause too, so the innermost one is what was raised.
         error = getattr(error, "cause", None) or error.__cause__
     if not seen:
         return "its process died; the logs of Ray say how"

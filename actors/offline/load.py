@@ -28,5 +28,5 @@ class LoadImage(Actor):
 
     def process(self, row: Row) -> Row:
         """Read ``row["path"]``; raises :class:`~sc3d.errors.InputError` for files that cannot be used."""
-        image = load_image(row["path"])
+        image = load_image(row["path"], self.config.dataset.download)
         return {"image": image, "width": image.shape[1], "height": image.shape[0]}

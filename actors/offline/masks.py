@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from actors.base import Actor, Row
+from sc3d.addresses import shown
 from sc3d.config import DatasetConfig, RunConfig
 from sc3d.datasets.segmentation import read_segmentation
 from sc3d.errors import InputError
@@ -124,8 +125,9 @@ def read_mask_file(row: Row, dataset: DatasetConfig) -> np.ndarray:
         InputError: the file is unreadable, does not fit the image, or does not hold the object.
     """
     height, width = row["image"].shape[:2]
-    if dataset.kind in ("folder", "tss"):
-        return load_mask(row["mask_path"], (width, height), read_orientation(row["path"]))
+    if dataset.kind in ("folder", "table", "tss"):
+        limits = dataset.download
+        return load_mask(row["mask_path"], (width, height), lambda: read_orientation(row["path"], limits), limits)
     mask = read_segmentation(row["mask_path"], row["category"], row["bbox"])
     if mask.shape != (height, width):
         raise InputError(f"{row['mask_path']}: {mask.shape[1]} x {mask.shape[0]} pixels for an image of {width} x {height}")
@@ -160,4 +162,4 @@ class OfflineMask(Actor):
         try:
             return {"mask": grabcut_mask(image, row["bbox"])}
         except InputError as error:
-            raise InputError(f"{row['path']}: {error}") from None
+            raise InputError(f"{shown(row['path'])}: {error}") from None

@@ -13,11 +13,24 @@ app = typer.Typer()
 
 
 @app.command()
-def train(run: Run = None, config: Config = None, set_: Set = None) -> None:
-    """Train the adapter on the labels of a run."""
+def train(
+    run: Run = None,
+    preset: Annotated[
+        str | None, typer.Option("--preset", help="Settings of the losses: 3d-sc (the paper's, default) or diy-sc.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Ray Train workers that share each step. Default: 0, this process.")
+    ] = None,
+    config: Config = None,
+    set_: Set = None,
+) -> None:
+    """Train the adapter on the labels of a run. The same command goes on where it was cut short."""
     from pipelines import train as pipeline
 
-    pipeline.run(configuration(run, config, set_, {}))
+    settings = configuration(run, config, set_, {"train.preset": preset, "train.workers": workers})
+    folder = pipeline.run(settings)
+    job = pipeline.train_job(settings)
+    Console().print(f"adapter: {folder.uri}/{job.adapter_file}", soft_wrap=True, markup=False, highlight=False)
 
 
 @app.command()

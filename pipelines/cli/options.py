@@ -16,9 +16,10 @@ Run = Annotated[str | None, typer.Option("--run", help="Run folder: a local path
 Folder = Annotated[str | None, typer.Argument(metavar="RUN", help="Run folder; the same as --run.")]
 Config = Annotated[Path | None, typer.Option("--config", help="YAML with any options of the run.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override one option: stage.option=value. Repeatable.")]
-Images = Annotated[str | None, typer.Option("--images", help="Folder of photos (or root of a data set, with --kind).")]
+Images = Annotated[str | None, typer.Option("--images", help="Folder of photos; with --kind, a table of photos or a data set.")]
 Kind = Annotated[
-    str | None, typer.Option("--kind", help="Layout of --images: folder (default), or a data set: sc3d data lists them.")
+    str | None,
+    typer.Option("--kind", help="What --images is: folder (default), table (CSV, Parquet), or a data set: see sc3d data."),
 ]
 Category = Annotated[str | None, typer.Option("--category", help="Category of all photos; else the sub-folders name it.")]
 Masks = Annotated[str | None, typer.Option("--masks", help="Folder of object masks with the photos' names.")]
@@ -46,9 +47,13 @@ def _yaml(value: object) -> str:
     return json.dumps(value)
 
 
+def _absolute(path: str) -> str:
+    return path if "://" in path else str(Path(path).absolute())
+
+
 def dataset_options(images: str | None, category: str | None, masks: str | None, kind: str | None) -> dict[str, Any]:
     return {
-        "dataset.root": str(Path(images).absolute()) if images else None,
+        "dataset.root": _absolute(images) if images else None,
         "dataset.category": category,
         "dataset.masks": str(Path(masks).absolute()) if masks else None,
         "dataset.kind": kind,

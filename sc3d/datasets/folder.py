@@ -51,7 +51,7 @@ def read_folder(root: str | Path, category: str | None = None, masks: str | Path
     mask_of = _match_masks(photos, base, mask_base) if mask_base is not None else {}
     return [
         ImageRecord(
-            image_id=_image_id(photo.relative_to(base)),
+            image_id=image_id_of(photo.relative_to(base).as_posix(), photo.name),
             path=str(photo),
             category=_category_of(photo, base, category),
             mask_path=str(mask_of[photo]) if photo in mask_of else None,
@@ -98,12 +98,13 @@ def _category_of(photo: Path, base: Path, category: str | None) -> str:
         raise InputError(f"{where}: {error}") from None
 
 
-def _image_id(relative: Path) -> str:
+def image_id_of(place: str, name: str) -> str:
+    """An id that is safe as a file name: the stem of ``name`` as plain ASCII, and a hash of ``place``, where the photo is."""
+    stem = os.path.splitext(os.path.basename(name))[0]
     # Decomposed, so that accents fall off their letters instead of taking them along.
-    plain = unicodedata.normalize("NFKD", relative.stem).encode("ascii", "ignore").decode()
+    plain = stem if stem.isascii() else unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
     slug = re.sub(r"[^A-Za-z0-9]+", "-", plain).strip("-")[:_SLUG_LENGTH].strip("-") or "image"
-    digest = hashlib.sha256(os.fsencode(relative.as_posix())).hexdigest()
-    return f"{slug}-{digest[:_HASH_DIGITS]}"
+    return f"{slug}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:_HASH_DIGITS]}"
 
 
 def _match_masks(photos: list[Path], base: Path, mask_base: Path) -> dict[Path, Path]:

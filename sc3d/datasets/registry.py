@@ -14,6 +14,7 @@ from sc3d.datasets.folder import read_folder
 from sc3d.datasets.proposal_flow import read_pf_pascal, read_pf_willow
 from sc3d.datasets.spair import SIZES, read_spair
 from sc3d.datasets.spair_u import read_spair_u
+from sc3d.datasets.table import read_table
 from sc3d.datasets.tss import read_tss
 from sc3d.errors import ConfigError
 
@@ -36,6 +37,13 @@ def _read_folder(root: Path, dataset: DatasetConfig, subset: str, paired: Collec
     return AnnotatedSet([image for image in images if not dataset.categories or image.category in dataset.categories], [])
 
 
+def _read_table(root: Path, dataset: DatasetConfig, subset: str, paired: Collection[str]) -> AnnotatedSet:
+    if dataset.masks:
+        raise ConfigError("a table names the masks itself: leave --masks out, and give it a column mask_path")
+    # The root as it was given: a path would shorten the two slashes of s3://.
+    return AnnotatedSet(read_table(dataset.root, dataset.category, dataset.categories), [])
+
+
 _SPAIR = Layout(lambda root, dataset, part, paired: read_spair(root, SPLITS, dataset.categories, part, paired), SIZES)
 
 LAYOUTS = {
@@ -47,6 +55,7 @@ LAYOUTS = {
     "pf-pascal": Layout(lambda root, dataset, part, paired: read_pf_pascal(root, categories=dataset.categories)),
     "pf-willow": Layout(lambda root, dataset, part, paired: read_pf_willow(root, categories=dataset.categories)),
     "tss": Layout(lambda root, dataset, part, paired: read_tss(root, categories=dataset.categories)),
+    "table": Layout(_read_table),
 }
 
 

@@ -28,7 +28,11 @@ class SettingCounts(Record):
     category: str = column("object category")
     counts: np.ndarray = array("int64", -1, 3, doc="kept labels, judged keypoints, wrong ones, weights first (S * C * G, 3)")
     points: np.ndarray | None = array(
-        "int64", -1, 2, doc="right keypoints at PCK@0.10 and all of them, of each weights (S, 2); none: not asked for", optional=True
+        "int64",
+        -1,
+        2,
+        doc="right keypoints at PCK@0.10 and all of them, of each weights (S, 2); none: not asked for",
+        optional=True,
     )
 
     def validate(self) -> None:

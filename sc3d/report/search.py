@@ -105,7 +105,10 @@ def label_part(found: Row, yaml: str, file: str, command: str) -> LabelPart:
     best = settings.get(id(rows[0])) if rows[0]["kept"] >= wanted else None
     names = ("alpha", "beta", "gamma", "tau_cc", "tau_geo", "wrong, %", "labels a pair", "judged points")
     # PCK is the same for all thresholds of some weights, so only the best of these is of interest.
-    listed = list({(row["alpha"], row["beta"]): row for row in reversed(rows)}.values())[::-1] if by_pck else rows
+    first: dict[tuple[float, float], Row] = {}
+    for row in rows:
+        first.setdefault((row["alpha"], row["beta"]), row)
+    listed = list(first.values()) if by_pck else rows
     shown = [*listed[:MAX_ROWS], *(row for row in rows if row["present"] and row not in listed[:MAX_ROWS])]
     objective = "PCK@0.10, %" if by_pck else "wrong labels, %"
     return LabelPart(
@@ -143,7 +146,7 @@ def _weights_points(rows: Sequence[Row], wanted: float, by_pck: bool) -> tuple[l
     if by_pck:
         return (
             points,
-            "PCK of the fused features themselves; it does not depend on the thresholds. The table has the best thresholds of each weights.",
+            "PCK of the fused features themselves; it does not depend on the thresholds. The table has the best thresholds for each.",
         )
     return points, "The fewest wrong labels of all thresholds that keep enough; dashed: none of them does."
 

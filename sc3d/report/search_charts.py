@@ -77,7 +77,7 @@ def triangle(points: Sequence[WeightsPoint], steps: int, objective: str, lower_i
         ("gamma: 3D descriptor", (0, 0, 1), -27),
     ):
         x, y = _corner_mix(*weights, height)
-        inner.append(f'<text class="axis middle" x="{x:.1f}" y="{y + dy:.1f}">{text}</text>')
+        inner.append(f'<text class="axis middle corner" x="{x:.1f}" y="{y + dy:.1f}">{text}</text>')
     label = f"{objective} by weights: {len(points)} settings on a triangle"
     return svg(label, inner, _HEAD + height + _FOOT, _SIDE + 2 * _MARGIN + 60)
 

@@ -32,7 +32,12 @@ def test_a_mended_photo_is_labelled_when_rejects_are_tried_again(
     shutil.copy(shared / "data" / "photos" / "bus_1.jpg", root / "a.jpg")
     (root / "broken.jpg").write_text("no photo")
     (root / "hopeless.jpg").write_text("no photo either")
-    values = {"run": run, "dataset": {"root": str(root), "category": "bus"}, "max_reject_fraction": 0.9, "pairs": {"strategy": "all"}}
+    values = {
+        "run": run,
+        "dataset": {"root": str(root), "category": "bus"},
+        "max_reject_fraction": 0.9,
+        "pairs": {"strategy": "all"},
+    }
     config = load_config(None, [], values)
     label.run(config)
     assert sorted(r.id.split("-")[0] for r in ReconstructStage(config).artefacts.rejects()) == ["broken", "hopeless"]

@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -13,9 +14,13 @@ from pipelines import sweep
 from pipelines.describe import DescribeStage
 from sc3d.config import LabelConfig, RunConfig, SweepConfig
 from sc3d.config_file import load_config, to_values
-from sc3d.errors import InputError
+from sc3d.errors import ConfigError, InputError
 from sc3d.evaluation.filter_quality import filter_quality
+from sc3d.evaluation.pck import WINDOW, pck, score_pair
+from sc3d.evaluation.readout import CellDescriptors
+from sc3d.evaluation.setting_counts import SettingCounts
 from sc3d.matching.described import Described
+from sc3d.matching.fusion import group_weights
 from sc3d.store import RunFolder
 
 
@@ -62,7 +67,7 @@ def test_a_finished_sweep_evaluates_nothing_again(
     swept: tuple[RunConfig, list[dict[str, float]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, rows = swept
-    monkeypatch.setattr("pipelines.execute._execute", lambda *_: pytest.fail("evaluated again"))
+    monkeypatch.setattr("pipelines.execute.SectionRun._on_ray", lambda *_: pytest.fail("evaluated again"))
     assert sweep.run(config) == rows
     ranked = sweep.run(dataclasses.replace(config, sweep=dataclasses.replace(config.sweep, labels=1e9)))
     assert ranked != rows, "another objective ranks the stored counts anew"
@@ -95,3 +100,98 @@ def test_settings_that_keep_too_few_labels_come_after_those_that_keep_enough() -
     assert [row["kept"] for row in sweep.rank(rows, wanted)] == [120.0, 100.0, 10.0, 0.0]
     wanted = dataclasses.replace(config, sweep=SweepConfig(labels=5.0))
     assert [row["kept"] for row in sweep.rank(rows, wanted)] == [10.0, 120.0, 100.0, 0.0]
+
+
+def test_the_page_and_the_rows_are_in_the_run_folder(swept: tuple[RunConfig, list[dict[str, float]]]) -> None:
+    # Anew, since another test ranks the same folder by other objectives.
+    assert sweep.run(swept[0]) == swept[1]
+    run = RunFolder(swept[0].run)
+    stored = run.read_json("sweeps/labels.json")
+    assert stored["rows"] == swept[1]
+    assert sum(row["present"] for row in stored["rows"]) == 1
+    page = run.read_bytes("report/search.html").decode()
+    assert f"{len(swept[1])} settings" in page
+    assert "sc3d label --run" in page
+
+
+def test_pck_of_each_weights_is_that_of_evaluating_them_alone(
+    swept: tuple[RunConfig, list[dict[str, float]]], tmp_path: Path
+) -> None:
+    from pipelines.image_manifest import ImageManifest
+
+    shutil.copytree(swept[0].run, tmp_path / "run")
+    options = dataclasses.replace(swept[0].sweep, objective="pck", tau_cc=(0.05,), tau_geo=(0.05,))
+    config = dataclasses.replace(swept[0], run=str(tmp_path / "run"), sweep=options)
+    rows = sweep.run(config)
+    records, describe, pairs = ImageManifest(RunFolder(config.run)), DescribeStage(config), sweep.validation_pairs(config)
+    assert len({row["pck"] for row in rows}) > 1, "the weights make no difference here"
+    for row in rows:
+        match = dataclasses.replace(config.match, alpha=row["alpha"], beta=row["beta"])
+        scores = []
+        for pair in pairs:
+            sides = [
+                CellDescriptors.of_features(describe.read_features(i), group_weights(match))
+                for i in (pair.source_id, pair.target_id)
+            ]
+            annotated = (records[pair.source_id], records[pair.target_id])
+            scores += [s for s in score_pair(*annotated, (sides[0], sides[1]), config.evaluate) if s.method == WINDOW]
+        assert row["pck"] == pytest.approx(pck(scores, 0.1)[0], abs=0.02)
+    enough = [row for row in rows if row["kept"] >= sweep.wanted_labels(rows, config) and row["fpr"] is not None]
+    assert rows[0]["pck"] == max(row["pck"] for row in enough)
+
+
+def _counts(name: str, counts: list[list[int]], points: list[list[int]] | None = None) -> SettingCounts:
+    return SettingCounts(name, "car", np.array(counts), None if points is None else np.array(points))
+
+
+def test_counts_of_pairs_add_up_to_the_objectives() -> None:
+    # One weights setting apart from the present one (steps = 1: three corners less the one without 2D features), one threshold each.
+    config = RunConfig(sweep=SweepConfig(steps=1, tau_cc=(0.05,), tau_geo=(0.05,), objective="pck"))
+    assert [(m.alpha, m.beta) for m in sweep.weight_grid(1, config.match)] == [(0.0, 1.0), (1.0, 0.0), (1 / 2, 1 / 3)]
+    pairs = [
+        _counts("a~b", [[10, 4, 1], [20, 4, 2], [30, 4, 0]], [[1, 4], [4, 4], [2, 4]]),
+        _counts("b~a", [[30, 6, 1], [20, 6, 3], [30, 0, 0]], [[1, 2], [1, 2], [1, 2]]),
+    ]
+    rows = sweep.collect_rows(config, pairs)
+    assert [row["kept"] for row in rows] == [20, 20, 30]
+    assert [row["fpr"] for row in rows] == [2 / 10, 5 / 10, 0 / 4]
+    # A mean over pairs, not over points.
+    assert [row["pck"] for row in rows] == [(1 / 4 + 1 / 2) / 2, (1 + 1 / 2) / 2, (2 / 4 + 1 / 2) / 2]
+    assert [row["present"] for row in rows] == [False, False, True]
+    few = dataclasses.replace(config, sweep=dataclasses.replace(config.sweep, labels=15.0))
+    assert [row["pck"] for row in sweep.rank(rows, few)] == [0.75, 0.5, 0.375]
+    by_fpr = dataclasses.replace(config, sweep=dataclasses.replace(few.sweep, objective="fpr"))
+    assert [row["fpr"] for row in sweep.rank(rows, by_fpr)] == [0.0, 0.2, 0.5]
+    assert sweep.pck_of_weights([_counts("a~b", [[1, 1, 0]])], 1) == [None]
+    assert sweep.pck_of_weights([_counts("a~b", [[1, 1, 0]], [[0, 0]]), pairs[0]], 3)[1] == 1.0, (
+        "a pair without points does not count"
+    )
+
+
+def test_options_out_of_range_are_refused() -> None:
+    for option in (
+        "tau_cc=[-0.1]",
+        "tau_geo=[]",
+        "objective=iou",
+        "level=images",
+        "trials=0",
+        "hours=0",
+        "labels=-1",
+        "method=grid",
+    ):
+        with pytest.raises(ConfigError, match=f"sweep.{option.partition('=')[0]}"):
+            load_config(None, [f"sweep.{option}"])
+
+
+def test_a_run_without_annotated_validation_pairs_cannot_be_searched(finished: RunConfig, tmp_path: Path) -> None:
+    from pipelines.manifest import PAIRS
+    from sc3d.records import Pair
+
+    shutil.copytree(finished.run, tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
+    pairs = [pair for pair in run.read_records(Pair, PAIRS) if pair.split != "val"]
+    run.write_records(Pair, PAIRS, pairs)
+    for level in ("labels", "adapter"):
+        config = dataclasses.replace(finished, run=run.uri, sweep=dataclasses.replace(finished.sweep, level=level))
+        with pytest.raises(InputError, match="no annotated validation pairs"):
+            sweep.run(config)

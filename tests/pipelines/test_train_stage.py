@@ -266,3 +266,18 @@ def test_an_adapter_leaves_the_run(config: RunConfig, tmp_path: Path) -> None:
     assert json.dumps(metadata[0]["sources"]) == '["sd.s3", "dino"]'
     with pytest.raises(ConfigError, match="best-pck"):
         export_adapter.run(config, tmp_path / "out", "worst")
+
+
+def test_the_command_trains_and_says_where_the_adapter_is(config: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    from pipelines.cli import main
+
+    options = ["train.steps=2", "train.channels=8", "train.dropout=0", f"train.cache={config.train.cache}"]
+    arguments = ["train", "--run", config.run, "--preset", "diy-sc", *(part for o in options for part in ("--set", o))]
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 0
+    path = capsys.readouterr().out.strip().removeprefix("adapter: ")
+    assert load_adapter(path).channels == 8
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--run", config.run, "--preset", "none"])
+    assert ended.value.code == 2

@@ -148,9 +148,10 @@ def test_a_second_run_is_refused_while_the_first_is_alive(run: RunFolder, start:
 def test_a_run_that_was_killed_here_is_followed_at_once(run: RunFolder, start: Start, caplog: pytest.LogCaptureFixture) -> None:
     process = start(HOLDER.replace("interval)", "3600.0)"), run)
     assert line_of(process) == "held"
+    began = process_start(process.pid)
     process.kill()  # not waited for: a process that has ended and was not collected is dead too
     deadline = time.monotonic() + 60
-    while is_running(process.pid, ""):
+    while is_running(process.pid, began):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     with RunLease(run, INTERVAL_S):

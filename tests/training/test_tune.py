@@ -171,7 +171,7 @@ from sc3d.config import RayConfig, TrainConfig
 from sc3d.store import RunFolder
 from training.data import LabelledPairs
 from training.job import TrainingData, TrainJob
-from training.tune import Choice, Search, search
+from training.tune import Range, Search, search
 from training.validation import Validation, ValidationPair
 
 features = toy.make_features()
@@ -196,9 +196,9 @@ def make_job(settings, folder):
         return TrainingData(pairs, Validation(some, pairs.features, config))
     return TrainJob(data, config, 0, RunFolder(where), folder)
 
-space = {"x": Choice((0, 1, 2))}
+space = {"x": Range(0.0, 1.0)}
 spec = Search(make_job, space, RunFolder(where), "sweeps/adapter-abc", steps=6, validations=6, trials=3, concurrent=1,
-              early_stopping=False, first={"x": 1})
+              early_stopping=False, first={"x": 1.0})
 with RaySession(RayConfig(workers=1)) as session:
     session.start()
     for trial in search(spec):
@@ -215,7 +215,7 @@ def test_a_killed_search_goes_on_with_its_trials_where_they_were(tmp_path: Path)
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     # A session of its own, so that everything of it can be killed at once, as when a machine goes down.
     victim = subprocess.Popen(command, env=environment, cwd=root, start_new_session=True, stderr=subprocess.DEVNULL)
-    log = tmp_path / "steps-1"
+    log = tmp_path / "steps-1.0"
     deadline = time.monotonic() + 200
     while not (log.exists() and "4" in log.read_text().split()):
         assert victim.poll() is None, "the search ended before it was killed"
@@ -233,7 +233,7 @@ def test_a_killed_search_goes_on_with_its_trials_where_they_were(tmp_path: Path)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.strip().splitlines()
     assert len(lines) == 3
-    assert lines[0] == "1 [1, 2, 3, 4, 5, 6] None"
+    assert lines[0] == "1.0 [1, 2, 3, 4, 5, 6] None"
     repeated = [int(step) for step in log.read_text().split()]
     assert min(repeated) >= 2, "the trial began anew instead of at its checkpoint"
     assert (tmp_path / "sweeps/adapter-abc/batch-00.json").exists()

@@ -15,6 +15,7 @@ from actors.foundation.sam3.loading import FILES, load_model, load_tokenizer, ra
 from actors.foundation.sam3.model import LEAST_OVERLAP, LEAST_SCORE, Instances, Sam3
 from actors.offline.masks import OfflineMask, read_mask_file
 from actors.weights import fetch_weights
+from sc3d.addresses import shown
 from sc3d.config import ModelsConfig, RunConfig
 from sc3d.errors import InputError
 
@@ -75,7 +76,7 @@ class Sam3Mask(FoundationActor):
         return [self._chosen(instances, row) for instances, row in zip(found, rows, strict=True)]
 
     def _chosen(self, instances: Instances, row: Row) -> np.ndarray:
-        asked = f"{row['path']}: SAM 3, asked for '{prompt_of(row['category'])}'"
+        asked = f"{shown(row['path'])}: SAM 3, asked for '{prompt_of(row['category'])}'"
         advice = "correct the category, give the photo a mask file (--masks DIR), or remove it"
         if not len(instances):
             raise InputError(

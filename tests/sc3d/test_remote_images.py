@@ -1,0 +1,244 @@
+"""Photos and masks in a bucket or on the web: each failure is of the photo alone, but for a store that is away."""
+
+from __future__ import annotations
+
+import http.server
+import io
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import numpy as np
+import pytest
+from PIL import Image
+from web_server import WebServer, wait_until
+
+from actors.base import run_actors
+from actors.offline.load import LoadImage
+from sc3d.addresses import shown
+from sc3d.config import DatasetConfig, DownloadConfig, RunConfig
+from sc3d.errors import InputError, StoreDeniedError, StoreUnavailableError, is_of_the_store
+from sc3d.images import load_image, load_mask
+from sc3d.remote_images import read_object, read_url
+
+QUICK = DownloadConfig(timeout=0.5, deadline=8, attempts=3, max_megabytes=1)
+PIXELS = np.random.default_rng(0).integers(0, 255, (24, 32, 3), np.uint8)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def web() -> Iterator[WebServer]:
+    server = WebServer(png(PIXELS))
+    yield server
+    server.stop()
+
+
+@pytest.mark.parametrize("path", ["photo.png", "photo.png?sig=tell-nobody#part", "moved/now", "recovers.png"])
+def test_a_photo_on_the_web(web: WebServer, path: str) -> None:
+    np.testing.assert_array_equal(load_image(web.url(path), QUICK), PIXELS)
+
+
+def test_an_address_with_other_letters_spaces_and_escapes(web: WebServer) -> None:
+    assert load_image(web.url("escaped/été 1%25.png"), QUICK).shape == PIXELS.shape
+
+
+@pytest.mark.parametrize(
+    ("path", "tries", "reason"),
+    [
+        ("gone.png", 1, "404"),
+        ("status/403", 1, "403"),
+        ("status/401", 1, "401"),
+        ("status/418", 1, "answers with 418"),
+        ("status/500", 3, "500"),
+        ("status/429", 3, "429"),
+        ("hang", 3, "says nothing for 0.5 s"),
+        ("short", 3, "connection was lost"),
+        ("announced", 1, "of 5000 MB is larger than 1 MB"),
+        ("endless", 1, "larger than 1 MB"),
+        ("page", 1, "is a web page, not an image"),
+        ("empty", 1, r"empty \(0 bytes\)"),
+        ("file", 1, "only http and https"),
+        ("secret", 1, "leads to an address that is not followed"),
+        ("loop", 6, "leads on more than 5 times"),
+    ],
+)
+def test_what_goes_wrong_is_of_the_photo(web: WebServer, path: str, tries: int, reason: str) -> None:
+    with pytest.raises(InputError, match=reason) as caught:
+        load_image(web.url(f"{path}?sig=tell-nobody"), QUICK)
+    text = str(caught.value)
+    assert web.url(path) in text
+    assert "nobody" not in text
+    assert "passwd" not in text
+    assert web.seen[path] == tries
+    assert not is_of_the_store(caught.value)
+
+
+@pytest.mark.parametrize("path", ["drip", "headers"])
+def test_a_server_that_never_ends_is_given_up_and_leaves_no_thread_behind(web: WebServer, path: str) -> None:
+    with pytest.raises(InputError, match=r"did not come within 0.6 s"):
+        read_url(web.url(path), DownloadConfig(timeout=30, deadline=0.6))
+    assert web.seen[path] == 1
+    assert wait_until(lambda: not any(thread.name == "sc3d-download" for thread in threading.enumerate()))
+
+
+def test_nobody_listens_and_nobody_is_of_that_name() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        with pytest.raises(InputError, match="takes no connections"):
+            read_url(f"http://127.0.0.1:{unused.getsockname()[1]}/a.png", QUICK)
+    with pytest.raises(InputError, match=r"no such host|cannot be looked up|did not come"):
+        read_url("http://nobody.invalid/a.png", QUICK)
+
+
+def test_what_is_no_web_server(web: WebServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def talk() -> None:
+            connection, _ = server.accept()
+            connection.sendall(b"220 mail tell-nobody\r\n")
+            connection.close()
+
+        threading.Thread(target=talk, daemon=True).start()
+        with pytest.raises(InputError, match="does not speak HTTP") as caught:
+            read_url(f"http://127.0.0.1:{server.getsockname()[1]}/a.png", DownloadConfig(attempts=1, deadline=3))
+        assert "nobody" not in str(caught.value)
+    with pytest.raises(InputError, match="connection was lost"):
+        read_url(web.url("photo.png").replace("http:", "https:"), QUICK)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://me:secret@x.org/a",
+        "http://me:sec/secret@x.org/a",
+        "http://me:se?secret@x.org/a",
+        "s3://a:secret@b/c",
+        "ftp://a:secret@b/c",
+    ],
+)
+def test_credentials_are_refused_and_not_repeated(address: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_image(address)
+    assert "secret" not in str(caught.value)
+
+
+def test_addresses_as_people_see_them() -> None:
+    assert shown("/a b/c?d.jpg") == "/a b/c?d.jpg"
+    assert shown("https://me:secret@x.org:8080/a.jpg?sig=1#2") == "https://x.org:8080/a.jpg"
+    assert shown("http://[::1]:80/a.jpg") == "http://[::1]:80/a.jpg"
+    assert shown("s3://bucket/a#1.jpg?region=x") == "s3://bucket/a#1.jpg"
+
+
+def test_a_proxy_of_the_environment_is_used(web: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(web.photo)
+
+        def log_message(self, *arguments: Any) -> None: ...
+
+    proxy = http.server.HTTPServer(("127.0.0.1", 0), Proxy)
+    threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.server_address[1]}")
+    assert load_image("http://photos.invalid/a.png", QUICK).shape == PIXELS.shape
+    assert asked == ["http://photos.invalid/a.png"]
+    proxy.shutdown()
+    proxy.server_close()
+
+
+def test_a_mask_on_the_web_and_the_photo_is_asked_for_only_where_it_matters(web: WebServer) -> None:
+    mask = np.zeros((24, 32), np.uint8)
+    mask[5:10, 5:10] = 255
+    web.photo = png(mask)
+
+    def orientation() -> int:
+        asked.append(1)
+        return 6
+
+    asked: list[int] = []
+    np.testing.assert_array_equal(load_mask(web.url("photo.png"), (32, 24), orientation, QUICK), mask > 0)
+    assert not asked
+    assert load_mask(web.url("photo.png"), (24, 32), orientation, QUICK).shape == (32, 24)
+    assert asked
+
+
+@pytest.fixture
+def stored(bucket: str, s3_server: str) -> str:
+    """A photo in a fresh bucket."""
+    client = boto3.client("s3", endpoint_url=s3_server)
+    client.put_object(Bucket=bucket.removeprefix("s3://"), Key="photos/bus 1.png", Body=png(PIXELS))
+    client.put_object(Bucket=bucket.removeprefix("s3://"), Key="photos/large.png", Body=bytes(1_000_001))
+    return f"{bucket}/photos"
+
+
+def test_a_photo_in_a_bucket(stored: str) -> None:
+    np.testing.assert_array_equal(load_image(f"{stored}/bus 1.png", QUICK), PIXELS)
+    np.testing.assert_array_equal(load_image(f"{stored}/bus%201.png?region=us-east-1", QUICK), PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("gone.png", "no such object"),
+        ("large.png", "1 MB are more than the 1 MB"),
+        ("../bus 1.png", "not an address in a bucket"),
+        ("what?.png", "write a question mark in a key as %3F"),
+        ("", "not an address in a bucket"),
+    ],
+)
+def test_what_goes_wrong_in_a_bucket_is_of_the_photo(stored: str, name: str, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        load_image(f"{stored}/{name}", QUICK)
+
+
+def test_a_bucket_that_is_not_there_is_of_the_photo(stored: str) -> None:
+    with pytest.raises(InputError, match="there is no bucket 'sc3d-no-such-bucket'"):
+        load_image("s3://sc3d-no-such-bucket/a.png", QUICK)
+
+
+def test_a_refused_object_is_of_the_photo_and_a_refused_bucket_is_not(stored: str, faulty_s3: Any) -> None:
+    faulty_s3.set("deny", match="bus")
+    with pytest.raises(InputError, match="refused, though the bucket is not"):
+        load_image(f"{stored}/bus 1.png", QUICK)
+    faulty_s3.set("deny")
+    with pytest.raises(StoreDeniedError):
+        load_image(f"{stored}/bus 1.png", QUICK)
+
+
+@pytest.mark.parametrize("mode", ["slow_down", "error", "refuse", "truncate"])
+def test_a_store_that_is_away_is_not_of_the_photo(stored: str, faulty_s3: Any, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SC3D_STORE_PATIENCE", "0")
+    faulty_s3.set(mode)
+    with pytest.raises(StoreUnavailableError) as caught:
+        read_object(f"{stored}/bus 1.png")
+    assert is_of_the_store(caught.value)
+
+
+def test_a_store_that_comes_back_is_waited_for(stored: str, faulty_s3: Any) -> None:
+    faulty_s3.set("slow_down", times=6)
+    np.testing.assert_array_equal(load_image(f"{stored}/bus 1.png", QUICK), PIXELS)
+
+
+def test_a_store_that_is_away_ends_the_run_and_a_web_server_does_not(
+    stored: str, web: WebServer, faulty_s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SC3D_STORE_PATIENCE", "0")
+    actor = LoadImage(RunConfig(dataset=DatasetConfig(download=QUICK)))
+    rows = [{"image_id": "web", "path": web.url("status/500")}, {"image_id": "store", "path": f"{stored}/bus 1.png"}]
+    (web_outcome, store_outcome) = run_actors([actor], rows, "image_id", "reconstruct")
+    assert web_outcome.reject is not None
+    assert store_outcome.reject is None
+    faulty_s3.set("slow_down")
+    with pytest.raises(StoreUnavailableError):
+        run_actors([actor], rows, "image_id", "reconstruct")
