@@ -113,10 +113,11 @@ class SectionRun:
         plan = plan_section(self._section, items)
         self._open(plan)
         departures = Departures(items, plan.blocks, on_category)
-        lost = self._follow(plan.blocks, departures)
+        lost = self._follow(plan.blocks, departures.of)
         if lost:
             logger.warning("%s: processes died on %d ids; these are tried again one by one", self._section[0].name, len(lost))
-            lost = self._follow(_singles(self._section, items, lost), departures)
+            # Their categories are through when all of this is.
+            lost = self._follow(_singles(self._section, items, lost), lambda block: None)
             self._reject(_singles(self._section, items, lost))
         departures.all()
         self._clock += time.perf_counter() - started
@@ -131,7 +132,7 @@ class SectionRun:
             total -= rejected
         self._items += plan.items
 
-    def _follow(self, blocks: Sequence[Block], departures: Departures) -> list[str]:
+    def _follow(self, blocks: Sequence[Block], came_out: Callable[[Block], None]) -> list[str]:
         """Send blocks through the section and account for them; returns the ids of those that did not come out."""
         waiting = {block.ids[0]: block.ids for block in blocks}
         for positions, part in self._parts(blocks):
@@ -143,7 +144,7 @@ class SectionRun:
                     self._add(position, block.results[position])
                 if last:
                     del waiting[block.ids[0]]
-                    departures.of(block)
+                    came_out(block)
                 else:
                     blocks.append(block)
         return [id_ for ids in waiting.values() for id_ in ids]

@@ -95,8 +95,14 @@ def test_all_models_of_a_stage_fit_one_gpu_and_a_small_node(stage: type[Stage]) 
 
 
 def test_a_module_that_cannot_be_imported_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "actors.foundation.dino", None)
+    monkeypatch.setitem(SLOTS["describe.dino"], "dinov2", "a_library_that_is_not_installed.dino:DinoV2Source")
     with pytest.raises(ConfigError, match=r"describe\.dino.* cannot be loaded .*pip install 'sc3d\[foundation\]'"):
+        actor_of(load_config(overrides=["describe.dino=dinov2"]), "describe.dino")
+
+
+def test_a_fault_in_our_own_modules_is_not_taken_for_a_missing_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "actors.foundation.dino", None)
+    with pytest.raises(ModuleNotFoundError, match=r"actors\.foundation\.dino"):
         actor_of(load_config(overrides=["describe.dino=dinov2"]), "describe.dino")
 
 

@@ -309,13 +309,14 @@ def test_training_curve_is_shown(made: Made, tmp_path: Path) -> None:
     import torch
 
     from training.adapter import Adapter
+    from training.checkpoint import CHECKPOINT_VERSION
 
     job = train_job(made.config)
     losses = torch.tensor([[step + 1, 3.0 - step / 100, 2.0, 1.0, 1e-3] for step in range(150)], dtype=torch.float64)
     stream = io.BytesIO()
     adapter = Adapter([4, 4], 8).state_dict()
     values = {
-        "version": 1,
+        "version": CHECKPOINT_VERSION,
         "identity": "",
         "adapter": adapter,
         "history": losses,

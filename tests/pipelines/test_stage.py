@@ -16,7 +16,7 @@ from fake_stage import FakeStage, First, Second
 from actors.base import check_actors
 from cluster.session import RaySession
 from pipelines.block import Block, decode_block, encode_block
-from pipelines.execute import run_stage
+from pipelines.execute import SectionRun, run_stage
 from pipelines.progress import Progress
 from pipelines.segment import SegmentWorker, segments
 from pipelines.stage import StageSummary
@@ -25,7 +25,7 @@ from sc3d.config import RunConfig
 from sc3d.config_file import load_config
 from sc3d.errors import ConfigError, RejectBudgetError, WorkerError
 from sc3d.records import Orientation
-from sc3d.shards import Shard
+from sc3d.shards import Shard, item_table
 
 cloudpickle.register_pickle_by_value(fake_stage)
 
@@ -134,6 +134,19 @@ def test_what_kills_its_process_each_time_is_rejected_and_takes_nobody_along(tmp
     (reject,) = stage.artefacts.rejects()
     assert (reject.id, reject.error_type) == ("deadly1", "ProcessDied")
     assert run(stage_in(tmp_path, "max_reject_fraction=0.5"), ["a1", "deadly1", "z1", "z2"]).computed == 0
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_session")
+def test_a_category_is_through_only_when_what_killed_its_process_was_tried_again(tmp_path: Path) -> None:
+    stage = stage_in(tmp_path, "max_reject_fraction=0.5")
+    ids = ["a1", "a2", "deadly1", "z1", "z2", "z3"]
+    settled: list[int] = []
+    section = SectionRun([stage], Progress(), RaySession(stage.config.ray))
+    section.compute(
+        item_table([("car", i) for i in ids]), lambda category: settled.append(len(rows(stage)) + len(stage.artefacts.rejects()))
+    )
+    assert settled == [len(ids)]
 
 
 @pytest.mark.usefixtures("ray_session")

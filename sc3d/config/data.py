@@ -1,0 +1,41 @@
+"""Which images a run works on."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from sc3d.config.options import STRICT, Count, Positive
+
+DatasetName = Literal["folder", "toys", "spair", "spair-u", "ap10k", "pf-pascal", "pf-willow", "tss", "table"]
+
+
+@dataclass(frozen=True, config=STRICT)
+class DownloadConfig:
+    """How long to try for a photo on the web. It is loaded once a stage that looks at pixels."""
+
+    timeout: Annotated[Positive, Field(description="seconds without a byte after which a connection is given up")] = 15.0
+    deadline: Annotated[Positive, Field(description="seconds for a photo, all tries together")] = 60.0
+    attempts: Annotated[Count, Field(description="tries at most, where the server is away or overloaded")] = 3
+    max_megabytes: Annotated[Count, Field(description="size of a file from the web or a bucket, at most")] = 100
+
+
+@dataclass(frozen=True, config=STRICT)
+class DatasetConfig:
+    """Which images to work on."""
+
+    kind: Annotated[DatasetName, Field(description="layout of the data on disk")] = "folder"
+    root: Annotated[str, Field(description="folder of the dataset, or of the photos; or a table of photos")] = ""
+    category: Annotated[str | None, Field(description="category of all photos of a folder; none: its sub-folders name them")] = None
+    masks: Annotated[str | None, Field(description="folder of mask files with the photos' stems")] = None
+    categories: Annotated[tuple[str, ...], Field(description="only these categories; none: all")] = ()
+    download: Annotated[DownloadConfig, Field(description="photos that lie on the web")] = DownloadConfig()
+    subset: Annotated[
+        str | None,
+        Field(
+            description="which annotated pairs; ap10k: intra-species, cross-species or cross-family; spair and toys: large or small; "
+            "none: the first of these"
+        ),
+    ] = None

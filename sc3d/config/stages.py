@@ -1,0 +1,134 @@
+"""The stages from a photo to labels."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from sc3d.config.options import STRICT, Count, Fraction, Positive
+
+TransferName = Literal["nearest", "transport", "functional_map"]
+
+
+@dataclass(frozen=True, config=STRICT)
+class AlignConfig:
+    """Render and compare (3D-SC, stage 1)."""
+
+    steps_distance: Annotated[Count, Field(description="Adam steps on the distance-transform loss")] = 100
+    steps_iou: Annotated[int, Field(ge=0, description="Adam steps on the soft IoU")] = 50
+    lr_log_scale: Annotated[Positive, Field(description="learning rate of the log scale")] = 0.05
+    lr_translation: Annotated[Positive, Field(description="learning rate of the translation")] = 0.02
+    interior_weight: Annotated[Positive, Field(description="lambda: reward for covering the mask's interior")] = 4.0
+    dilation: Annotated[int, Field(ge=0, description="mask dilation in pixels")] = 4
+    max_outside: Annotated[Fraction, Field(description="share of the silhouette outside the image that is free of penalty")] = 0.25
+    resolution: Annotated[Count, Field(description="long side of the image that the silhouette is rendered at")] = 256
+    low_iou: Annotated[Fraction, Field(description="IoU below which a result is flagged low_iou")] = 0.7
+    occlusion: Annotated[
+        bool, Field(description="also try silhouettes that go on beyond a partial mask; false: the paper's two phases alone")
+    ] = True
+
+
+@dataclass(frozen=True, config=STRICT)
+class ReconstructConfig:
+    """Mask, mesh, camera and aligned pose of each image."""
+
+    mask: Annotated[
+        Literal["file", "grabcut", "sam3", "file_or_sam3"],
+        Field(
+            description="mask files where there are any, else GrabCut; GrabCut; SAM 3, asked for the category; or files, else SAM 3"
+        ),
+    ] = "file"
+    mesh: Annotated[
+        Literal["auto", "disturbed_truth", "inflate", "sam3d"],
+        Field(description="where meshes come from; auto: the dataset's own, disturbed, where it has them, else inflate"),
+    ] = "auto"
+    align: Annotated[AlignConfig, Field(description="render and compare")] = AlignConfig()
+    max_vertices: Annotated[int, Field(ge=100, description="meshes are decimated to this many vertices")] = 8000
+    wrong_yaw: Annotated[Fraction, Field(description="share of simulated reconstructions turned by a quarter turn")] = 0.06
+
+
+@dataclass(frozen=True, config=STRICT)
+class OrientConfig:
+    """Yaw canonicalisation (3D-SC, stage 1)."""
+
+    estimator: Annotated[
+        Literal["consensus", "none", "orient_anything_v1", "orient_anything_v2"],
+        Field(description="what tells the orientation of a rendered view"),
+    ] = "consensus"
+    views: Annotated[Count, Field(description="rendered views that vote")] = 8
+    min_votes: Annotated[Count, Field(description="agreeing votes below which the mesh is left alone")] = 4
+    references: Annotated[Count, Field(description="meshes of the category that the consensus compares with")] = 12
+
+
+@dataclass(frozen=True, config=STRICT)
+class DescribeConfig:
+    """Per-image features, surface hits and geodesic balls."""
+
+    dino: Annotated[Literal["daisy", "dinov2", "dinov2_registers", "dinov3"], Field(description="descriptor in the DINO slot")] = (
+        "daisy"
+    )
+    sd: Annotated[Literal["hog", "stable_diffusion", "dift"], Field(description="descriptor in the Stable Diffusion slot")] = "hog"
+    shape: Annotated[Literal["spectral", "partfield"], Field(description="descriptor per mesh vertex, in PartField's slot")] = (
+        "spectral"
+    )
+    ball_radius: Annotated[Positive, Field(description="radius of the stored geodesic balls, in mesh diagonals")] = 0.4
+
+
+@dataclass(frozen=True, config=STRICT)
+class PairsConfig:
+    """Which pairs of images are matched."""
+
+    strategy: Annotated[
+        Literal["all", "random", "nearest", "azimuth"],
+        Field(
+            description="all ordered pairs; k random targets a source; its k nearest by global descriptor; "
+            "or chains of images seen from neighbouring sides"
+        ),
+    ] = "random"
+    targets: Annotated[Count, Field(description="targets a source; for the azimuth strategy on average")] = 4
+    azimuth_bins: Annotated[Count, Field(description="bins of the circle for the azimuth strategy")] = 8
+    chain_length: Annotated[int, Field(ge=2, description="neighbouring bins that a chain of the azimuth strategy goes through")] = 4
+    max_per_category: Annotated[int | None, Field(description="cap on the pairs of a category; none: no cap")] = None
+
+    @property
+    def needs_cues(self) -> bool:
+        """Whether the plan goes by what the stages found out about the images, and so follows them."""
+        return self.strategy in ("nearest", "azimuth")
+
+
+@dataclass(frozen=True, config=STRICT)
+class MatchConfig:
+    """Candidates and their evidence (3D-SC, stage 2)."""
+
+    alpha: Annotated[Fraction, Field(description="weight of the Stable Diffusion slot")] = 1 / 2
+    beta: Annotated[Fraction, Field(description="weight of the DINO slot; the 3D descriptor has the rest")] = 1 / 3
+    tau_cc: Annotated[Positive, Field(description="widest cycle error that is stored, in object extents")] = 0.1
+    tau_geo: Annotated[Positive, Field(description="widest geodesic error that is stored, in mesh diagonals")] = 0.2
+    device: Annotated[
+        Literal["cpu", "cuda"], Field(description="cuda: match actors ask Ray for GPUs; the transfer must be nearest")
+    ] = "cpu"
+    transfer: Annotated[
+        TransferName,
+        Field(description="prediction across meshes; transport needs the extra sc3d[transport]; nearest is the paper's"),
+    ] = "nearest"
+
+    def __post_init__(self) -> None:
+        if self.alpha + self.beta > 1 + 1e-9:
+            raise ValueError(f"alpha + beta must be at most 1, got {self.alpha + self.beta:.3f}")
+        if self.device == "cuda" and self.transfer != "nearest":
+            raise ValueError(f"transfer = {self.transfer} runs on the CPU alone: set device = cpu, or transfer = nearest")
+
+    @property
+    def gamma(self) -> float:
+        """Weight of the 3D descriptor."""
+        return max(0.0, 1.0 - self.alpha - self.beta)
+
+
+@dataclass(frozen=True, config=STRICT)
+class LabelConfig:
+    """The thresholds of the labels; each at most the match stage's."""
+
+    tau_cc: Annotated[Positive, Field(description="relaxed cycle threshold, in object extents; at least one cell")] = 0.05
+    tau_geo: Annotated[Positive, Field(description="bicyclic geodesic error threshold, in mesh diagonals")] = 0.05
