@@ -30,7 +30,7 @@ def test_preflight_looks_at_every_node_and_refuses_what_the_cluster_cannot_give(
         refused = preflight("--set", "match.device=cuda")
         assert refused.returncode == 1
         assert "match needs 0.5 GPU (there can be 0)" in refused.stderr
-        local = preflight("--set", "describe.dino=dinov2")
+        local = preflight("--set", "describe.dino=dinov2", "--set", "models.device=cpu")
         assert local.returncode == 1
         assert "DINOv2" in local.stderr
         assert "hf download" in local.stderr
