@@ -25,13 +25,12 @@ from cluster.session import RaySession
 from pipelines import evaluate
 from pipelines.compare import CompareStage, labelled_by
 from pipelines.execute import run_stage
-from pipelines.manifest import read_pair_table, stored_values
+from pipelines.manifest import read_pair_items, stored_values
 from pipelines.progress import Progress
 from pipelines.train import train_job
 from sc3d.config import RunConfig
 from sc3d.config_file import parse_config
 from sc3d.evaluation.label_recipes import LABEL_RECIPES
-from sc3d.shards import ITEMS
 
 ROWS = ("2d", "2d-cycle", "2d-cycle-geodesic", "3d", "3d-cycle", "3d-cycle-geodesic")
 UNCAPPED = "3d-cycle-geodesic, all labels of a pair"
@@ -56,7 +55,7 @@ def _train(config: RunConfig, name: str, seeds: int) -> list[str]:
     if name == UNCAPPED:
         chosen = dataclasses.replace(chosen, train=dataclasses.replace(chosen.train, labels_per_pair=_ALL))
     stage = CompareStage(chosen)
-    items = read_pair_table(stage.run, labelled=True).select(["category", "pair_id"]).rename_columns(ITEMS.names)
+    items = read_pair_items(stage.run)
     with RaySession(config.ray) as ray, Progress() as progress:
         run_stage(stage, items, progress, ray)
         ray.start()

@@ -16,7 +16,7 @@ from cluster.session import RaySession
 from pipelines import train
 from pipelines.describe import DescribeStage
 from pipelines.execute import run_stage
-from pipelines.manifest import read_pair_table
+from pipelines.manifest import read_pair_items
 from pipelines.match import DescribedImages, pair_row
 from pipelines.plan import read_azimuths
 from pipelines.progress import Progress
@@ -39,7 +39,7 @@ from sc3d.matching.label import explain_pair
 from sc3d.matching.tiles import plan_pair_shards
 from sc3d.records import PAIR_SEPARATOR, Labels, Pair
 from sc3d.schema import column_meanings
-from sc3d.shards import ITEMS, Shard
+from sc3d.shards import Shard
 
 _CHAINED_PAIR = {
     **column_meanings(Pair),
@@ -191,7 +191,7 @@ def run(config: RunConfig, name: str) -> RunConfig:
     """
     chosen = labelled_by(config, name)
     stage = CompareStage(chosen)
-    items = read_pair_table(stage.run, labelled=True).select(["category", "pair_id"]).rename_columns(ITEMS.names)
+    items = read_pair_items(stage.run)
     if not items.num_rows or not ReconstructStage(chosen).artefacts.files():
         raise InputError(f"{config.run} has no described pairs to label; run sc3d describe on it first")
     with RaySession(config.ray) as ray, Progress() as progress:

@@ -14,7 +14,7 @@ from pipelines.describe import DescribeStage
 from pipelines.embed import EmbedStage
 from pipelines.execute import SectionRun
 from pipelines.flow import Flow, Leg
-from pipelines.manifest import prepare, read_pair_table
+from pipelines.manifest import prepare, read_pair_items
 from pipelines.match import LabelStage, MatchStage
 from pipelines.plan import plan_from_images
 from pipelines.preflight import check_models
@@ -26,7 +26,7 @@ from pipelines.timings import record_summary
 from sc3d.config import RunConfig
 from sc3d.lease import RunLease
 from sc3d.records import ImageRecord
-from sc3d.shards import ITEMS, item_table
+from sc3d.shards import item_table
 from sc3d.store import RunFolder
 
 STAGES: tuple[type[Stage], ...] = (ReconstructStage, OrientStage, DescribeStage, MatchStage, LabelStage)
@@ -105,7 +105,7 @@ def _items(
         return before.artefacts.catalogue().among(items) if before else items
     if config.pairs.needs_cues:
         plan_from_images(config, [image for image in images if image.category in set(categories)], progress.say)
-    pairs = read_pair_table(first.run, labelled=True).select(["category", "pair_id"]).rename_columns(ITEMS.names)
+    pairs = read_pair_items(first.run)
     return pairs.filter(pc.is_in(pairs["category"], value_set=pa.array(list(categories))))
 
 

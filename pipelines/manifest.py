@@ -21,6 +21,7 @@ from sc3d.errors import InputError, SchemaError, StoreError
 from sc3d.matching.pairs import plan_pairs_table
 from sc3d.records import ImageRecord, Pair
 from sc3d.schema import arrow_schema, to_table
+from sc3d.shards import ITEMS
 from sc3d.store import RunFolder
 
 PAIRS = "pairs.parquet"
@@ -102,6 +103,11 @@ def read_pair_table(run: RunFolder, labelled: bool) -> pa.Table:
     table = run.read_table(Pair, PAIRS)
     chosen = pc.equal(table.column("split"), LABELLED_SPLIT)
     return table.filter(chosen if labelled else pc.invert(chosen))
+
+
+def read_pair_items(run: RunFolder) -> pa.Table:
+    """The pairs to label as items of a stage (:data:`~sc3d.shards.ITEMS`)."""
+    return read_pair_table(run, labelled=True).select(["category", "pair_id"]).rename_columns(ITEMS.names)
 
 
 def stored_values(uri: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from cluster.session import RaySession
 from pipelines.execute import run_section
-from pipelines.manifest import RUN, read_pair_table
+from pipelines.manifest import RUN, read_pair_items
 from pipelines.match import LabelStage, MatchStage
 from pipelines.progress import Progress
 from pipelines.summary import read_tables
@@ -22,7 +22,6 @@ from sc3d.config import LabelConfig, RunConfig
 from sc3d.config_file import parse_config, to_values
 from sc3d.errors import InputError
 from sc3d.lease import RunLease
-from sc3d.shards import ITEMS
 from sc3d.store import RunFolder
 
 
@@ -55,7 +54,7 @@ def run(config: RunConfig) -> tuple[LabelCount, LabelCount]:
     if not folder.exists(RUN):
         raise InputError(f"{folder.uri} holds no run, so there is nothing to label again; run sc3d label first")
     stored = folder.read_json(RUN)
-    items = read_pair_table(folder, labelled=True).select(["category", "pair_id"]).rename_columns(ITEMS.names)
+    items = read_pair_items(folder)
     matched = MatchStage(config).artefacts.catalogue().among(items)
     if not matched.num_rows:
         raise InputError(f"{folder.uri} holds no matches of this configuration and version of sc3d; run sc3d match first")

@@ -62,7 +62,9 @@ def plan_section(section: Section, items: pa.Table) -> Plan:
         grouped = [*grouped, *np.split(rows, np.cumsum([len(shard.ids) for shard in left])[:-1])]
     known = {stage.name: standing for stage, standing in zip(section, standings, strict=True)}
     for stage in section:
-        known |= {kind.name: kind(stage.config).artefacts.standing(ids) for kind in stage.upstream if kind.name not in known}
+        # What pairs are made from are images, whose files say nothing of pair ids.
+        others = [kind for kind in stage.upstream if kind.key == stage.key and kind.name not in known]
+        known |= {kind.name: kind(stage.config).artefacts.standing(ids) for kind in others}
     blocks = [_block(rows, items, states, known) for rows in grouped]
     return Plan(blocks, len(ids), *((states == state).sum(axis=1).tolist() for state in (KEPT, REJECTED)))
 
