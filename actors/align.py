@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from actors.base import Actor, Row
-from sc3d.config import RunConfig
 from sc3d.geometry.align import align
 from sc3d.geometry.camera import Camera, Pose
 from sc3d.geometry.mesh import Mesh
@@ -36,11 +34,8 @@ class AlignActor(Actor):
         "iou_after": "silhouette IoU with the mask after alignment",
         "flags": "warnings: not_improved, mostly_outside, low_iou, occluded",
     }
-
-    @classmethod
-    def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
-        """The algorithm's version and all of its options."""
-        return {"align": "distance-iou-2", **dataclasses.asdict(config.reconstruct.align)}
+    version: ClassVar[str] = "distance-iou-2"
+    options: ClassVar[tuple[str, ...]] = ("reconstruct.align",)
 
     def process(self, row: Row) -> Row:
         """Align one reconstruction; raises :class:`~sc3d.errors.GeometryError` for meshes and poses that cannot be rendered."""

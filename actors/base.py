@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from sc3d.config import RunConfig
+from sc3d.config_view import values_of, view_of
 from sc3d.errors import ConfigError, Sc3dError, is_of_the_store
 from sc3d.records import Reject
 
@@ -49,22 +50,32 @@ class Actor(ABC):
     Class attributes:
         requires: row keys that must be present -> their meaning.
         provides: row keys that :meth:`process` returns -> their meaning.
+        version: name and version of the algorithm, for recipes: another one makes everything again, another name of the class nothing.
+        options: the options of the configuration that it reads, as ``stage`` or ``stage.option``. It sees no others.
+        weights: the options that name its weights -> the files of them that it reads.
         resources: what one process of it needs.
         batch_size: rows given to :meth:`process_batch` at once.
     """
 
     requires: ClassVar[Mapping[str, str]]
     provides: ClassVar[Mapping[str, str]]
+    version: ClassVar[str]
+    options: ClassVar[tuple[str, ...]] = ()
+    weights: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     resources: ClassVar[Resources] = Resources()
     batch_size: ClassVar[int] = 1
 
     def __init__(self, config: RunConfig) -> None:
-        self.config = config
+        self.config = view_of(config, (*self.options, *self.weights))
 
     @classmethod
-    def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
-        """What of the configuration and of the weights the result depends on, as plain JSON values: it goes into the recipe."""
-        return {}
+    def made_of(cls, config: RunConfig) -> dict[str, Any]:
+        """What its results follow from beside the rows, for recipes: version, options, and what identifies the weights.
+
+        Raises:
+            WeightsError: the weights cannot be identified.
+        """
+        return {"version": cls.version, "options": values_of(config, cls.options), "weights": _identities(config, cls.weights)}
 
     @classmethod
     def needs(cls, config: RunConfig) -> Resources:
@@ -80,6 +91,17 @@ class Actor(ABC):
         return [self.process(row) for row in rows]
 
 
+def _identities(config: RunConfig, weights: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    if not weights:
+        return {}
+    if config.models.variant == "tiny":
+        return dict.fromkeys(weights, "tiny, random")
+    from actors.weights import weights_identity
+
+    sources = values_of(config, list(weights))
+    return {option: weights_identity(sources[option] or "", config.models.cache, files) for option, files in weights.items()}
+
+
 def check_actors(actors: Sequence[type[Actor]], given: Iterable[str]) -> None:
     """Check before a run that each actor's ``requires`` is given or provided by an earlier one.
 
@@ -88,6 +110,8 @@ def check_actors(actors: Sequence[type[Actor]], given: Iterable[str]) -> None:
     """
     have = set(given)
     for actor in actors:
+        if not hasattr(actor, "version"):
+            raise ConfigError(f"{actor.__name__} declares no version, such as 'mine-1', which names its algorithm in recipes")
         missing = {k: v for k, v in actor.requires.items() if k not in have}
         if missing:
             wanted = ", ".join(f"{k} ({v})" for k, v in missing.items())
@@ -123,11 +147,11 @@ def run_actors(
 def _run_batch(actor: Actor, batch: Sequence[Outcome], id_key: str, stage: str, observe: Observer) -> None:
     started = time.perf_counter()
     try:
-        provided = actor.process_batch([o.row for o in batch])
+        provided = actor.process_batch([{key: o.row[key] for key in actor.requires} for o in batch])
         if len(provided) != len(batch):
             raise RuntimeError(f"{type(actor).__name__} returned {len(provided)} rows for {len(batch)}")
-    except Exception as error:  # whatever a model raises concerns its rows, not the run
-        if is_of_the_store(error):
+    except (Exception, SystemExit) as error:  # whatever a model raises concerns its rows, not the run; some leave by exit()
+        if isinstance(error, Exception) and is_of_the_store(error):
             raise
         if len(batch) == 1:
             if not isinstance(error, Sc3dError):
@@ -135,8 +159,10 @@ def _run_batch(actor: Actor, batch: Sequence[Outcome], id_key: str, stage: str, 
             outcome = batch[0]
             outcome.seconds += time.perf_counter() - started
             advice = ". " + _MEMORY_ADVICE.format(type(actor).__name__) if is_out_of_memory(error) else ""
-            message = f"{type(actor).__name__}: {error}{advice}"
-            outcome.reject = Reject(str(outcome.row[id_key]), stage, type(error).__name__, message)
+            reason = error if isinstance(error, Exception) else f"left by exit({error})"
+            outcome.reject = Reject(
+                str(outcome.row[id_key]), stage, type(error).__name__, f"{type(actor).__name__}: {reason}{advice}"
+            )
             return
         if out_of_memory := is_out_of_memory(error):
             logger.warning("%s: out of memory on %d rows, halving the batch", type(actor).__name__, len(batch))

@@ -11,8 +11,8 @@ from sc3d.errors import ConfigError
 
 SLOTS: dict[str, dict[str, str]] = {
     "reconstruct.mask": {
-        "file": "actors.offline.masks:OfflineMask",
-        "grabcut": "actors.offline.masks:OfflineMask",
+        "file": "actors.offline.masks:FileMask",
+        "grabcut": "actors.offline.masks:GrabcutMask",
         "sam3": "actors.foundation.sam3.actor:Sam3Mask",
         "file_or_sam3": "actors.foundation.sam3.actor:Sam3Mask",
     },
@@ -52,6 +52,8 @@ FIXED: dict[str, str] = {
     "load": "actors.offline.load:LoadImage",
     "align": "actors.align:AlignActor",
     "surface": "actors.surface:SurfaceActor",
+    "embed": "actors.embed:EmbedActor",
+    "match": "actors.match:MatchActor",
 }
 """Slots that every profile fills with the same actor."""
 
@@ -76,8 +78,10 @@ def actor_of(config: RunConfig, slot: str) -> type[Actor]:
     Raises:
         ConfigError: a library that the actor's module needs is not installed.
     """
-    if is_rehearsal(config):
+    if is_rehearsal(config) and slot in REHEARSAL:
         name = REHEARSAL[slot]
+    elif slot == "match" and config.match.device == "cuda":
+        name = "actors.match:MatchOnGpu"
     elif slot in FIXED:
         name = FIXED[slot]
     else:

@@ -7,12 +7,11 @@ whether a cluster, its store and its permissions can carry a run, and what the s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from actors.base import Actor, Row
-from sc3d.config import RunConfig
 from sc3d.features import GeodesicBalls, Surface
 from sc3d.grid import Letterbox
 from sc3d.records import Matches
@@ -25,10 +24,7 @@ _FACES = np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]], np.int32)
 
 class _Rehearsal(Actor):
     requires: ClassVar[Mapping[str, str]] = {}
-
-    @classmethod
-    def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
-        return {"version": "rehearsal-1"}
+    version: ClassVar[str] = "rehearsal-1"
 
 
 class RehearseLoad(_Rehearsal):
@@ -70,6 +66,7 @@ class RehearseMesh(_Rehearsal):
 class RehearseAlign(_Rehearsal):
     """The pose as it is."""
 
+    requires = {"scale_initial": "scale as reconstructed", "translation_initial": "t (3,) as reconstructed"}
     provides = {
         "scale": "scale after alignment",
         "translation": "t (3,) after alignment",
@@ -113,6 +110,7 @@ class RehearseSd(_Rehearsal):
 class RehearseShape(_Rehearsal):
     """One channel a vertex."""
 
+    requires = {"vertices": "(V, 3)"}
     provides = {"shape": "(V, 1) float16"}
 
     def process(self, row: Row) -> Row:
@@ -122,6 +120,7 @@ class RehearseShape(_Rehearsal):
 class RehearseSurface(_Rehearsal):
     """One cell sees the first triangle."""
 
+    requires = {"vertices": "(V, 3)"}
     provides = {"letterbox": "working grid", "foreground": "(side, side) bool", "extent": "in pixels", "surface": "one hit"}
 
     def process(self, row: Row) -> Row:
@@ -145,9 +144,10 @@ class RehearseSurface(_Rehearsal):
 class RehearseMatch(_Rehearsal):
     """One match without an error, between the first pixels."""
 
-    provides = {"matches": "the candidates with their evidence"}
+    requires = {"pair_id": "id", "source_id": "image id", "target_id": "image id", "category": "of both"}
+    provides = {"record": "the candidates with their evidence"}
 
     def process(self, row: Row) -> Row:
         first, zero = np.full((1, 2), 0.5, np.float32), np.zeros(1, np.float32)
         ids = (row["pair_id"], row["source_id"], row["target_id"], row["category"])
-        return {"matches": Matches(*ids, first, first, zero + 1, zero, zero, float(_SIDE), 1.0, 1, 1)}
+        return {"record": Matches(*ids, first, first, zero + 1, zero, zero, float(_SIDE), 1.0, 1, 1)}

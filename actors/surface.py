@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from actors.base import Actor, Row
-from sc3d.config import RunConfig
 from sc3d.errors import InputError
 from sc3d.features import Surface
 from sc3d.geometry.camera import Camera, Pose
@@ -36,10 +32,8 @@ class SurfaceActor(Actor):
         "extent": "max(height, width) of the object's box in pixels",
         "surface": "surface hits and geodesic balls",
     }
-
-    @classmethod
-    def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
-        return {"version": "surface-1", "ball_radius": config.describe.ball_radius}
+    version = "surface-1"
+    options = ("describe.ball_radius",)
 
     def process(self, row: Row) -> Row:
         mask = row["mask"]

@@ -22,12 +22,12 @@ import numpy as np
 
 from benchmarks import row
 from cluster.session import RaySession
-from pipelines import evaluate
-from pipelines.compare import CompareStage, labelled_by
-from pipelines.execute import run_stage
-from pipelines.manifest import read_pair_items, stored_values
-from pipelines.progress import Progress
-from pipelines.train import train_job
+from pipelines.jobs import evaluate
+from pipelines.jobs.compare import CompareStage, labelled_by
+from pipelines.runner.run import run_stage
+from pipelines.folder.manifest import read_pair_items, stored_values
+from pipelines.runner.progress import Progress
+from pipelines.jobs.train import train_job
 from sc3d.config import RunConfig
 from sc3d.config_file import parse_config
 from sc3d.evaluation.label_recipes import LABEL_RECIPES

@@ -21,11 +21,11 @@ import pyarrow as pa
 
 from benchmarks import row
 from benchmarks.pairs import peak_memory
-from pipelines.export import ExportOptions, export_labels
-from pipelines.label_source import LabelSource
-from pipelines.manifest import IMAGES
-from pipelines.match import LabelStage
-from pipelines.reconstruct import ReconstructStage
+from pipelines.jobs.export import ExportOptions, export_labels
+from pipelines.jobs.label_source import LabelSource
+from pipelines.folder.manifest import IMAGES
+from pipelines.stages.match import LabelStage
+from pipelines.stages.reconstruct import ReconstructStage
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config
 from sc3d.datasets.label_export import diy_sc

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import row
-from pipelines import label
+from pipelines.jobs import label
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config
 from sc3d.store import RunFolder

@@ -20,11 +20,11 @@ from typing import Any, get_args
 import numpy as np
 
 from benchmarks import row
-from pipelines import label
-from pipelines.describe import DescribeStage
-from pipelines.image_manifest import ImageManifest
-from pipelines.manifest import read_pairs, stored_values
-from pipelines.match import DescribedImages
+from pipelines.jobs import label
+from pipelines.stages.describe import DescribeStage
+from pipelines.folder.images import ImageManifest
+from pipelines.folder.manifest import read_pairs, stored_values
+from pipelines.stages.match import DescribedImages
 from sc3d.config import LabelConfig, RunConfig, TransferName
 from sc3d.config_file import parse_config
 from sc3d.datasets.toys import ToysConfig, generate_toys

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import groupby, islice
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,14 @@ import pyarrow.compute as pc
 
 from sc3d.errors import DamagedFileError
 from sc3d.records import Reject
-from sc3d.schema import Record
-from sc3d.shards import Shard
+from sc3d.schema import Record, from_table, to_table
+from sc3d.shards import COUNTED, Shard, shard_name
 from sc3d.store import RunFolder
 
 _READERS = 16
+
+INPUTS = "inputs"
+"""Column of every shard beside those of its record: what a row was made from."""
 
 MISSING, KEPT, REJECTED = range(3)
 """What a stage knows of an id."""
@@ -67,49 +71,70 @@ class Artefacts:
         """All shards that are there."""
         return self.run.names(self.prefix, ".parquet")
 
-    def catalogue(self) -> Catalogue:
-        """What the finished shards hold. A damaged shard counts as missing: it is deleted, to be made again."""
+    def catalogue(self, wanted: pa.Table) -> Catalogue:
+        """Which of the rows that are there count.
+
+        Rows of other ids, and rows that were made from other inputs, may lie about: nobody takes them. Of rows that are there twice, one
+        counts. A damaged shard counts as missing: it is deleted, to be made again.
+
+        Args:
+            wanted: ids and inputs (:data:`~sc3d.shards.COUNTED`), each id once.
+        """
         files = self.files()
         with ThreadPoolExecutor(_READERS) as pool:
-            ids = list(pool.map(self._ids_of, files))
-        counts = np.array([len(one) for one in ids], np.int64)
-        return Catalogue(self, tuple(files), pa.chunked_array(ids, pa.string()), np.repeat(np.arange(len(ids)), counts))
+            found = list(pool.map(self._rows_of, files))
+        sizes = np.array([len(table) for table in found], np.int64)
+        rows = pa.concat_tables([COUNTED.empty_table(), *found])
+        place = pc.index_in(_keys(rows), value_set=_keys(wanted)).to_numpy(zero_copy_only=False)
+        counted = np.flatnonzero(~np.isnan(place)) if place.dtype.kind == "f" else np.arange(len(place))
+        counted = counted[np.unique(place[counted], return_index=True)[1]]
+        counted.sort()
+        file = np.repeat(np.arange(len(sizes)), sizes)
+        row = np.arange(len(rows)) - (np.cumsum(sizes) - sizes)[file]
+        ids = rows["id"].take(pa.array(counted))
+        return Catalogue(self, tuple(files), ids, file[counted], row[counted], len(rows) - len(counted))
 
-    def _ids_of(self, name: str) -> pa.Array:
+    def all_ids(self) -> pa.Array:
+        """Ids of all rows that are there, each once, whether they count or not."""
+        with ThreadPoolExecutor(_READERS) as pool:
+            tables = list(pool.map(self._rows_of, self.files()))
+        return pc.unique(pa.concat_tables([COUNTED.empty_table(), *tables])["id"].combine_chunks())
+
+    def _rows_of(self, name: str) -> pa.Table:
         try:
-            return self.run.read_table(self.record, name, [self.key]).column(self.key).combine_chunks()
+            return self._ids_and_inputs(name)
         except DamagedFileError:
             self.run.delete(name)
-            return pa.array([], pa.string())
+            return COUNTED.empty_table()
+
+    def _ids_and_inputs(self, name: str) -> pa.Table:
+        table = self.run.read_table(self.record, name, [self.key, INPUTS])
+        return pa.Table.from_arrays([table[self.key], table[INPUTS]], schema=COUNTED)
 
     def _reject_files(self) -> list[str]:
         """Those of finished shards. The rejects of a shard that was cut short do not count: it is done again."""
         finished = {_stem(name) for name in self.files()}
         return [name for name in self.run.names(self.reject_prefix, ".parquet") if _stem(name) in finished]
 
-    def rejects(self) -> list[Reject]:
-        """All rejects of finished shards of this recipe."""
+    def rejects(self, wanted: pa.Table) -> list[Reject]:
+        """The rejects of finished shards that count, as rows do (see :meth:`catalogue`), each id once."""
+        known = dict(zip(wanted["id"].to_pylist(), wanted["inputs"].to_pylist(), strict=True))
         with ThreadPoolExecutor(_READERS) as pool:
             found = pool.map(lambda name: self.run.read_records(Reject, name), self._reject_files())
-            return [reject for rejects in found for reject in rejects]
+            counted = {one.id: one for rejects in found for one in rejects if known.get(one.id) == one.inputs}
+        return list(counted.values())
 
-    def rejected_ids(self) -> pa.ChunkedArray:
-        """Ids of all rejects of finished shards of this recipe."""
-        with ThreadPoolExecutor(_READERS) as pool:
-            found = pool.map(lambda name: self.run.read_table(Reject, name, ["id"]).column("id"), self._reject_files())
-            return pa.chunked_array([chunk for column in found for chunk in column.chunks], pa.string())
-
-    def standing(self, ids: pa.Array | pa.ChunkedArray) -> Standing:
-        """What is known of some ids, looked up in the run folder."""
-        catalogue = self.catalogue()
-        place = pc.index_in(ids, value_set=catalogue.ids)
+    def standing(self, wanted: pa.Table) -> Standing:
+        """How far the stage has come with what is wanted (:data:`~sc3d.shards.COUNTED`), looked up in the run folder."""
+        catalogue = self.catalogue(wanted)
+        place = pc.index_in(wanted["id"], value_set=catalogue.ids.combine_chunks())
         kept = place.is_valid().to_numpy(zero_copy_only=False)
-        file = np.full(len(ids), -1, np.int64)
+        file = np.full(len(wanted), -1, np.int64)
         file[kept] = catalogue.file_of[place.drop_null().to_numpy()]
         state = np.where(kept, KEPT, MISSING)
         if not kept.all():
-            rejected = pc.is_in(ids, value_set=self.rejected_ids()).to_numpy(zero_copy_only=False)
-            state[rejected & ~kept] = REJECTED
+            rejected = pa.array([one.id for one in self.rejects(wanted)], pa.string())
+            state[pc.is_in(wanted["id"], value_set=rejected).to_numpy(zero_copy_only=False) & ~kept] = REJECTED
         return Standing(state, catalogue.files, file)
 
     def finished(self, shard: Shard) -> list[int] | None:
@@ -117,7 +142,7 @@ class Artefacts:
         name = self.file(shard)
         if not self.run.exists(name):
             return None
-        kept = set(self._ids_of(name).to_pylist())
+        kept = set(self._rows_of(name)["id"].to_pylist())
         reject_file = self.reject_file(shard)
         rejected = {reject.id for reject in self.run.read_records(Reject, reject_file)} if self.run.exists(reject_file) else set()
         if kept | rejected != set(shard.ids):
@@ -126,14 +151,16 @@ class Artefacts:
 
     def commit(self, shard: Shard, rows: Sequence[Record], rejects: Sequence[Reject]) -> None:
         """Write a finished shard: first its rejects, then its rows, whose file says that the shard is done (even when it is empty)."""
+        inputs = shard.inputs_of
         if rejects:
             tried = self._attempts
-            self.run.write_records(
-                Reject, self.reject_file(shard), [replace(r, attempts=r.attempts + tried.get(r.id, 0)) for r in rejects]
-            )
+            marked = [replace(r, attempts=r.attempts + tried.get(r.id, 0), inputs=inputs[r.id]) for r in rejects]
+            self.run.write_records(Reject, self.reject_file(shard), marked)
         else:
             self.run.delete(self.reject_file(shard))
-        self.run.write_records(self.record, self.file(shard), rows)
+        table = to_table(self.record, rows)
+        made_from = pa.array([inputs[id_] for id_ in table[self.key].to_pylist()], pa.string())
+        self.run.write_table(self.file(shard), table.append_column(INPUTS, made_from))
 
     def forget_rejects(self) -> int:
         """Make every rejected id missing again, so that the next run tries it once more; returns how many there were.
@@ -175,42 +202,98 @@ class Standing:
 
 @dataclass(frozen=True, eq=False)
 class Catalogue:
-    """Which shard file holds which id, for one recipe of one stage: id ``ids[i]`` is in ``files[file_of[i]]``."""
+    """The rows of one recipe of one stage that count: id ``ids[i]`` is row ``row_of[i]`` of ``files[file_of[i]]``.
+
+    ``others``: how many rows are there that do not count.
+    """
 
     artefacts: Artefacts
     files: tuple[str, ...]
     ids: pa.ChunkedArray
     file_of: np.ndarray
+    row_of: np.ndarray
+    others: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
     @cached_property
-    def located(self) -> Mapping[str, str]:
-        """Id -> the shard file that holds its record."""
-        return {id_: self.files[file] for id_, file in zip(self.ids.to_pylist(), self.file_of.tolist(), strict=True)}
+    def located(self) -> Mapping[str, int]:
+        """Id -> its place in ``ids``."""
+        return {id_: place for place, id_ in enumerate(self.ids.to_pylist())}
 
     def __contains__(self, id_: object) -> bool:
         return id_ in self.located
 
     def among(self, items: pa.Table) -> pa.Table:
         """Those of a table of items that are there."""
-        return items.filter(pc.is_in(items["id"], value_set=self.ids))
+        return items.filter(pc.is_in(items["id"], value_set=self.ids.combine_chunks()))
+
+    @property
+    def files_used(self) -> tuple[str, ...]:
+        """The files with rows that count."""
+        return tuple(self.files[i] for i in np.unique(self.file_of))
+
+    def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of a file that count, all or some columns.
+
+        Raises:
+            SchemaError: it cannot be read.
+        """
+        rows = self.row_of[self.file_of == self.files.index(name)]
+        return self.artefacts.run.read_table(self.artefacts.record, name, columns).take(pa.array(rows))
+
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The rows that count, file by file, a few files at a time. A damaged file is left out: its stage makes it again when next run."""
+
+        def read(name: str) -> pa.Table | None:
+            try:
+                return self.table(name, columns)
+            except DamagedFileError:
+                return None
+
+        names = iter(self.files_used)
+        with ThreadPoolExecutor(_READERS) as pool:
+            while batch := list(islice(names, _READERS)):
+                yield from (table for table in pool.map(read, batch) if table is not None)
 
     def read(self, ids: Iterable[str]) -> dict[str, Any]:
         """Id -> record, for those of ``ids`` that are there. Each shard file is read once."""
         located = self.located
-        wanted = {id_: located[id_] for id_ in ids if id_ in located}
-        return read_from(self.artefacts, sorted(set(wanted.values())), wanted)
+        places = sorted({located[id_] for id_ in ids if id_ in located}, key=lambda place: self.file_of[place])
+        found: dict[str, Any] = {}
+        for file, group in groupby(places, key=lambda place: int(self.file_of[place])):
+            rows = pa.array(self.row_of[list(group)])
+            table = self.artefacts.run.read_table(self.artefacts.record, self.files[file]).take(rows)
+            found |= {getattr(one, self.artefacts.key): one for one in from_table(self.artefacts.record, table, self.files[file])}
+        return found
 
     def read_all(self) -> list[Any]:
         """All records, in the order of their ids."""
         found = self.read(self.located)
         return [found[id_] for id_ in sorted(found)]
 
+    def fingerprint(self) -> str:
+        """A hash of what counts: of the ids, whichever files they are in."""
+        return shard_name(self.ids.to_pylist())
 
-def read_from(artefacts: Artefacts, files: Iterable[str], ids: Iterable[str]) -> dict[str, Any]:
-    """Id -> record, for those of ``ids`` that are in the given shard files."""
-    wanted = set(ids)
-    records: Iterator[Record] = (record for name in files for record in artefacts.run.read_records(artefacts.record, name))
-    return {key: record for record in records if (key := getattr(record, artefacts.key)) in wanted}
+
+def read_from(artefacts: Artefacts, files: Iterable[str], inputs_of: Mapping[str, str]) -> dict[str, Any]:
+    """Id -> record, for those ids that are in the given shard files, made from what ``inputs_of`` says."""
+    found: dict[str, Any] = {}
+    for name in files:
+        table = artefacts.run.read_table(artefacts.record, name)
+        made = zip(table[artefacts.key].to_pylist(), table[INPUTS].to_pylist(), strict=True)
+        rows = [row for row, (id_, inputs) in enumerate(made) if inputs_of.get(id_) == inputs]
+        records = from_table(artefacts.record, table.take(pa.array(rows, pa.int64())), name)
+        found |= {getattr(record, artefacts.key): record for record in records}
+    return found
+
+
+def _keys(counted: pa.Table) -> pa.Array:
+    """Ids and inputs as one text each: no id holds a line break."""
+    keys = pc.binary_join_element_wise(counted["id"], counted["inputs"], "\n")
+    return keys.combine_chunks() if isinstance(keys, pa.ChunkedArray) else keys
 
 
 def _stem(name: str) -> str:

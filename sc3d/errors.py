@@ -13,6 +13,10 @@ class ConfigError(Sc3dError):
     """A configuration value is missing, unknown or out of range."""
 
 
+class UndeclaredOptionError(Sc3dError):
+    """A stage or an actor reads an option that it does not declare, so its recipe would not hold it. A mistake in its code."""
+
+
 class InputError(Sc3dError):
     """An image, a mask, an annotation or a manifest cannot be used."""
 

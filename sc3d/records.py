@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -33,8 +34,10 @@ def pair_id_of(source_id: str, target_id: str) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class ImageRecord(Record):
+class ImageRecord(Record, name="ImageRecord"):
     """One image of the manifest, before anything was computed."""
+
+    SCHEMA_VERSION: ClassVar[int] = 2
 
     image_id: str = column("unique id, safe as a file name")
     path: str = column("where the image is: a local path or a URI")
@@ -45,6 +48,9 @@ class ImageRecord(Record):
     truth_path: str | None = column("known mesh and camera (.npz), for synthetic data only", None)
     keypoint_ids: np.ndarray | None = array("int32", -1, doc="ids of the visible annotated keypoints", optional=True)
     keypoint_xy: np.ndarray | None = array("float32", -1, 2, doc="their pixels", optional=True)
+    photo: str = column("hash of the photo's content", "")
+    inputs: str = column("hash of what its artefacts are made of: photo, mask file, box, category", "")
+    annotation: str = column("hash of its keypoints and box", "")
 
     def validate(self) -> None:
         check_id(self.image_id)
@@ -63,7 +69,7 @@ def check_category(value: str) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Pair(Record):
+class Pair(Record, name="Pair"):
     """An ordered pair of images of one category."""
 
     pair_id: str = column("source id ~ target id")
@@ -91,7 +97,7 @@ class Pair(Record):
 
 
 @dataclass(frozen=True, eq=False)
-class Reconstruction(Record):
+class Reconstruction(Record, name="Reconstruction"):
     """Stage 1 of one image, before its yaw is fixed: mask, mesh, camera, and the pose before and after alignment."""
 
     image_id: str = column("image id")
@@ -115,7 +121,7 @@ class Reconstruction(Record):
 
 
 @dataclass(frozen=True, eq=False)
-class Orientation(Record):
+class Orientation(Record, name="Orientation"):
     """The yaw correction of one reconstruction (3D-SC, stage 1)."""
 
     image_id: str = column("image id")
@@ -132,7 +138,7 @@ class Orientation(Record):
 
 
 @dataclass(frozen=True, eq=False)
-class FeatureIndex(Record):
+class FeatureIndex(Record, name="FeatureIndex"):
     """One line about the feature file of an image; the arrays are in ``<image_id>.safetensors`` beside it."""
 
     image_id: str = column("image id")
@@ -145,7 +151,7 @@ class FeatureIndex(Record):
 
 
 @dataclass(frozen=True, eq=False)
-class Embedding(Record):
+class Embedding(Record, name="Embedding"):
     """One image as a whole: its global descriptor, a unit vector a slot, for finding the images that are most alike."""
 
     image_id: str = column("image id")
@@ -163,7 +169,7 @@ class Embedding(Record):
 
 
 @dataclass(frozen=True, eq=False)
-class Matches(Record):
+class Matches(Record, name="Matches"):
     """The candidates of a pair with their evidence, up to the wide thresholds. All list columns have one length N."""
 
     pair_id: str = column("source id ~ target id")
@@ -190,7 +196,7 @@ class Matches(Record):
 
 
 @dataclass(frozen=True, eq=False)
-class Labels(Matches):
+class Labels(Matches, name="Labels"):
     """Matches after the thresholds: what training and other people read."""
 
     n_kept: int = column("labels of this pair", 0)
@@ -199,11 +205,14 @@ class Labels(Matches):
 
 
 @dataclass(frozen=True, eq=False)
-class Reject(Record):
+class Reject(Record, name="Reject"):
     """A record that a stage could not process, and why."""
+
+    SCHEMA_VERSION: ClassVar[int] = 2
 
     id: str = column("image id or pair id")
     stage: str = column("stage that rejected it")
     error_type: str = column("class of the error")
     message: str = column("what was wrong, where, and what to do")
     attempts: int = column("how often it was tried", 1)
+    inputs: str = column("hash of what was to be processed", "")

@@ -59,9 +59,16 @@ def column(doc: str, default: Any = dataclasses.MISSING) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """Base of the rows that outlive a process. Subclasses set ``SCHEMA_VERSION`` and raise it when a column changes."""
+    """Base of the rows that outlive a process.
+
+    Subclasses set ``SCHEMA_VERSION`` and raise it when a column changes. ``name`` is what files call them, also when a class is renamed.
+    """
 
     SCHEMA_VERSION: ClassVar[int] = 1
+    SCHEMA_NAME: ClassVar[str]
+
+    def __init_subclass__(cls, name: str = "") -> None:
+        cls.SCHEMA_NAME = name or cls.__name__
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -130,7 +137,7 @@ def arrow_schema(record: type[Record]) -> pa.Schema:
         if c.spec is not None:
             metadata["shape"] = json.dumps(c.spec.shape)
         fields.append(pa.field(c.name, c.arrow, c.nullable, metadata))
-    return pa.schema(fields, {_NAME_KEY: record.__name__.encode(), _VERSION_KEY: str(record.SCHEMA_VERSION).encode()})
+    return pa.schema(fields, {_NAME_KEY: record.SCHEMA_NAME.encode(), _VERSION_KEY: str(record.SCHEMA_VERSION).encode()})
 
 
 def to_table(record: type[RecordT], rows: Iterable[RecordT]) -> pa.Table:
@@ -162,17 +169,17 @@ def check_table(record: type[Record], table_schema: pa.Schema, where: str) -> No
     name = metadata.get(_NAME_KEY)
     if name is None:
         raise SchemaError(f"{where}: not a file of sc3d (no record name in it); was it written by another program?")
-    if name.decode() != record.__name__:
-        raise SchemaError(f"{where}: holds {name.decode()} records, expected {record.__name__}")
+    if name.decode() != record.SCHEMA_NAME:
+        raise SchemaError(f"{where}: holds {name.decode()} records, expected {record.SCHEMA_NAME}")
     version = int(metadata.get(_VERSION_KEY, b"0"))
     if version > record.SCHEMA_VERSION:
         raise SchemaError(
-            f"{where}: {record.__name__} schema version {version} is newer than this sc3d reads "
+            f"{where}: {record.SCHEMA_NAME} schema version {version} is newer than this sc3d reads "
             f"({record.SCHEMA_VERSION}); upgrade sc3d"
         )
     if version < record.SCHEMA_VERSION:
         raise SchemaError(
-            f"{where}: {record.__name__} schema version {version} is older than this sc3d reads "
+            f"{where}: {record.SCHEMA_NAME} schema version {version} is older than this sc3d reads "
             f"({record.SCHEMA_VERSION}); run the stage again into a new run folder"
         )
     missing = [c.name for c in _columns(record) if c.name not in table_schema.names]

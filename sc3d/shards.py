@@ -1,8 +1,9 @@
 """Recipes and shards: which file an artefact belongs to, and how work is cut.
 
-A *recipe* is a short hash of everything an artefact depends on: the part of the configuration, the model weights, and the recipes it was
-made from. A *shard* is a file of rows, named by a hash of the sorted ids that it answers for. Both names are functions of content alone,
-so a retried task rewrites the same object and a killed run resumes at the first shard that is missing.
+A *recipe* is a short hash of all that the rows of a stage have in common: the part of the configuration, the model weights, and the recipes
+they were made from. The *inputs* of a row are a hash of what it alone was made from, its photo for instance. A *shard* is a file of rows,
+named by a hash of the sorted ids that it answers for and of their inputs. All names are functions of content alone, so a retried task
+rewrites the same object and a killed run resumes at the first shard that is missing.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ ITEMS = pa.schema([pa.field("category", pa.string()), pa.field("id", pa.string()
 """Columns of a table of items: what a stage answers for. A table, since a million rows of it are two arrays and not a million objects."""
 
 
+COUNTED = pa.schema([pa.field("id", pa.string()), pa.field("inputs", pa.string())])
+"""Columns of a table of what counts: the ids that a manifest or plan names, and what their rows have to be made from."""
+
+
 def item_table(items: Iterable[tuple[str, str]]) -> pa.Table:
     """A table of items from (category, id) tuples."""
     rows = list(items)
@@ -34,26 +39,33 @@ def recipe_of(stage: str, fingerprint: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def shard_name(ids: Iterable[str]) -> str:
-    """Sixteen hex digits of the sorted ids."""
-    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()[:16]
+def shard_name(texts: Iterable[str]) -> str:
+    """Sixteen hex digits of sorted texts."""
+    return hashlib.sha256("\n".join(sorted(texts)).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Shard:
     """A unit of work and of resuming: the ids of one category that are written together.
 
-    ``upstream``: stage name -> the shard files of it that hold what these ids are made of, so that a worker need not look for them.
+    ``inputs``: what each of them is made from; none where that is not told apart. ``upstream``: stage name -> the shard files of it that
+    hold what these ids are made of, so that a worker need not look for them.
     """
 
     category: str
     ids: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
     upstream: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
+
+    @property
+    def inputs_of(self) -> Mapping[str, str]:
+        """Id -> what its row is made from."""
+        return dict(zip(self.ids, self.inputs or [""] * len(self.ids), strict=True))
 
     @property
     def name(self) -> str:
         """The shard's file name without its ending."""
-        return shard_name(self.ids)
+        return shard_name(f"{id_} {inputs}" for id_, inputs in self.inputs_of.items())
 
 
 def refuse_duplicates(ids: pa.ChunkedArray) -> None:
@@ -64,7 +76,7 @@ def refuse_duplicates(ids: pa.ChunkedArray) -> None:
         raise SchemaError(f"id '{repeated[0]}' occurs twice in the manifest; ids must be unique")
 
 
-def plan_shards(items: pa.Table, size: int) -> list[Shard]:
+def cut_shards(items: pa.Table, size: int) -> list[Shard]:
     """Cut a table of items into shards of at most ``size`` ids of one category. The order of the items does not matter.
 
     Raises:
@@ -79,11 +91,11 @@ def plan_shards(items: pa.Table, size: int) -> list[Shard]:
     return shards
 
 
-def missing_shards(planned: Sequence[Shard], done: pa.ChunkedArray, plan: Callable[[pa.Table], list[Shard]]) -> list[Shard]:
+def missing_shards(planned: Sequence[Shard], done: pa.ChunkedArray, cut: Callable[[pa.Table], list[Shard]]) -> list[Shard]:
     """The shards that are still to be computed, when the ids ``done`` are finished or rejected already.
 
-    A planned shard of which nothing is done is left as it is, so a killed run goes on with the very same shards. What is left of the
-    others (parts of them were planned with another manifest, size or method) is planned anew, by ``plan``.
+    A shard of which nothing is done is left as it is, so a killed run goes on with the very same shards. What is left of the
+    others (parts of them were planned with another manifest, size or method) is cut anew, by ``cut``.
     """
     if not len(done):
         return list(planned)
@@ -96,4 +108,4 @@ def missing_shards(planned: Sequence[Shard], done: pa.ChunkedArray, plan: Callab
             untouched.append(shard)
         elif not mine.all():
             partly += [(shard.category, id_) for id_, is_held in zip(shard.ids, mine, strict=True) if not is_held]
-    return untouched + (plan(item_table(partly)) if partly else [])
+    return untouched + (cut(item_table(partly)) if partly else [])

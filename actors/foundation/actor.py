@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 from actors.base import Actor, Resources, free_memory, is_out_of_memory
 from actors.foundation.device import choose_device
-from actors.weights import weights_identity
 from sc3d.config import ModelsConfig, RunConfig
 from sc3d.errors import PreflightError
 
@@ -27,9 +26,10 @@ class FoundationActor(Actor):
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
-        device = choose_device(config.models)
+        models = self.config.models
+        device = choose_device(models)
         try:
-            self.load(config.models, device)
+            self.load(models, device)
             return
         except Exception as error:
             if not is_out_of_memory(error):
@@ -55,11 +55,9 @@ class FoundationActor(Actor):
             return Resources(on_cpu)
         return replace(cls.resources, num_cpus=on_cpu, num_gpus=0.0) if models.device == "cpu" else cls.resources
 
-    @staticmethod
-    def weights_of(models: ModelsConfig, source: str, files: Sequence[str]) -> str:
-        """What the weights are, for the recipe.
-
-        Raises:
-            WeightsError: they cannot be identified.
-        """
-        return "tiny, random" if models.variant == "tiny" else weights_identity(source, models.cache, files)
+    @classmethod
+    def made_of(cls, config: RunConfig) -> dict[str, Any]:
+        """And the precision, which ``auto`` leaves to where it runs."""
+        on_gpu, dtype = cls.needs(config).num_gpus > 0, config.models.dtype
+        precision = dtype if dtype != "auto" else "half" if on_gpu else "float32"
+        return {**super().made_of(config), "precision": precision}

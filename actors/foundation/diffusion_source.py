@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -15,7 +14,7 @@ from actors.foundation.actor import FoundationActor
 from actors.foundation.device import choose_dtype
 from actors.foundation.latent_diffusion import FILES, Networks, Version, load_networks, random_networks
 from actors.weights import fetch_weights
-from sc3d.config import ModelsConfig, RunConfig
+from sc3d.config import ModelsConfig
 
 
 class Describer(Protocol):
@@ -30,44 +29,31 @@ class DiffusionSource(FoundationActor):
     """A latent diffusion model behind the actors' contract.
 
     Class attributes:
-        kind: name and version of the features, for the recipe.
-        weights: the option of ``models`` that names them.
-        version: architecture of the small random model.
+        source: the option of ``models`` that names its weights.
+        architecture: of the small random model.
     """
 
-    kind: ClassVar[str]
-    weights: ClassVar[str]
-    version: ClassVar[Version]
+    source: ClassVar[str]
+    architecture: ClassVar[Version]
     requires: ClassVar[Mapping[str, str]] = {"image": "upright RGB, (H, W, 3) uint8", "category": "object category"}
     resources: ClassVar[Resources] = Resources(num_cpus=0.5, num_gpus=0.4)
 
     def load(self, models: ModelsConfig, device: torch.device) -> None:
         """Load the networks."""
         if models.variant == "tiny":
-            networks = random_networks(self.version)
+            networks = random_networks(self.architecture)
         else:
-            networks = load_networks(fetch_weights(getattr(models, self.weights), FILES, models.cache))
+            networks = load_networks(fetch_weights(getattr(models, self.source), FILES, models.cache))
         self.model = self.build(networks, device, choose_dtype(models, device), models)
 
     @classmethod
     @abstractmethod
-    def options(cls, models: ModelsConfig) -> Any:
+    def settings(cls, models: ModelsConfig) -> Any:
         """The configured options, a dataclass of plain values."""
 
     @abstractmethod
     def build(self, networks: Networks, device: torch.device, dtype: torch.dtype, models: ModelsConfig) -> Describer:
         """The model of these networks, under the configured options."""
-
-    @classmethod
-    def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
-        """Version, weights, precision and options."""
-        models = config.models
-        return {
-            "sd": cls.kind,
-            "weights": cls.weights_of(models, getattr(models, cls.weights), FILES),
-            "dtype": models.dtype,
-            **asdict(cls.options(models)),
-        }
 
     def process(self, row: Row) -> Row:
         """Describe one photo."""

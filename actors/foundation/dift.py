@@ -12,7 +12,7 @@ import torch
 from actors.foundation.diffusion_model import DiffusionModel, check_timestep
 from actors.foundation.diffusion_source import DiffusionSource
 from actors.foundation.half import to_half
-from actors.foundation.latent_diffusion import STRIDE, Networks, posterior, seeded_noise
+from actors.foundation.latent_diffusion import FILES, STRIDE, Networks, posterior, seeded_noise
 from sc3d.config import ModelsConfig
 from sc3d.errors import ConfigError
 from sc3d.images import letterbox
@@ -98,18 +98,20 @@ class Dift(DiffusionModel):
 class DiftSource(DiffusionSource):
     """DIFT behind the actors' contract."""
 
-    kind = "dift-1"
-    weights = "dift"
-    version = "2.1"
+    version = "dift-1"
+    options = tuple(f"models.dift_{name}" for name in ("timestep", "ensemble", "seed", "prompt", "frame"))
+    weights: ClassVar[Mapping[str, tuple[str, ...]]] = {"models.dift": FILES}
+    source = "dift"
+    architecture = "2.1"
     provides: ClassVar[Mapping[str, str]] = {"sd": "one layer of the letterboxed frame, float16: sd.dift (C, h, h)"}
     batch_size: ClassVar[int] = 2
 
     @classmethod
-    def options(cls, models: ModelsConfig) -> DiftOptions:
+    def settings(cls, models: ModelsConfig) -> DiftOptions:
         """The configured options. A trial run need not wait for eight draws from random weights."""
         draws = 1 if models.variant == "tiny" else models.dift_ensemble
         return DiftOptions(models.dift_timestep, draws, models.dift_seed, models.dift_prompt, models.dift_frame)
 
     def build(self, networks: Networks, device: torch.device, dtype: torch.dtype, models: ModelsConfig) -> Dift:
         """DIFT of these networks."""
-        return Dift(networks, device, dtype, self.options(models))
+        return Dift(networks, device, dtype, self.settings(models))

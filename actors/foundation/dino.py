@@ -19,7 +19,7 @@ from actors.foundation.device import choose_dtype
 from actors.foundation.half import to_half
 from actors.foundation.pretrained import Size, library, load_pretrained, random_network
 from actors.weights import fetch_weights
-from sc3d.config import ModelsConfig, RunConfig
+from sc3d.config import ModelsConfig
 from sc3d.grid import SIDE
 from sc3d.images import letterbox
 
@@ -146,18 +146,8 @@ class DinoSource(FoundationActor):
         else:
             source = getattr(models, self.kind)
             model = load_pretrained("transformers", _CLASSES[self.kind], fetch_weights(source, FILES, models.cache))
-        self.dino = Dino(model, device, choose_dtype(models, device), positions=models.dinov2_positions)
-
-    @classmethod
-    def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
-        """Version, weights, precision, and how positions are interpolated where there is a choice."""
-        models = config.models
-        return {
-            "dino": f"{cls.kind}-1",
-            "weights": cls.weights_of(models, getattr(models, cls.kind), FILES),
-            "dtype": models.dtype,
-            **({"positions": models.dinov2_positions} if cls.kind == "dinov2" else {}),
-        }
+        positions = models.dinov2_positions if self.kind == "dinov2" else "hub"
+        self.dino = Dino(model, device, choose_dtype(models, device), positions=positions)
 
     def process(self, row: Row) -> Row:
         """Describe one photo."""
@@ -172,15 +162,22 @@ class DinoV2Source(DinoSource):
     """DINOv2, as the paper's labels use it."""
 
     kind = "dinov2"
+    version = "dinov2-1"
+    options = ("models.dinov2_positions",)
+    weights: ClassVar[Mapping[str, tuple[str, ...]]] = {"models.dinov2": FILES}
 
 
 class DinoV2RegistersSource(DinoSource):
     """DINOv2 with registers, which take up the outlier tokens."""
 
     kind = "dinov2_registers"
+    version = "dinov2-registers-1"
+    weights: ClassVar[Mapping[str, tuple[str, ...]]] = {"models.dinov2_registers": FILES}
 
 
 class DinoV3Source(DinoSource):
     """DINOv3, the paper's strongest DINO."""
 
     kind = "dinov3"
+    version = "dinov3-1"
+    weights: ClassVar[Mapping[str, tuple[str, ...]]] = {"models.dinov3": FILES}

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -25,7 +25,6 @@ from actors.foundation.actor import FoundationActor
 from actors.offline.disturb import seeded_generator
 from actors.offline.inflate import FOCAL
 from actors.offline.reconstruct import OfflineReconstruct
-from sc3d.config import RunConfig
 from sc3d.errors import GeometryError, InputError
 from sc3d.geometry.camera import Camera, Pose, project
 from sc3d.geometry.mesh import clean_mesh
@@ -143,7 +142,7 @@ def _box(vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 class ImageTo3DReconstruct(FoundationActor):
-    """An image-to-3D model in the reconstruction slot. Subclasses put it into ``self.model`` and name its fingerprint.
+    """An image-to-3D model in the reconstruction slot. Subclasses put it into ``self.model`` and declare its version and weights.
 
     Several objects of one photo are several rows with the same path and different masks.
     """
@@ -155,11 +154,7 @@ class ImageTo3DReconstruct(FoundationActor):
         "mask": "object mask, (H, W) bool",
     }
     provides: ClassVar[Mapping[str, str]] = OfflineReconstruct.provides
-
-    @classmethod
-    def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
-        """What of the configuration every such model's result depends on. Subclasses add their version, weights and options."""
-        return {"canonical": "unit-box-1", "max_vertices": config.reconstruct.max_vertices, "seed": config.seed}
+    options: ClassVar[tuple[str, ...]] = ("reconstruct.max_vertices", "seed")
 
     def process(self, row: Row) -> Row:
         """Reconstruct one object.

@@ -11,7 +11,7 @@ arrays enter and leave :class:`Sam3d`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,7 +22,7 @@ from actors.base import Resources, free_memory, is_out_of_memory
 from actors.foundation.image_to_3d import ImageTo3DReconstruct, PosedMesh, y_up
 from actors.foundation.sam3d_tiny import SilhouettePipeline
 from actors.foundation.sam3d_upstream import DEPTH_FILES, FILES, check_installed, load_pipeline
-from actors.weights import fetch_weights, weights_identity
+from actors.weights import fetch_weights
 from sc3d.config import ModelsConfig, RunConfig
 from sc3d.errors import GeometryError, InputError, PreflightError
 from sc3d.geometry.camera import Camera, Pose
@@ -213,6 +213,9 @@ class Sam3dReconstruct(ImageTo3DReconstruct):
 
     # Not the whole GPU: on a machine with one, the segmenter of the same stage has to have its share.
     resources: ClassVar[Resources] = Resources(num_cpus=1, num_gpus=0.75, custom={"sam3d": 1})
+    version: ClassVar[str] = "sam3d-1"
+    options: ClassVar[tuple[str, ...]] = (*ImageTo3DReconstruct.options, "models.sam3d_steps", "models.sam3d_distilled")
+    weights: ClassVar[Mapping[str, tuple[str, ...]]] = {"models.sam3d": FILES, "models.sam3d_depth": DEPTH_FILES}
 
     def load(self, models: ModelsConfig, device: torch.device) -> None:
         """Build upstream's pipeline, or the stand-in for it."""
@@ -233,17 +236,3 @@ class Sam3dReconstruct(ImageTo3DReconstruct):
             return Resources(cls.resources.num_cpus)
         environment = config.models.sam3d_environment
         return replace(cls.resources, custom={}, environment=environment) if environment else cls.resources
-
-    @classmethod
-    def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
-        """Version, weights of both models, precision and sampling."""
-        models = config.models
-        tiny = models.variant == "tiny"
-        return {
-            **super().fingerprint(config),
-            "mesh": "sam3d-1",
-            "weights": "tiny, inflated mask" if tiny else weights_identity(models.sam3d, models.cache, FILES),
-            "depth": "tiny, plane" if tiny else weights_identity(models.sam3d_depth, models.cache, DEPTH_FILES),
-            "dtype": models.dtype,
-            **asdict(sampling_of(models)),
-        }

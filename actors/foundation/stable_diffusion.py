@@ -19,7 +19,7 @@ from actors.foundation.diffusion_model import DiffusionModel, check_timestep
 from actors.foundation.diffusion_source import DiffusionSource
 from actors.foundation.freeu import FreeU
 from actors.foundation.half import to_half
-from actors.foundation.latent_diffusion import STRIDE, Networks, posterior, seeded_noise
+from actors.foundation.latent_diffusion import FILES, STRIDE, Networks, posterior, seeded_noise
 from actors.foundation.tiles import Tiling
 from sc3d.config import ModelsConfig
 from sc3d.errors import ConfigError
@@ -133,20 +133,22 @@ def _part(unet: Any, block: int, layer: int) -> nn.Module:
 class StableDiffusionSource(DiffusionSource):
     """Stable Diffusion 1.5 behind the actors' contract."""
 
-    kind = "stable-diffusion-1"
-    weights = "stable_diffusion"
-    version = "1.5"
+    version = "stable-diffusion-1"
+    options = tuple(f"models.sd_{name}" for name in ("timestep", "seed", "prompt", "tile", "freeu"))
+    weights: ClassVar[Mapping[str, tuple[str, ...]]] = {"models.stable_diffusion": FILES}
+    source = "stable_diffusion"
+    architecture = "1.5"
     provides: ClassVar[Mapping[str, str]] = {
         "sd": "layers of the letterboxed frame, float16: sd.s3 (C, 60, 60), sd.s4 (C, 30, 30), sd.s5 (C, 15, 15)"
     }
     batch_size: ClassVar[int] = 4
 
     @classmethod
-    def options(cls, models: ModelsConfig) -> StableDiffusionOptions:
+    def settings(cls, models: ModelsConfig) -> StableDiffusionOptions:
         """The configured options."""
         freeu = FreeU() if models.sd_freeu else None
         return StableDiffusionOptions(models.sd_timestep, models.sd_seed, models.sd_prompt, models.sd_tile, freeu)
 
     def build(self, networks: Networks, device: torch.device, dtype: torch.dtype, models: ModelsConfig) -> StableDiffusion:
         """Stable Diffusion of these networks."""
-        return StableDiffusion(networks, device, dtype, self.options(models))
+        return StableDiffusion(networks, device, dtype, self.settings(models))

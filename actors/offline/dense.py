@@ -5,15 +5,13 @@ See :mod:`actors.offline.descriptors` for what they hold. The background is desc
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from actors.base import Actor, Row
-from actors.offline.descriptors import RINGS, WINDOWS, daisy_descriptor, hog_layers
-from sc3d.config import RunConfig
+from actors.offline.descriptors import daisy_descriptor, hog_layers
 
 
 class DaisySource(Actor):
@@ -21,11 +19,7 @@ class DaisySource(Actor):
 
     requires: ClassVar[Mapping[str, str]] = {"image": "upright RGB, (H, W, 3) uint8"}
     provides: ClassVar[Mapping[str, str]] = {"dino": "(C, 60, 60) float16 descriptors of the letterboxed frame's cells"}
-
-    @classmethod
-    def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
-        """The algorithm's version and its radii."""
-        return {"dino": "daisy-1", "rings": [dataclasses.asdict(r) for r in RINGS]}
+    version: ClassVar[str] = "daisy-1"
 
     def process(self, row: Row) -> Row:
         """Describe one photo."""
@@ -39,11 +33,7 @@ class HogSource(Actor):
     provides: ClassVar[Mapping[str, str]] = {
         "sd": "layers of the letterboxed frame, float16: sd.s3 (C, 60, 60), sd.s4 (C, 30, 30), sd.s5 (C, 15, 15)"
     }
-
-    @classmethod
-    def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
-        """The algorithm's version and its windows."""
-        return {"sd": "hog-1", "windows": {name: dataclasses.asdict(w) for name, w in WINDOWS.items()}}
+    version: ClassVar[str] = "hog-1"
 
     def process(self, row: Row) -> Row:
         """Describe one photo."""

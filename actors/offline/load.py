@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from actors.base import Actor, Row
-from sc3d.config import RunConfig
 from sc3d.images import load_image
 
 
@@ -20,11 +19,7 @@ class LoadImage(Actor):
         "width": "width of the upright image in pixels",
         "height": "height of the upright image in pixels",
     }
-
-    @classmethod
-    def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
-        """The reading rules' version."""
-        return {"load": "upright-rgb-1"}
+    version: ClassVar[str] = "upright-rgb-1"
 
     def process(self, row: Row) -> Row:
         """Read ``row["path"]``; raises :class:`~sc3d.errors.InputError` for files that cannot be used."""

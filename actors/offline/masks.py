@@ -8,14 +8,14 @@ ones. It knows nothing of categories: the category name, which a text-prompted s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import cv2
 import numpy as np
 
 from actors.base import Actor, Row
 from sc3d.addresses import shown
-from sc3d.config import DatasetConfig, RunConfig
+from sc3d.config import DatasetConfig
 from sc3d.datasets.segmentation import read_segmentation
 from sc3d.errors import InputError
 from sc3d.images import load_mask, read_orientation
@@ -118,7 +118,7 @@ def read_mask_file(row: Row, dataset: DatasetConfig) -> np.ndarray:
     """The mask file that the data set has for a row, (H, W) bool of the image's size.
 
     Args:
-        row: the required keys of :class:`OfflineMask`, with a ``mask_path``.
+        row: the required keys of :class:`FileMask`, with a ``mask_path``.
         dataset: its kind decides what the file means.
 
     Raises:
@@ -134,32 +134,36 @@ def read_mask_file(row: Row, dataset: DatasetConfig) -> np.ndarray:
     return mask
 
 
-class OfflineMask(Actor):
-    """The segmenter's slot without a segmenter: mask file, else GrabCut from the box, else GrabCut from the image's border.
-
-    ``reconstruct.mask=grabcut`` leaves mask files aside. ``mask_path`` and ``bbox`` may be ``None``.
-    """
+class GrabcutMask(Actor):
+    """The segmenter's slot without a segmenter: GrabCut from the annotated box, or from the image's border where there is none."""
 
     requires: ClassVar[Mapping[str, str]] = {
         "image": "upright RGB, (H, W, 3) uint8",
         "path": "where the image is: a local path or a URI",
-        "category": "object category",
-        "mask_path": "mask file of the dataset, if it has one",
-        "bbox": "annotated box x1, y1, x2, y2 in pixels",
+        "bbox": "annotated box x1, y1, x2, y2 in pixels, or None",
     }
     provides: ClassVar[Mapping[str, str]] = {"mask": "object mask, (H, W) bool"}
-
-    @classmethod
-    def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
-        """The algorithm's version and whether mask files count."""
-        return {"mask": "grabcut-2", "source": config.reconstruct.mask}
+    version: ClassVar[str] = "grabcut-2"
 
     def process(self, row: Row) -> Row:
         """Find the mask; raises :class:`~sc3d.errors.InputError` where none can be used."""
-        image = row["image"]
-        if row["mask_path"] is not None and self.config.reconstruct.mask == "file":
-            return {"mask": read_mask_file(row, self.config.dataset)}
         try:
-            return {"mask": grabcut_mask(image, row["bbox"])}
+            return {"mask": grabcut_mask(row["image"], row["bbox"])}
         except InputError as error:
             raise InputError(f"{shown(row['path'])}: {error}") from None
+
+
+class FileMask(GrabcutMask):
+    """The mask file of the data set where there is one, else GrabCut."""
+
+    requires: ClassVar[Mapping[str, str]] = {
+        **GrabcutMask.requires,
+        "category": "object category",
+        "mask_path": "mask file of the data set, if it has one",
+    }
+    version: ClassVar[str] = "file-or-grabcut-2"
+    options: ClassVar[tuple[str, ...]] = ("dataset.kind",)
+
+    def process(self, row: Row) -> Row:
+        """See :class:`GrabcutMask`."""
+        return super().process(row) if row["mask_path"] is None else {"mask": read_mask_file(row, self.config.dataset)}

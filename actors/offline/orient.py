@@ -7,12 +7,12 @@ category whose reconstructions share one error keeps it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from actors.base import Actor, Row
-from sc3d.config import OrientConfig, RunConfig
+from sc3d.config import OrientConfig
 from sc3d.geometry.mesh import Mesh
 from sc3d.geometry.yaw import ConsensusEstimator, OrientationEstimates, render_yaw_views, vote_yaw
 
@@ -27,6 +27,7 @@ class KeepOrientation(Actor):
         "uncertain": "False",
         "symmetric": "False",
     }
+    version: ClassVar[str] = "keep-1"
 
     def process(self, row: Row) -> Row:
         """No turn, no votes, no doubt."""
@@ -47,17 +48,8 @@ class ConsensusOrient(Actor):
         "uncertain": "tie or too few agreeing votes: the mesh was left alone",
         "symmetric": "no view has a front at all",
     }
-
-    @classmethod
-    def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
-        """The algorithm's version, and how many views, votes and references decide."""
-        options = config.orient
-        return {
-            "orient": "consensus-1",
-            "views": options.views,
-            "min_votes": options.min_votes,
-            "references": options.references,
-        }
+    version: ClassVar[str] = "consensus-1"
+    options: ClassVar[tuple[str, ...]] = ("orient.views", "orient.min_votes", "orient.references")
 
     def process(self, row: Row) -> Row:
         """Vote on one mesh. Without references it is left alone as uncertain.

@@ -7,14 +7,13 @@ photo gets its silhouette inflated: a closed mesh in the right place that knows 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from actors.base import Actor, Row
 from actors.offline.disturb import disturb, seeded_generator
 from actors.offline.inflate import inflate
-from sc3d.config import RunConfig
 from sc3d.datasets.toys import toy_truth
 from sc3d.errors import InputError
 from sc3d.geometry.camera import Camera, Pose
@@ -44,18 +43,8 @@ class OfflineReconstruct(Actor):
         "translation_initial": "t (3,) as reconstructed",
         "injected_turn": "degrees that the mesh was turned by on purpose; -1 when not simulated",
     }
-
-    @classmethod
-    def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
-        """The algorithms' version, the way, and what the disturbance depends on."""
-        options = config.reconstruct
-        return {
-            "mesh": "disturb-1 inflate-1",
-            "source": options.mesh,
-            "max_vertices": options.max_vertices,
-            "wrong_yaw": options.wrong_yaw,
-            "seed": config.seed,
-        }
+    version: ClassVar[str] = "disturb-1 inflate-1"
+    options: ClassVar[tuple[str, ...]] = ("reconstruct.mesh", "reconstruct.max_vertices", "reconstruct.wrong_yaw", "seed")
 
     def process(self, row: Row) -> Row:
         """Reconstruct one image.

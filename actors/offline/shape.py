@@ -7,12 +7,11 @@ in meaning but not in shape.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from actors.base import Actor, Row
-from sc3d.config import RunConfig
 from sc3d.geometry.mesh import Mesh
 from sc3d.geometry.shape_descriptors import shape_descriptors
 
@@ -25,11 +24,7 @@ class SpectralShape(Actor):
         "faces": "(F, 3) triangles, vertex indices",
     }
     provides: ClassVar[Mapping[str, str]] = {"shape": "(V, D) float16 descriptor per vertex"}
-
-    @classmethod
-    def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
-        """The algorithm's version."""
-        return {"shape": "spectral-1"}
+    version: ClassVar[str] = "spectral-1"
 
     def process(self, row: Row) -> Row:
         """Describe one mesh; raises :class:`~sc3d.errors.GeometryError` if it cannot be used."""

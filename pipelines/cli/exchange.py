@@ -65,7 +65,7 @@ def export_labels(
     set_: Set = None,
 ) -> None:
     """The labels of a run for Hugging Face datasets or for DIY-SC, with a label card. Goes on where it was cut short."""
-    from pipelines import export as pipeline
+    from pipelines.jobs import export as pipeline
 
     options = pipeline.ExportOptions(
         format_.value, labels, tau_cc, tau_geo, min_labels, val_fraction, names.value, license_, overwrite
@@ -93,7 +93,7 @@ def export_adapter(
     set_: Set = None,
 ) -> None:
     """The adapter of a run for programs without sc3d: safetensors, a loader for torch.hub, and ONNX."""
-    from pipelines import export_adapter as pipeline
+    from pipelines.jobs import export_adapter as pipeline
 
     for path in pipeline.run(configuration(run, config, set_, {}), out, which, onnx):
         typer.echo(path)
@@ -111,7 +111,7 @@ def import_labels(
     set_: Set = None,
 ) -> None:
     """DIY-SC's annotation files as labels of a run on the same images, checked before anything is written."""
-    from pipelines import import_labels as pipeline
+    from pipelines.jobs import import_labels as pipeline
 
     summary = pipeline.import_labels(configuration(run, config, set_, {}), folder, split.value, skip_unknown)
     console = Console(highlight=False, soft_wrap=True, markup=False)

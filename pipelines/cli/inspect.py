@@ -18,7 +18,7 @@ app = typer.Typer()
 @app.command()
 def report(run: Run = None, config: Config = None, set_: Set = None) -> None:
     """Write the run's HTML report from what is there."""
-    from pipelines import report as pipeline
+    from pipelines.report.page import page as pipeline
 
     Console().print(f"report: {pipeline.run(configuration(run, config, set_, {}))}", soft_wrap=True)
 
@@ -37,7 +37,7 @@ def show(
     set_: Set = None,
 ) -> None:
     """One pair with all its evidence: every match on photos and meshes, and what rejected it."""
-    from pipelines import show as pipeline
+    from pipelines.report.page import show as pipeline
 
     settings = configuration(run, config, set_, {})
     if pair is None:
@@ -60,7 +60,7 @@ def rejects(
     set_: Set = None,
 ) -> None:
     """What was rejected, by stage and reason, with examples."""
-    from pipelines import rejects as pipeline
+    from pipelines.report.page import rejects as pipeline
 
     settings = configuration(folder or run, config, set_, {})
     pipeline.print_groups(settings, pipeline.run(settings, examples))
@@ -75,7 +75,7 @@ def status(
     ] = None,
 ) -> None:
     """How far a run is, from whatever machine can read its run folder."""
-    from pipelines.status import print_status
+    from pipelines.report.status import print_status
     from sc3d.store import RunFolder
 
     print_status(RunFolder(folder or run or RunConfig().run), watch)
@@ -84,7 +84,7 @@ def status(
 @app.command()
 def models(run: Run = None, config: Config = None, set_: Set = None) -> None:
     """The models of both profiles: role, source, licence, and whether they are here or what to do to get them."""
-    from pipelines.models import print_models
+    from pipelines.report.models import print_models
 
     print_models(configuration(run, config, set_, {}).models)
 
@@ -101,8 +101,8 @@ def preflight(
     set_: Set = None,
 ) -> None:
     """Check a run before anything expensive starts: data set, run folder, models, and the nodes of the cluster."""
-    from pipelines.label import sections_of
-    from pipelines.preflight import check
+    from pipelines.jobs.label import sections_of
+    from pipelines.jobs.preflight import check
 
     settings = configuration(run, config, set_, {**dataset_options(images, category, masks, kind), "profile": profile})
     for line in check(settings, sections_of(settings)):

@@ -24,8 +24,9 @@ def _stage_command(name: str, text: str) -> None:
         config: Config = None,
         set_: Set = None,
     ) -> None:
-        from pipelines import label, report
-        from pipelines.summary import print_labels
+        from pipelines.jobs import label
+        from pipelines.report.page import page as report
+        from pipelines.report.summary import print_labels
 
         options = {**dataset_options(images, category, masks, kind), "profile": profile, "ray.workers": workers}
         settings = configuration(run, config, set_, options)
@@ -52,7 +53,7 @@ def relabel(
     set_: Set = None,
 ) -> None:
     """Other thresholds for the labels of a run: from the stored evidence alone, in seconds, with the photos at hand or not."""
-    from pipelines import relabel as pipeline
+    from pipelines.jobs import relabel as pipeline
 
     settings = configuration(run, config, set_, {"label.tau_geo": tau_geo, "label.tau_cc": tau_cc})
     before, after = pipeline.run(settings)
@@ -67,7 +68,7 @@ def demo(
     set_: Set = None,
 ) -> None:
     """The whole pipeline on generated images: labels, training, evaluation, and an HTML report. About five minutes on two cores."""
-    from pipelines import demo as pipeline
+    from pipelines.jobs import demo as pipeline
 
     settings = configuration(run or "runs/demo", config, set_, {"ray.workers": workers}, pipeline.DEFAULTS)
     pipeline.run(settings)

@@ -25,7 +25,7 @@ def train(
     set_: Set = None,
 ) -> None:
     """Train the adapter on the labels of a run. The same command goes on where it was cut short."""
-    from pipelines import train as pipeline
+    from pipelines.jobs import train as pipeline
 
     settings = configuration(run, config, set_, {"train.preset": preset, "train.workers": workers})
     folder = pipeline.run(settings)
@@ -55,7 +55,7 @@ def sweep(
     set_: Set = None,
 ) -> None:
     """Search on the annotated validation pairs of a run: fusion weights and thresholds, or what the adapter is trained with."""
-    from pipelines import sweep as pipeline
+    from pipelines.jobs import sweep as pipeline
 
     options = {"sweep.level": level, "sweep.objective": objective, "sweep.trials": trials, "sweep.hours": hours}
     pipeline.run(configuration(run, config, set_, options))
@@ -72,9 +72,9 @@ def evaluate(
     set_: Set = None,
 ) -> None:
     """PCK and filter quality on the annotated pairs of a run: its features, its adapter where one was trained, or any method by name."""
-    from pipelines import evaluate as pipeline
-    from pipelines.metrics import CSV, LATEX, METRICS
-    from pipelines.summary import print_metrics
+    from pipelines.jobs import evaluate as pipeline
+    from pipelines.report.metrics import CSV, LATEX, METRICS
+    from pipelines.report.summary import print_metrics
     from sc3d.store import RunFolder
 
     settings = configuration(run, config, set_, {"evaluate.methods": method or None})
@@ -93,7 +93,7 @@ def compare(
     set_: Set = None,
 ) -> None:
     """Label the pairs of a run by another recipe (the paper's ablation, DIY-SC's), and train an adapter on these labels."""
-    from pipelines import compare as pipeline
+    from pipelines.jobs import compare as pipeline
     from sc3d.evaluation.label_recipes import LABEL_RECIPES
 
     if recipe is None:

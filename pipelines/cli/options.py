@@ -35,7 +35,7 @@ def configuration(
     defaults: dict[str, Any] | None = None,
 ) -> RunConfig:
     """The configuration of a command: ``defaults`` or what the run folder was made with, then YAML, options, and ``--set``."""
-    from pipelines.manifest import stored_values
+    from pipelines.folder.manifest import stored_values
 
     chosen = [f"{name}={_yaml(value)}" for name, value in {"run": run, **options}.items() if value is not None]
     # The run folder's own configuration comes first, so that a later command need not repeat the options of an earlier one.

@@ -29,7 +29,7 @@ READOUTS = (NEAREST, WINDOW)
 
 
 @dataclass(frozen=True, eq=False)
-class PckPair(Record):
+class PckPair(Record, name="PckPair"):
     """The predictions of one pair's mutually visible keypoints by one method. All list columns have one length K >= 1."""
 
     pair_id: str = column("source id ~ target id")

@@ -14,7 +14,7 @@ from sc3d.schema import Record, array, column
 
 
 @dataclass(frozen=True, eq=False)
-class PairScore(Record):
+class PairScore(Record, name="PairScore"):
     """One annotated pair. K keypoints are visible in both images, M methods (readouts of one) predicted them."""
 
     SCHEMA_VERSION = 2
@@ -102,7 +102,7 @@ def count_scores(method: str, wanted: int, scores: Iterable[PairScore]) -> Score
 
 
 @dataclass(frozen=True, eq=False)
-class FilterScore(Record):
+class FilterScore(Record, name="FilterScore"):
     """One annotated pair. F filters judged its candidates."""
 
     pair_id: str = column("source id ~ target id")

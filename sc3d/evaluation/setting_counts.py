@@ -19,7 +19,7 @@ from sc3d.schema import Record, array, column
 
 
 @dataclass(frozen=True, eq=False)
-class SettingCounts(Record):
+class SettingCounts(Record, name="SettingCounts"):
     """One annotated pair under S weights, C cycle and G geodesic thresholds."""
 
     SCHEMA_VERSION = 2

@@ -23,7 +23,7 @@ from actors.foundation.partfield import model as partfield
 from actors.foundation.sam3 import loading as sam3
 from benchmarks.models.count import count
 from benchmarks.models.subjects import SUBJECTS
-from pipelines.describe import DescribeStage
+from pipelines.stages.describe import DescribeStage
 from sc3d.config import ModelsConfig, RunConfig
 from sc3d.config_file import load_config
 from sc3d.errors import WeightsError

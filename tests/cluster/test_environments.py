@@ -34,9 +34,9 @@ class Absent:
             raise ModuleNotFoundError(f"{{name}} of {{sorted(owner)}} is not in the environment", name=name)
 sys.meta_path.insert(0, Absent())
 import numpy as np
-import pipelines.segment
+import pipelines.runner.worker
 from actors.foundation.sam3d import Sam3dReconstruct
-from pipelines.reconstruct import ReconstructStage
+from pipelines.stages.reconstruct import ReconstructStage
 from sc3d.config_file import load_config
 config = load_config(overrides=["models.variant=tiny", "models.device=cpu", "reconstruct.mesh=sam3d", "reconstruct.max_vertices=300"])
 assert Sam3dReconstruct in ReconstructStage(config).actors()

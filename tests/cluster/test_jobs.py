@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from cluster.local import LocalCluster
-from pipelines.label import LabelStage, ReconstructStage
+from pipelines.jobs.label import LabelStage, ReconstructStage
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config
 
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 pytest.importorskip("aiohttp", reason="jobs need ray[default]")
 
 ROOT = Path(__file__).resolve().parents[2]
-LABEL = ("python", "-m", "pipelines.label", "--config", "run.yaml")
+LABEL = ("python", "-m", "pipelines.jobs.label", "--config", "run.yaml")
 NOT_CARRIED = ("tests", "docs", "runs", ".git")
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 

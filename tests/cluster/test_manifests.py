@@ -22,7 +22,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from actors.base import Resources
 from actors.foundation.sam3d import Sam3dReconstruct
 from pipelines.cli import app
-from pipelines.label import EVERY_STAGE
+from pipelines.jobs.label import EVERY_STAGE
 from sc3d.config_file import load_config
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from actors.base import Actor, Resources, Row
-from pipelines.stage import Stage
+from pipelines.runner.stage import Stage
 from sc3d.config import RunConfig
 from sc3d.errors import InputError, UpstreamError, WeightsError
 from sc3d.records import Orientation, Record

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipelines.label_source import label_artefacts
-from pipelines.manifest import IMAGES, PAIRS, RUN
-from pipelines.match import LabelStage
-from pipelines.reconstruct import ReconstructStage
+from pipelines.jobs.label_source import label_artefacts
+from pipelines.folder.manifest import IMAGES, PAIRS, RUN
+from pipelines.stages.match import LabelStage
+from pipelines.stages.reconstruct import ReconstructStage
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config, to_values
 from sc3d.grid import SIDE, Letterbox

@@ -14,9 +14,10 @@ import pytest
 import yaml
 from rich.console import Console
 
-from pipelines import adapter_search, sweep
-from pipelines.match import LabelStage, MatchStage
-from pipelines.search_space import matched_weights, present_settings, search_space, with_settings
+from pipelines.jobs import adapter_search
+from pipelines.jobs import sweep
+from pipelines.stages.match import LabelStage, MatchStage
+from pipelines.jobs.search_space import matched_weights, present_settings, search_space, with_settings
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config, to_values
 from sc3d.errors import ConfigError, InputError
@@ -159,7 +160,7 @@ def test_a_search_end_to_end(finished: RunConfig, tmp_path: Path) -> None:
     # What is there is not trained again.
     assert sweep.run(config, console) == rows
     # Weights that are matched can be searched too.
-    from pipelines import label
+    from pipelines.jobs import label
 
     other = with_settings(config, {"match.weights": (0.5, 0.0)})
     label.run(other, until=MatchStage)

@@ -18,8 +18,8 @@ import pytest
 from faulty_s3 import FaultyS3
 
 from cluster.local import LocalCluster
-from pipelines.label import STAGES
-from pipelines.match import LabelStage
+from pipelines.jobs.label import STAGES
+from pipelines.stages.match import LabelStage
 from sc3d.config import RunConfig
 from sc3d.config_file import to_values
 from sc3d.store import RunFolder
@@ -47,7 +47,7 @@ def start(cluster: LocalCluster, config: RunConfig, tmp_path: Path) -> Iterator[
     """Starts a driver of the run as a process of its own."""
     settings, log = tmp_path / "run.yaml", (tmp_path / "log.txt").open("ab")
     settings.write_text(json.dumps(to_values(config)))
-    command = [sys.executable, "-m", "pipelines.label", "--config", str(settings)]
+    command = [sys.executable, "-m", "pipelines.jobs.label", "--config", str(settings)]
     drivers: list[subprocess.Popen[bytes]] = []
 
     def begin() -> subprocess.Popen[bytes]:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines import compare, evaluate
-from pipelines.compare import CompareStage, labelled_by
-from pipelines.manifest import read_pairs
-from pipelines.match import LabelStage
+from pipelines.jobs import compare
+from pipelines.jobs import evaluate
+from pipelines.jobs.compare import CompareStage, labelled_by
+from pipelines.folder.manifest import read_pairs
+from pipelines.stages.match import LabelStage
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config, to_values
 from sc3d.errors import ConfigError

@@ -9,7 +9,7 @@ import pytest
 from dataset_copies import ap10k_entry, write_ap10k, write_photo
 
 from pipelines.cli import main
-from pipelines.manifest import read_annotated, read_dataset
+from pipelines.folder.manifest import read_annotated, read_dataset
 from sc3d.config import DatasetConfig, EvaluateConfig, RunConfig
 from sc3d.datasets.sources import SOURCES
 

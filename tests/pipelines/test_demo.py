@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipelines import demo
-from pipelines.evaluate import METRICS
+from pipelines.jobs import demo
+from pipelines.jobs.evaluate import METRICS
 from sc3d.config_file import load_config
 from sc3d.store import RunFolder
 

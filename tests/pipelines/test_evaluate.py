@@ -15,16 +15,17 @@ import pytest
 from rich.console import Console
 
 from actors.offline.descriptors import daisy_descriptor
-from pipelines import evaluate, report
-from pipelines.describe import DescribeStage
-from pipelines.descriptors import ImageCells
-from pipelines.evaluate import EvaluateStage, ScoreActor, evaluate_stages
-from pipelines.judge import judged_pairs
-from pipelines.manifest import IMAGES, read_images, read_pairs
-from pipelines.metrics import CSV, LATEX
-from pipelines.mirror import MirrorStage
-from pipelines.summary import print_metrics
-from pipelines.train import train_job
+from pipelines.jobs import evaluate
+from pipelines.report.page import page as report
+from pipelines.stages.describe import DescribeStage
+from pipelines.stages.methods import ImageCells
+from pipelines.jobs.evaluate import EvaluateStage, ScoreActor, evaluate_stages
+from pipelines.stages.judge import judged_pairs
+from pipelines.folder.manifest import IMAGES, read_images, read_pairs
+from pipelines.report.metrics import CSV, LATEX
+from pipelines.stages.mirror import MirrorStage
+from pipelines.report.summary import print_metrics
+from pipelines.jobs.train import train_job
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config, to_values
 from sc3d.datasets.keypoint_groups import KeypointGroups

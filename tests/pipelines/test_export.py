@@ -15,13 +15,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from label_run import annotation_files, cells, contents, make_run, stored
 
-import pipelines.export as exporting
+import pipelines.jobs.export as exporting
 from pipelines.cli import main
-from pipelines.export import ExportOptions, export_labels
-from pipelines.import_labels import import_labels
-from pipelines.label_card import models_used
-from pipelines.label_source import label_artefacts
-from pipelines.manifest import IMAGES
+from pipelines.jobs.export import ExportOptions, export_labels
+from pipelines.jobs.import_labels import import_labels
+from pipelines.jobs.label_card import models_used
+from pipelines.jobs.label_source import label_artefacts
+from pipelines.folder.manifest import IMAGES
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config
 from sc3d.errors import ConfigError, InputError, SchemaError, StoreError
@@ -269,7 +269,7 @@ def main_quietly(*arguments: str) -> None:
 
 
 def test_a_finished_run_is_exported_and_trained_on_what_comes_back(finished: RunConfig, tmp_path: Path) -> None:
-    from pipelines import train
+    from pipelines.jobs import train
 
     summary = export_labels(finished, str(tmp_path / "anns"), ExportOptions("diy-sc"))
     rows = stored(finished)

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipelines.flow import Flow, Leg
-from pipelines.stage import StageSummary
+from pipelines.runner.flow import Flow, Leg
+from pipelines.runner.stage import StageSummary
 from sc3d.errors import RejectBudgetError
 from sc3d.shards import item_table
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines import label
-from pipelines.describe import DescribeStage
-from pipelines.match import LabelStage
-from pipelines.reconstruct import OrientStage, ReconstructStage
-from pipelines.summary import summarise
+from pipelines.jobs import label
+from pipelines.stages.describe import DescribeStage
+from pipelines.stages.match import LabelStage
+from pipelines.stages.reconstruct import OrientStage, ReconstructStage
+from pipelines.report.summary import summarise
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config
 

@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines import label
+from pipelines.jobs import label
 from pipelines.cli import main
-from pipelines.describe import DescribeStage
-from pipelines.evaluate import METRICS
-from pipelines.match import LabelStage, MatchStage
-from pipelines.reconstruct import OrientStage, ReconstructStage
+from pipelines.stages.describe import DescribeStage
+from pipelines.jobs.evaluate import METRICS
+from pipelines.stages.match import LabelStage, MatchStage
+from pipelines.stages.reconstruct import OrientStage, ReconstructStage
 from sc3d.config import LabelConfig, RunConfig
 from sc3d.config_file import to_values
 from sc3d.errors import InputError, RejectBudgetError, StoreError
@@ -72,7 +72,7 @@ def test_a_finished_run_holds_every_artefact(finished: RunConfig) -> None:
 
 
 def test_labels_point_into_both_objects(finished: RunConfig) -> None:
-    from pipelines.image_manifest import ImageManifest
+    from pipelines.folder.images import ImageManifest
     from sc3d.images import load_mask
 
     images = ImageManifest(RunFolder(finished.run))
@@ -248,7 +248,7 @@ def test_a_killed_run_resumes_to_the_labels_of_an_undisturbed_one(finished: RunC
     config = dataclasses.replace(finished, run=str(tmp_path / "run"))
     settings = tmp_path / "run.yaml"
     settings.write_text(json.dumps(to_values(config)))
-    command = [sys.executable, "-m", "pipelines.label", "--config", str(settings)]
+    command = [sys.executable, "-m", "pipelines.jobs.label", "--config", str(settings)]
     for wanted in ("reconstructions", "features", "matches"):
         process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 240

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines import label
-from pipelines.describe import DescribeStage
-from pipelines.embed import EmbedStage
-from pipelines.manifest import planned_by, prepare, read_images, read_pair_table, read_pairs
-from pipelines.match import LabelStage, MatchStage
-from pipelines.plan import read_azimuths
-from pipelines.reconstruct import OrientStage
+from pipelines.jobs import label
+from pipelines.stages.describe import DescribeStage
+from pipelines.stages.embed import EmbedStage
+from pipelines.folder.manifest import planned_by, prepare, read_images, read_pair_table, read_pairs
+from pipelines.stages.match import LabelStage, MatchStage
+from pipelines.stages.planning import read_azimuths
+from pipelines.stages.reconstruct import OrientStage
 from sc3d.config import PairsConfig, RunConfig
 from sc3d.geometry.camera import camera_azimuth
 from sc3d.matching.pairs import plan_pairs_table
@@ -66,7 +66,7 @@ def test_a_resumed_run_goes_on_with_the_pairs_that_were_planned(
     # A run that stops early must not lose the plan, and the plan must not be made again.
     prepare(config)
     with monkeypatch.context() as patch:
-        patch.setattr("pipelines.plan.plan_pairs_table", lambda *_: pytest.fail("planned again"))
+        patch.setattr("pipelines.stages.planning.plan_pairs_table", lambda *_: pytest.fail("planned again"))
         label.run(config)
     assert read_pair_table(RunFolder(config.run), labelled=True).equals(planned)
     assert len(labelled_pairs(config)) == planned.num_rows

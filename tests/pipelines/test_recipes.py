@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.describe import DescribeStage
-from pipelines.embed import EmbedStage
-from pipelines.match import LabelStage, MatchStage
-from pipelines.reconstruct import OrientStage, ReconstructStage
+from pipelines.stages.describe import DescribeStage
+from pipelines.stages.embed import EmbedStage
+from pipelines.stages.match import LabelStage, MatchStage
+from pipelines.stages.reconstruct import OrientStage, ReconstructStage
 from sc3d.config_file import load_config
 
 STAGES = (ReconstructStage, OrientStage, DescribeStage, EmbedStage, MatchStage, LabelStage)

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import pytest
 
 from actors.base import Resources
-from pipelines.describe import DescribeStage
-from pipelines.label import sections_of
-from pipelines.match import LabelStage, MatchStage
-from pipelines.node_check import NodeReport
-from pipelines.preflight import _check_nodes, check_models
-from pipelines.reconstruct import OrientStage, ReconstructStage
-from pipelines.section import Pool, fitting_parts, pools_of
-from pipelines.stage import Stage
+from pipelines.stages.describe import DescribeStage
+from pipelines.jobs.label import sections_of
+from pipelines.stages.match import LabelStage, MatchStage
+from pipelines.jobs.node_check import NodeReport
+from pipelines.jobs.preflight import _check_nodes, check_models
+from pipelines.stages.reconstruct import OrientStage, ReconstructStage
+from pipelines.runner.graph import Pool, fitting_parts, pools_of
+from pipelines.runner.stage import Stage
 from sc3d.config import PoolConfig, RayConfig, RunConfig
 from sc3d.config_file import load_config
 from sc3d.errors import PreflightError
@@ -71,7 +71,7 @@ def test_images_stream_through_all_models_unless_one_needs_whole_categories() ->
 
 
 def test_nodes_that_differ_or_lack_something_are_named() -> None:
-    from pipelines.node_check import versions_here
+    from pipelines.jobs.node_check import versions_here
 
     good = NodeReport("one", versions_here(), (), 10.0, ())
     assert "2, all with" in _check_nodes(RunConfig(), [good, dataclasses.replace(good, name="two")])[0]
@@ -85,7 +85,7 @@ def test_nodes_that_differ_or_lack_something_are_named() -> None:
 
 def test_models_that_do_not_fit_a_gpu_together_are_refused() -> None:
     config = load_config(overrides=["profile=foundation"])
-    from pipelines.node_check import versions_here
+    from pipelines.jobs.node_check import versions_here
 
     node = NodeReport("gpu", versions_here(), (), 10.0, (8.0,))
     with pytest.raises(PreflightError, match=r"gpu: .*may share a GPU and need about \d+ GiB, which has 8"):

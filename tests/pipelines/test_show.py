@@ -18,9 +18,10 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from pipelines import cli, show
-from pipelines.describe import DescribeStage
-from pipelines.run_view import RunView
+from pipelines import cli
+from pipelines.report.page import show
+from pipelines.stages.describe import DescribeStage
+from pipelines.report.view import RunView
 from sc3d.config import LabelConfig
 from sc3d.errors import ConfigError, GeometryError, InputError, StoreError, UpstreamError
 from sc3d.matching.described import Described

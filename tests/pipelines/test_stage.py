@@ -15,11 +15,11 @@ from fake_stage import FakeStage, First, Second
 
 from actors.base import check_actors
 from cluster.session import RaySession
-from pipelines.block import Block, decode_block, encode_block
-from pipelines.execute import SectionRun, run_stage
-from pipelines.progress import Progress
-from pipelines.segment import SegmentWorker, segments
-from pipelines.stage import StageSummary
+from pipelines.runner.block import Block, decode_block, encode_block
+from pipelines.runner.run import SectionRun, run_stage
+from pipelines.runner.progress import Progress
+from pipelines.runner.worker import SegmentWorker, segments
+from pipelines.runner.stage import StageSummary
 from sc3d.artefacts import KEPT, MISSING
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config
@@ -72,7 +72,7 @@ def test_another_manifest_and_another_plan_compute_only_what_is_new(tmp_path: Pa
 @pytest.mark.usefixtures("ray_session")
 def test_shards_that_one_process_gets_together_are_written_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeStage, "shards_per_task", 4)
-    monkeypatch.setattr("pipelines.section._TASKS_PER_WORKER", 1)
+    monkeypatch.setattr("pipelines.runner.graph._TASKS_PER_WORKER", 1)
     ids = [f"i{n:02}" for n in range(23)]
     stage = stage_in(tmp_path)
     summary = run(stage, ids)

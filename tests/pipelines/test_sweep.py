@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import yaml
 
-from pipelines import sweep
-from pipelines.describe import DescribeStage
+from pipelines.jobs import sweep
+from pipelines.stages.describe import DescribeStage
 from sc3d.config import LabelConfig, RunConfig, SweepConfig
 from sc3d.config_file import load_config, to_values
 from sc3d.errors import ConfigError, InputError
@@ -34,7 +34,7 @@ def swept(finished: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 def test_every_setting_has_the_numbers_of_being_run_alone(swept: tuple[RunConfig, list[dict[str, float]]]) -> None:
     config, rows = swept
-    from pipelines.image_manifest import ImageManifest
+    from pipelines.folder.images import ImageManifest
 
     records, describe = ImageManifest(RunFolder(config.run)), DescribeStage(config)
     pairs = sweep.validation_pairs(config)
@@ -67,7 +67,7 @@ def test_a_finished_sweep_evaluates_nothing_again(
     swept: tuple[RunConfig, list[dict[str, float]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, rows = swept
-    monkeypatch.setattr("pipelines.execute.SectionRun._on_ray", lambda *_: pytest.fail("evaluated again"))
+    monkeypatch.setattr("pipelines.runner.run.SectionRun._on_ray", lambda *_: pytest.fail("evaluated again"))
     assert sweep.run(config) == rows
     ranked = sweep.run(dataclasses.replace(config, sweep=dataclasses.replace(config.sweep, labels=1e9)))
     assert ranked != rows, "another objective ranks the stored counts anew"
@@ -117,7 +117,7 @@ def test_the_page_and_the_rows_are_in_the_run_folder(swept: tuple[RunConfig, lis
 def test_pck_of_each_weights_is_that_of_evaluating_them_alone(
     swept: tuple[RunConfig, list[dict[str, float]]], tmp_path: Path
 ) -> None:
-    from pipelines.image_manifest import ImageManifest
+    from pipelines.folder.images import ImageManifest
 
     shutil.copytree(swept[0].run, tmp_path / "run")
     options = dataclasses.replace(swept[0].sweep, objective="pck", tau_cc=(0.05,), tau_geo=(0.05,))
@@ -184,7 +184,7 @@ def test_options_out_of_range_are_refused() -> None:
 
 
 def test_a_run_without_annotated_validation_pairs_cannot_be_searched(finished: RunConfig, tmp_path: Path) -> None:
-    from pipelines.manifest import PAIRS
+    from pipelines.folder.manifest import PAIRS
     from sc3d.records import Pair
 
     shutil.copytree(finished.run, tmp_path / "run")

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 from web_server import WebServer
 
-from pipelines import label
-from pipelines.match import LabelStage
-from pipelines.reconstruct import ReconstructStage
+from pipelines.jobs import label
+from pipelines.stages.match import LabelStage
+from pipelines.stages.reconstruct import ReconstructStage
 from sc3d.config_file import load_config
 
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from pipelines import export_adapter, train
-from pipelines.describe import DescribeStage
-from pipelines.match import LabelStage
-from pipelines.progress import Progress
+from pipelines.jobs import export_adapter
+from pipelines.jobs import train
+from pipelines.stages.describe import DescribeStage
+from pipelines.stages.match import LabelStage
+from pipelines.runner.progress import Progress
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config
 from sc3d.errors import ConfigError, FeatureError, InputError, PreflightError, StoreError

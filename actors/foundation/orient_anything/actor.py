@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -17,8 +17,8 @@ from actors.foundation.orient_anything.process import ModelProcess
 from actors.foundation.orient_anything.v2 import OrientAnythingV2
 from actors.foundation.orient_anything.worker import MODULE
 from actors.offline.orient import ConsensusOrient, view_yaws, voted
-from actors.weights import fetch_weights, weights_identity
-from sc3d.config import ModelsConfig, RunConfig
+from actors.weights import fetch_weights
+from sc3d.config import ModelsConfig
 from sc3d.errors import ConfigError
 from sc3d.geometry.mesh import Mesh
 from sc3d.geometry.yaw import OrientationEstimates, OrientationEstimator, render_yaw_views
@@ -37,6 +37,7 @@ class _Orient(FoundationActor):
 
     requires: ClassVar[Mapping[str, str]] = {key: ConsensusOrient.requires[key] for key in ("vertices", "faces")}
     provides: ClassVar[Mapping[str, str]] = ConsensusOrient.provides
+    options: ClassVar[tuple[str, ...]] = ("orient.views", "orient.min_votes")
     view_side: ClassVar[int]
     estimator: OrientationEstimator
 
@@ -65,6 +66,8 @@ class OrientAnythingV1Orient(_Orient):
     resources: ClassVar[Resources] = Resources(num_cpus=1, num_gpus=0.1)
     batch_size: ClassVar[int] = 4
     view_side: ClassVar[int] = 320
+    version: ClassVar[str] = "orient-anything-v1-1"
+    weights: ClassVar[Mapping[str, tuple[str, ...]]] = {"models.orient_anything_v1": (v1.FILE,)}
 
     def load(self, models: ModelsConfig, device: torch.device) -> None:
         """Load the network."""
@@ -74,19 +77,17 @@ class OrientAnythingV1Orient(_Orient):
             network = v1.load_network(fetch_weights(models.orient_anything_v1, (v1.FILE,), models.cache))
         self.estimator = v1.OrientAnythingV1(network, device, choose_dtype(models, device))
 
-    @classmethod
-    def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
-        """Version, weights, precision, and how many views and votes decide."""
-        models = config.models
-        weights = cls.weights_of(models, models.orient_anything_v1, (v1.FILE,))
-        return {"orient": "orient-anything-v1-1", "weights": weights, **_common(config)}
-
 
 class OrientAnythingV2Orient(_Orient):
     """Yaw of a mesh by OrientAnything V2, whose repository ``models.orient_anything_v2_repository`` names."""
 
     resources: ClassVar[Resources] = Resources(num_cpus=1, num_gpus=0.25)
     view_side: ClassVar[int] = 448
+    version: ClassVar[str] = "orient-anything-v2-1"
+    weights: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "models.orient_anything_v2": (V2_FILE,),
+        "models.orient_anything_v2_repository": ("*.py",),
+    }
 
     def load(self, models: ModelsConfig, device: torch.device) -> None:
         """Start the process that loads the network."""
@@ -106,15 +107,6 @@ class OrientAnythingV2Orient(_Orient):
             _REQUEST_SECONDS[device.type],
         )
         self.estimator = OrientAnythingV2(self._logits)
-
-    @classmethod
-    def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
-        """Version, weights, upstream's code, precision, and how many views and votes decide."""
-        models = config.models
-        own = {"weights": cls.weights_of(models, models.orient_anything_v2, (V2_FILE,))}
-        if models.variant != "tiny":
-            own["code"] = weights_identity(str(repository_of(models)), models.cache, ("*.py",))
-        return {"orient": "orient-anything-v2-1", **own, **_common(config)}
 
     def _logits(self, pictures: np.ndarray) -> np.ndarray:
         return self._process.request({"pictures": pictures})["logits"]
@@ -137,7 +129,3 @@ def repository_of(models: ModelsConfig) -> Path:
     if not (folder / f"{MODULE}.py").is_file():
         raise ConfigError(f"{option}={given} is not the repository of OrientAnything V2: there is no {MODULE}.py in {folder}")
     return folder
-
-
-def _common(config: RunConfig) -> dict[str, Any]:
-    return {"dtype": config.models.dtype, "views": config.orient.views, "min_votes": config.orient.min_votes}

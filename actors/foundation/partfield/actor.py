@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from actors.foundation.partfield.model import FILE, PartField, load_network
 from actors.foundation.partfield.network import TINY, random_network
 from actors.foundation.partfield.projection import onto_axes, principal_axes
 from actors.weights import fetch_weights
-from sc3d.config import ModelsConfig, RunConfig
+from sc3d.config import ModelsConfig
 from sc3d.datasets.toys.catalogue import CATALOGUE
 from sc3d.datasets.toys.meshing import mesh_toy
 from sc3d.errors import FeatureError
@@ -39,6 +39,9 @@ class PartFieldShape(FoundationActor):
     provides: ClassVar[Mapping[str, str]] = {"shape": "(V, D) float16 descriptor per vertex"}
     resources: ClassVar[Resources] = Resources(num_cpus=0.5, num_gpus=0.25)
     batch_size: ClassVar[int] = 4
+    version: ClassVar[str] = "partfield-1"
+    options: ClassVar[tuple[str, ...]] = ("models.partfield_dims", "seed")
+    weights: ClassVar[Mapping[str, tuple[str, ...]]] = {"models.partfield": (FILE,)}
 
     def load(self, models: ModelsConfig, device: torch.device) -> None:
         """Load the network, and find the axes that features are projected on."""
@@ -48,20 +51,6 @@ class PartFieldShape(FoundationActor):
             network, samples = load_network(fetch_weights(models.partfield, (FILE,), models.cache)), _SAMPLES
         self.model = PartField(network, device, _precision(models, device), samples, self.config.seed)
         self._axes = None if models.partfield_dims is None else reference_axes(self.model, models.partfield_dims)
-
-    @classmethod
-    def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
-        """Version, weights, precision, and what the surface samples and the axes depend on."""
-        models = config.models
-        tiny = models.variant == "tiny"
-        return {
-            "shape": "partfield-1",
-            "weights": cls.weights_of(models, models.partfield, (FILE,)),
-            "dtype": models.dtype,
-            "samples": _TINY_SAMPLES if tiny else _SAMPLES,
-            "seed": config.seed,
-            "dims": models.partfield_dims,
-        }
 
     def process(self, row: Row) -> Row:
         """Describe one mesh; raises :class:`~sc3d.errors.GeometryError` if it cannot be used."""

@@ -13,10 +13,10 @@ from actors.foundation.actor import FoundationActor
 from actors.foundation.device import choose_device, choose_dtype
 from actors.foundation.sam3.loading import FILES, load_model, load_tokenizer, random_model
 from actors.foundation.sam3.model import LEAST_OVERLAP, LEAST_SCORE, Instances, Sam3
-from actors.offline.masks import OfflineMask, read_mask_file
+from actors.offline.masks import FileMask, read_mask_file
 from actors.weights import fetch_weights
 from sc3d.addresses import shown
-from sc3d.config import ModelsConfig, RunConfig
+from sc3d.config import ModelsConfig
 from sc3d.errors import InputError
 
 _WORDS = {"diningtable": "dining table", "pottedplant": "potted plant", "tvmonitor": "tv monitor"}
@@ -29,27 +29,19 @@ class Sam3Mask(FoundationActor):
     With ``reconstruct.mask=sam3`` mask files of the dataset are left aside; else they come first, where there are any.
     """
 
-    requires: ClassVar[Mapping[str, str]] = OfflineMask.requires
-    provides: ClassVar[Mapping[str, str]] = OfflineMask.provides
+    requires: ClassVar[Mapping[str, str]] = FileMask.requires
+    provides: ClassVar[Mapping[str, str]] = FileMask.provides
     resources: ClassVar[Resources] = Resources(num_cpus=0.5, num_gpus=0.25)
     batch_size: ClassVar[int] = 4
+    version: ClassVar[str] = "sam3-1"
+    options: ClassVar[tuple[str, ...]] = ("reconstruct.mask", "dataset.kind")
+    weights: ClassVar[Mapping[str, tuple[str, ...]]] = {"models.sam3": FILES}
 
     def load(self, models: ModelsConfig, device: torch.device) -> None:
         """Load the model."""
         self.model = load_sam3(models)
         # A random model's boxes are anywhere.
         self._least_overlap = 0.0 if models.variant == "tiny" else LEAST_OVERLAP
-
-    @classmethod
-    def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
-        """Version, weights, precision, and whether mask files count."""
-        models = config.models
-        return {
-            "mask": "sam3-1",
-            "weights": cls.weights_of(models, models.sam3, FILES),
-            "dtype": models.dtype,
-            "source": config.reconstruct.mask,
-        }
 
     def process(self, row: Row) -> Row:
         """Find the mask of one row; see :meth:`process_batch`."""

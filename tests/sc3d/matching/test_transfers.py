@@ -10,8 +10,8 @@ import pytest
 import torch
 import trimesh
 
-from pipelines.judge import JudgeStage
-from pipelines.match import MatchActor, MatchStage
+from pipelines.stages.judge import JudgeStage
+from pipelines.stages.match import MatchActor, MatchStage
 from sc3d.config import LabelConfig, MatchConfig
 from sc3d.config_file import load_config
 from sc3d.errors import ConfigError, FeatureError, GeometryError

@@ -1,0 +1,74 @@
+"""Looking images up in a run's manifest, without a record for each of a million."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sc3d.records import ImageRecord
+from sc3d.schema import check_table, from_table
+from sc3d.store import RunFolder
+
+IMAGES = "images.parquet"
+LABELLED_SPLIT = "trn"
+ROWS_A_GROUP = 1024
+"""Images that are decoded together. Those of a shard follow each other in the manifest, which is in the order of the ids."""
+
+_GROUPS_KEPT = 8
+
+
+def read_inputs(run: RunFolder) -> pa.Table:
+    """``id``, ``inputs``, ``annotation`` and ``photo`` of all images of the manifest, see :mod:`pipelines.folder.inputs`."""
+    names = ["inputs", "annotation", "photo"]
+    return run.read_table(ImageRecord, IMAGES, ["image_id", *names]).select(["image_id", *names]).rename_columns(["id", *names])
+
+
+def labelled_images(run: RunFolder) -> pa.Array:
+    """Ids of the images that pairs to label are made of."""
+    table = run.read_table(ImageRecord, IMAGES, ["image_id", "split"])
+    return table.filter(pc.equal(table["split"], LABELLED_SPLIT))["image_id"].combine_chunks()
+
+
+class ImageManifest(Mapping[str, ImageRecord]):
+    """Image id -> image. Holds the compressed file and the few stretches of it that were asked for last.
+
+    Raises:
+        StoreError: the run has no manifest.
+        SchemaError: it was written with another schema.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        self._file = pq.ParquetFile(pa.BufferReader(run.read_bytes(IMAGES)))
+        check_table(ImageRecord, self._file.schema_arrow, f"{run.uri}/{IMAGES}")
+        self._where = f"{run.uri}/{IMAGES}"
+        metadata = self._file.metadata
+        column = self._file.schema_arrow.get_field_index("image_id")
+        groups = [metadata.row_group(i).column(column).statistics for i in range(metadata.num_row_groups)]
+        self._first = [group.min for group in groups]
+        self._group = lru_cache(maxsize=_GROUPS_KEPT)(self._decoded)
+
+    def _decoded(self, group: int) -> dict[str, ImageRecord]:
+        return {image.image_id: image for image in from_table(ImageRecord, self._file.read_row_group(group), self._where)}
+
+    def __getitem__(self, image_id: str) -> ImageRecord:
+        group = bisect.bisect_right(self._first, image_id) - 1
+        if group < 0:
+            raise KeyError(image_id)
+        return self._group(group)[image_id]
+
+    def __iter__(self) -> Iterator[str]:
+        for group in range(len(self._first)):
+            yield from self._file.read_row_group(group, columns=["image_id"])["image_id"].to_pylist()
+
+    def __len__(self) -> int:
+        return int(self._file.metadata.num_rows)
+
+    def ids_of(self, category: str) -> set[str]:
+        """The ids of the images of a category."""
+        table = self._file.read(columns=["image_id", "category"])
+        return set(table.filter(pc.equal(table["category"], category))["image_id"].to_pylist())

@@ -1,0 +1,84 @@
+"""The facts of a label card: what a run knows of its labels, of the models that made them, and of what was rejected."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from importlib.metadata import version
+
+import pyarrow.compute as pc
+
+from actors.catalogue import MODELS, ModelCard
+from actors.registry import actor_of
+from pipelines.jobs.label import STAGES
+from pipelines.jobs.label_source import LabelSource
+from pipelines.folder.manifest import LABELLED_SPLIT, PAIRS
+from sc3d.config import RunConfig
+from sc3d.datasets.label_export.card import LabelCard, ModelUse
+from sc3d.datasets.label_export.folder import ExportState
+from sc3d.errors import ConfigError, SchemaError, WeightsError
+from sc3d.records import Pair
+
+
+def make_card(source: LabelSource, state: ExportState, layout: str, split_names: Mapping[str, str]) -> LabelCard:
+    """The card of an export that is through with all label files. ``layout``: what is in the folder, as Markdown."""
+    seen = (category for category, there in zip(source.images.categories, state.seen.tolist(), strict=True) if there)
+    thresholds = source.thresholds
+    return LabelCard(
+        title=f"Correspondence labels of {', '.join(sorted(state.counts))}",
+        version=version("sc3d"),
+        recipe=source.artefacts.recipe,
+        counts=state.counts,
+        images=Counter(seen),
+        left_out=state.left_out,
+        planned_pairs=_planned_pairs(source) if source.is_own else 0,
+        rejects=_rejects(source.config) if source.is_own else (),
+        models=models_used(source.config) if source.is_own else (),
+        thresholds=(thresholds.tau_cc, thresholds.tau_geo) if thresholds else None,
+        origin="" if source.is_own else _origin(source),
+        licence=source.options.licence,
+        layout=layout,
+        split_names=split_names,
+    )
+
+
+def models_used(config: RunConfig) -> list[ModelUse]:
+    """The models that a configuration chooses, with what identifies their weights."""
+    chosen = [card for card in MODELS if card.is_selected(config)]
+    return [ModelUse(c.role, c.name, c.source, c.licence, c.commercial, _weights(c, config)) for c in chosen]
+
+
+def _weights(card: ModelCard, config: RunConfig) -> str:
+    if not card.weights:
+        return ""
+    try:
+        identity = actor_of(config, card.option.partition("=")[0]).fingerprint(config).get("weights", "")
+    except (ConfigError, WeightsError):  # the card is about labels that are there, whether the model still is or not
+        return "not to be found any more"
+    return str(identity)
+
+
+def _rejects(config: RunConfig) -> list[tuple[str, str, int]]:
+    found = []
+    for stage in STAGES:
+        kinds = Counter(reject.error_type for reject in stage(config).artefacts.rejects())
+        found += [(stage.name, kind, count) for kind, count in kinds.most_common()]
+    return found
+
+
+def _planned_pairs(source: LabelSource) -> int:
+    run = source.artefacts.run
+    if not run.exists(PAIRS):
+        return 0
+    return int(pc.sum(pc.equal(run.read_table(Pair, PAIRS, ["split"])["split"], LABELLED_SPLIT)).as_py() or 0)
+
+
+def _origin(source: LabelSource) -> str:
+    note = f"{source.artefacts.prefix}.json"
+    try:
+        return str(source.artefacts.run.read_json(note)["origin"]) if source.artefacts.run.exists(note) else _EARLIER
+    except (SchemaError, KeyError):
+        return _EARLIER
+
+
+_EARLIER = "These labels were made with an earlier configuration of the run, of which only the recipe is known."

@@ -1,0 +1,98 @@
+"""Stored evidence -> labels with other thresholds. No image is touched, no model is loaded and nothing is matched again."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+import pyarrow.compute as pc
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cluster.session import RaySession
+from pipelines.runner.run import run_section
+from pipelines.folder.manifest import RUN, read_pair_items
+from pipelines.stages.match import LabelStage, MatchStage
+from pipelines.runner.progress import Progress
+from pipelines.report.summary import read_tables
+from pipelines.runner.timings import record_summary
+from sc3d.config import LabelConfig, RunConfig
+from sc3d.config_file import parse_config, to_values
+from sc3d.errors import InputError
+from sc3d.lease import RunLease
+from sc3d.store import RunFolder
+
+
+@dataclass(frozen=True)
+class LabelCount:
+    """How many labels thresholds leave: of ``pairs`` labelled pairs, ``kept`` labels in all, in the folder ``prefix`` of the run."""
+
+    thresholds: LabelConfig
+    pairs: int
+    kept: int
+    prefix: str
+
+    @property
+    def kept_a_pair(self) -> float:
+        """Mean labels of a pair; 0 without pairs."""
+        return self.kept / self.pairs if self.pairs else 0.0
+
+
+def run(config: RunConfig) -> tuple[LabelCount, LabelCount]:
+    """Apply ``config.label`` to the stored matches; returns the counts of the run folder's labels before and after.
+
+    The labels are those that ``sc3d label`` would write with these thresholds. The run folder goes over to them when they are complete;
+    until then, and beside them from then on, the old ones stay as they are.
+
+    Raises:
+        ConfigError: (when ``config`` is made) a threshold is wider than the stored evidence.
+        InputError: nothing was matched with this configuration.
+    """
+    folder = RunFolder(config.run)
+    if not folder.exists(RUN):
+        raise InputError(f"{folder.uri} holds no run, so there is nothing to label again; run sc3d label first")
+    stored = folder.read_json(RUN)
+    items = read_pair_items(folder)
+    matched = MatchStage(config).artefacts.catalogue().among(items)
+    if not matched.num_rows:
+        raise InputError(f"{folder.uri} holds no matches of this configuration and version of sc3d; run sc3d match first")
+    before = count_labels(parse_config({**stored["config"], "run": config.run}, f"{folder.uri}/{RUN}"))
+    with RunLease(folder), RaySession(config.ray) as ray, Progress() as progress:
+        # All of it is matched, so only labels are made, a shard for each shard of matches.
+        *_, labelled = run_section([MatchStage(config), LabelStage(config)], matched, progress, ray)
+        record_summary(folder, labelled)
+    folder.write_json(RUN, {**stored, "config": to_values(config)})
+    return before, count_labels(config)
+
+
+def count_labels(config: RunConfig) -> LabelCount:
+    """The labels of a configuration, as far as they are there."""
+    artefacts = LabelStage(config).artefacts
+    tables = read_tables(artefacts, artefacts.files(), ["n_kept"])
+    kept = sum(pc.sum(table["n_kept"]).as_py() or 0 for table in tables)
+    return LabelCount(config.label, sum(table.num_rows for table in tables), kept, artefacts.prefix)
+
+
+def print_counts(config: RunConfig, before: LabelCount, after: LabelCount) -> None:
+    """Print thresholds and labels a pair before and after, and where the labels are."""
+    console = Console(highlight=False, soft_wrap=True)
+    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    table.add_column("")
+    for name in ("tau_geo", "tau_cc", "pairs", "labels", "labels a pair"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, count in (("before", before), ("after", after)):
+        taus = count.thresholds
+        known = (f"{count.pairs:,}", f"{count.kept:,}", f"{count.kept_a_pair:,.1f}") if count.pairs else ("0", "-", "-")
+        table.add_row(name, f"{taus.tau_geo:g}", f"{taus.tau_cc:g}", *known)
+    console.print(table)
+    uri = escape(config.run)
+    if before.prefix == after.prefix:
+        console.print("These are the thresholds that the labels had.")
+    else:
+        if before.pairs:
+            console.print(f"before: {uri}/{before.prefix}")
+        anew = f"sc3d report --run {escape(shlex.quote(config.run))}"
+        console.print(f"The report is still about the labels before; {anew} writes it anew.")
+    console.print(f"labels: {uri}/{after.prefix}")

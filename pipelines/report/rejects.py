@@ -1,0 +1,44 @@
+"""What the stages of a run rejected, by stage and reason."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+
+from pipelines.jobs.label import EVERY_STAGE
+from pipelines.runner.stage import Stage
+from sc3d.config import RunConfig
+from sc3d.errors import SchemaError
+from sc3d.records import Reject
+from sc3d.report.rejects import RejectGroup, group_rejects
+
+
+def read_rejects(stage: Stage) -> list[Reject]:
+    """The rejects of a stage. A file of them that cannot be read stands in their place, so that it is not overlooked."""
+    try:
+        return stage.artefacts.rejects()
+    except SchemaError as error:
+        return [Reject("rejects", stage.name, type(error).__name__, str(error))]
+
+
+def run(config: RunConfig, examples: int = 3) -> list[RejectGroup]:
+    """The rejects of the stages of a run's present configuration, grouped; see :func:`~sc3d.report.rejects.group_rejects`."""
+    return group_rejects((reject for kind in EVERY_STAGE for reject in read_rejects(kind(config))), examples)
+
+
+def print_groups(config: RunConfig, groups: list[RejectGroup], console: Console | None = None) -> None:
+    """Print groups of rejects with examples, and what can be done about them."""
+    console = console or Console(highlight=False, soft_wrap=True)
+    if not groups:
+        console.print("Nothing was rejected.")
+        return
+    stage = ""
+    for group in groups:
+        if group.stage != stage:
+            stage = group.stage
+            console.print(f"\n[bold]{escape(stage)}[/]")
+        follows = " [dim](follows from rejects of an earlier stage)[/]" if group.consequence else ""
+        console.print(f"{group.count:>8,} x {escape(group.error_type)}: {escape(group.reason)}{follows}")
+        for id_, message in group.examples:
+            console.print(f"[dim]           {escape(id_)}: {escape(message)}[/]")
+    console.print(f"\nAll of them: {escape(config.run)}/rejects. Once mended, sc3d label --retry-rejects tries them again.")

@@ -1,0 +1,141 @@
+"""How far a run is, in ``status.json`` of its run folder, for whoever looks from elsewhere: ``sc3d status RUN``."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from contextlib import suppress
+from datetime import datetime, timezone
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from pipelines.runner.progress import Progress
+from sc3d.errors import InputError, StoreError
+from sc3d.store import RunFolder
+
+STATUS = "status.json"
+
+_WRITE_EVERY = 5.0
+_SILENT_AFTER = 6 * _WRITE_EVERY
+
+
+class StatusWriter:
+    """Writes a run's progress to its folder every few seconds, and how it ended. Use as a context manager around the run.
+
+    A store that is away does not disturb the run: the next write says it all.
+    """
+
+    def __init__(self, run: RunFolder, command: str, progress: Progress) -> None:
+        self._run = RunFolder(run.uri, patience=_WRITE_EVERY)
+        self._command, self._progress = command, progress
+        self._started = _now()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._go_on, name="sc3d-status", daemon=True)
+
+    def __enter__(self) -> StatusWriter:
+        self._write("running")
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        self._over.set()
+        self._thread.join(2 * _WRITE_EVERY)
+        if error is None:
+            self._write("finished")
+        else:
+            stopped = isinstance(error, (KeyboardInterrupt, SystemExit))
+            self._write("stopped" if stopped else "failed", "" if stopped else f"{type(error).__name__}: {error}")
+
+    def _go_on(self) -> None:
+        while not self._over.wait(_WRITE_EVERY):
+            self._write("running")
+
+    def _write(self, state: str, reason: str = "") -> None:
+        values = {
+            "command": self._command,
+            "state": state,
+            "reason": reason,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": self._started,
+            "written": _now(),
+            "stages": [task.snapshot() for task in self._progress.tasks],
+        }
+        with suppress(StoreError):
+            self._run.write_json(STATUS, values)
+
+
+def read_status(run: RunFolder) -> dict[str, Any]:
+    """What a run last said of itself.
+
+    Raises:
+        InputError: nothing has run in this folder.
+    """
+    if not run.exists(STATUS):
+        raise InputError(f"{run.uri} holds no status, so nothing has run there; is it the right run folder?")
+    return run.read_json(STATUS)
+
+
+def print_status(run: RunFolder, watch: float | None = None, console: Console | None = None) -> None:
+    """Print how far a run is; with ``watch``, again every so many seconds until it ends."""
+    console = console or Console(highlight=False)
+    status = read_status(run)
+    if watch is None or status["state"] != "running":
+        console.print(_view(run, status))
+        return
+    with Live(_view(run, status), console=console, auto_refresh=False) as live:
+        while status["state"] == "running":
+            time.sleep(watch)
+            status = read_status(run)
+            live.update(_view(run, status), refresh=True)
+
+
+def _view(run: RunFolder, status: dict[str, Any]) -> Table:
+    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, title_justify="left", caption_justify="left")
+    table.title = f"{escape(run.uri)}: {escape(status['command'])} {escape(status['state'])}"
+    table.add_column("stage")
+    for name in ("done", "of", "rejected", "a second", "left"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for stage in status["stages"]:
+        rate, left = stage["rate"], stage["total"] - stage["done"]
+        table.add_row(
+            escape(stage["name"]),
+            f"{stage['done']:,}",
+            f"{stage['total']:,}",
+            f"{stage['rejects']:,}",
+            f"{rate:,.1f}" if rate else "-",
+            _duration(left / rate) if rate and left else "-",
+        )
+    table.caption = _caption(status)
+    return table
+
+
+def _caption(status: dict[str, Any]) -> str:
+    silent = (datetime.now(timezone.utc) - datetime.fromisoformat(status["written"])).total_seconds()
+    who = f"process {status['pid']} on {escape(status['host'])}, since {status['started']}"
+    where = f"{who}; last heard of {silent:.0f} s ago by this clock"
+    if status["reason"]:
+        return f"{where}\n{escape(status['reason'])}"
+    if status["state"] == "running" and silent > _SILENT_AFTER:
+        return f"{where}: it may be dead, or the clocks differ. Started again, it goes on where it was"
+    return where
+
+
+def _duration(seconds: float) -> str:
+    minutes, hours, days = seconds / 60, seconds / 3600, seconds / 86400
+    if days >= 2:
+        return f"{days:.1f} d"
+    if hours >= 2:
+        return f"{hours:.1f} h"
+    return f"{minutes:.0f} min" if minutes >= 2 else f"{seconds:.0f} s"
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

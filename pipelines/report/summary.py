@@ -1,0 +1,283 @@
+"""What a run has produced so far: as numbers, and as tables in the terminal for somebody who has read only the README."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pipelines.stages.describe import DescribeStage
+from pipelines.jobs.evaluate import evaluate_stages
+from pipelines.stages.judge import JudgeStage
+from pipelines.jobs.label import EVERY_STAGE
+from pipelines.folder.manifest import IMAGES, PAIRS, read_images, read_pairs
+from pipelines.stages.match import IMAGE_READS, LabelStage, MatchStage
+from pipelines.stages.reconstruct import OrientStage, ReconstructStage
+from pipelines.report.rejects import read_rejects
+from pipelines.runner.stage import Stage
+from pipelines.runner.timings import cost_of_thousand
+from sc3d.artefacts import Artefacts
+from sc3d.config import RunConfig
+from sc3d.errors import SchemaError, UpstreamError
+from sc3d.records import ImageRecord, Pair, Reject
+from sc3d.report.metrics import filter_table, pck_tables
+from sc3d.store import RunFolder
+
+_READERS = 8
+_ALPHA = 0.10
+_AVERAGES = {"image": "per image", "keypoint": "per point"}
+
+Columns = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class RunSummary:
+    """What is there of a run's present configuration.
+
+    ``images``, ``pairs`` (to be labelled), ``annotated`` (pairs): the manifest. ``rejects``: of all stages, in their order. The others
+    hold one array a column, empty where not computed: ``reconstructions`` (image_id, category, iou_before, iou_after, injected_turn),
+    ``orientations`` (image_id, category, turn, uncertain), ``matches`` (pair_id, category, n_candidates, n_cycle), and ``labels`` (the
+    same and n_kept).
+    """
+
+    images: list[ImageRecord]
+    pairs: list[Pair]
+    annotated: list[Pair]
+    rejects: list[Reject]
+    reconstructions: Columns
+    orientations: Columns
+    matches: Columns
+    labels: Columns
+
+    @property
+    def image_rejects(self) -> int:
+        """Images that a stage rejected."""
+        images = {image.image_id for image in self.images}
+        return len({reject.id for reject in self.rejects} & images)
+
+    @property
+    def pair_rejects(self) -> int:
+        """Pairs that were rejected for a reason of their own, not for one of their images."""
+        pairs = {pair.pair_id for pair in self.pairs}
+        return len({r.id for r in self.rejects if r.error_type != UpstreamError.__name__} & pairs)
+
+
+def summarise(config: RunConfig) -> RunSummary:
+    """Read what a run holds; only small columns are kept in memory.
+
+    Raises:
+        SchemaError, StoreError: a file cannot be read.
+    """
+    run = RunFolder(config.run)
+    planned = run.exists(PAIRS)
+    matched = ["pair_id", "category", "n_candidates", "n_cycle"]
+    return RunSummary(
+        images=read_images(run) if run.exists(IMAGES) else [],
+        pairs=read_pairs(run, labelled=True) if planned else [],
+        annotated=read_pairs(run, labelled=False) if planned else [],
+        rejects=[reject for stage in _rejecting(config) for reject in read_rejects(stage)],
+        reconstructions=_columns(ReconstructStage(config), ["image_id", "category", "iou_before", "iou_after", "injected_turn"]),
+        orientations=_columns(OrientStage(config), ["image_id", "category", "turn", "uncertain"]),
+        matches=_columns(MatchStage(config), matched),
+        labels=_columns(LabelStage(config), [*matched, "n_kept"]),
+    )
+
+
+def _rejecting(config: RunConfig) -> list[Stage]:
+    """Every stage that may have rejected something."""
+    return [*(kind(config) for kind in EVERY_STAGE), *evaluate_stages(config), JudgeStage(config)]
+
+
+def _columns(stage: Stage, names: Sequence[str]) -> Columns:
+    tables = read_tables(stage.artefacts, stage.artefacts.files(), names)
+    if not tables:
+        return {name: np.zeros(0) for name in names}
+    table = pa.concat_tables(tables)
+    return {name: table.column(name).to_numpy(zero_copy_only=False) for name in names}
+
+
+def read_tables(artefacts: Artefacts, files: Sequence[str], columns: Sequence[str]) -> list[pa.Table]:
+    """Some columns of shards. One that is damaged is left out: its stage makes it again when it is run next."""
+
+    def read(name: str) -> pa.Table | None:
+        try:
+            return artefacts.run.read_table(artefacts.record, name, columns)
+        except SchemaError:
+            return None
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        return [table for table in pool.map(read, files) if table is not None]
+
+
+def print_labels(config: RunConfig, page: str, console: Console | None = None) -> None:
+    """Print what ``sc3d label`` (or a part of it) has produced, and where it is. ``page`` is the report's path or URI."""
+    console = console or Console(highlight=False, soft_wrap=False)
+    summary = summarise(config)
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column("what", style="bold", no_wrap=True)
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("meaning", style="dim")
+    for row in [*_image_lines(summary), *_pair_lines(summary), *_time_lines(config)]:
+        table.add_row(*(escape(cell) for cell in row))
+    console.print()
+    console.print(table)
+    console.print()
+    if _nothing_done(config):
+        console.print("Everything was there already; nothing was computed.")
+    stage = LabelStage(config)
+    if len(summary.labels["pair_id"]):
+        console.print(f"labels: {escape(stage.run.uri)}/{stage.artefacts.prefix}", soft_wrap=True)
+    console.print(f"report: {escape(page)}", soft_wrap=True)
+
+
+def _image_lines(summary: RunSummary) -> list[tuple[str, str, str]]:
+    kinds = len({image.category for image in summary.images})
+    lines = [("images", f"{len(summary.images):,}", f"of {kinds} {'category' if kinds == 1 else 'categories'}")]
+    if summary.image_rejects or summary.pair_rejects:
+        rejected = f"{summary.image_rejects:,} images, {summary.pair_rejects:,} pairs"
+        lines.append(("rejected", f"{summary.image_rejects + summary.pair_rejects:,}", f"{rejected}; the report says why"))
+    else:
+        lines.append(("rejected", "0", "images or pairs that could not be processed"))
+    before, after = summary.reconstructions["iou_before"], summary.reconstructions["iou_after"]
+    if len(before):
+        meaning = "mean IoU with the mask, before -> after alignment"
+        lines.append(("mesh fit", f"{before.mean():.2f} -> {after.mean():.2f}", meaning))
+    turns, uncertain = summary.orientations["turn"], summary.orientations["uncertain"]
+    if len(turns):
+        lines.append(("turned", f"{int((turns != 0).sum()):,}", "meshes turned so that their front faces forward"))
+        lines.append(("uncertain", f"{int(uncertain.sum()):,}", "meshes left alone: too few views agree"))
+    return lines
+
+
+def _pair_lines(summary: RunSummary) -> list[tuple[str, str, str]]:
+    matches = summary.labels if len(summary.labels["pair_id"]) else summary.matches
+    pairs = len(matches["pair_id"])
+    if not pairs:
+        return []
+    candidates = int(matches["n_candidates"].sum())
+    lines = [
+        ("pairs", f"{pairs:,}", "of two images of one category"),
+        ("candidates", f"{candidates:,}", "spots of the source, each with its best match"),
+    ]
+    if "n_kept" in matches:
+        kept = matches["n_kept"]
+        share = f"{100 * kept.sum() / candidates:.1f} % of the candidates" if candidates else "there were no candidates"
+        lines.append(("labels", f"{int(kept.sum()):,}", f"verified by geometry: {share}"))
+        lines.append(("labels a pair", f"{kept.mean():,.0f}", f"mean; {int((kept == 0).sum()):,} pairs have none"))
+    return lines
+
+
+def _time_lines(config: RunConfig) -> list[tuple[str, str, str]]:
+    rows = [values for stage in EVERY_STAGE if (values := _timing(config, stage.name))]
+    total = sum(row["seconds"] for row in rows)
+    parts = ", ".join(f"{row['stage']} {row['seconds']:.0f}" for row in rows)
+    lines = [("time", f"{total:,.0f} s", parts)] if rows else []
+    lines += _cost_lines(config)
+    match = _timing(config, MatchStage.name)
+    if match.get("counted"):
+        lines.append(("reads a pair", f"{match['counters'].get(IMAGE_READS, 0) / match['counted']:.2f}", "of an image's features"))
+    return lines
+
+
+def _cost_lines(config: RunConfig) -> list[tuple[str, str, str]]:
+    lines, run, ray = [], RunFolder(config.run), config.ray
+    of_images = [kind.name for kind in (ReconstructStage, OrientStage, DescribeStage)]
+    for what, stages in (("images", of_images), ("pairs", [MatchStage.name, LabelStage.name])):
+        cost = cost_of_thousand(run, stages)
+        if cost is None:
+            continue
+        hours = f"{cost.cpu_hours:.2g} CPU hours" + (f" and {cost.gpu_hours:.2g} GPU hours" if cost.gpu_hours else "")
+        price = cost.cpu_hours * ray.cpu_hour_price + cost.gpu_hours * ray.gpu_hour_price
+        lines.append(
+            (f"1,000 {what}", f"{price:,.2f}" if price else hours, f"at your prices: {hours}" if price else "of processes")
+        )
+    return lines
+
+
+def _timing(config: RunConfig, stage: str) -> dict[str, Any]:
+    run, name = RunFolder(config.run), f"timings/{stage}.json"
+    return run.read_json(name) if run.exists(name) else {}
+
+
+def _nothing_done(config: RunConfig) -> bool:
+    rows = [values for stage in EVERY_STAGE if (values := _timing(config, stage.name))]
+    return bool(rows) and all(row["computed"] == 0 for row in rows)
+
+
+def print_metrics(metrics: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print the filters' quality and PCK at 0.10: zero-shot and with the adapter, on all points and on those with look-alikes."""
+    console = console or Console(highlight=False)
+    _print_filters(metrics, console)
+    _print_pck(metrics, console)
+
+
+def _print_counts(metrics: Mapping[str, Any], console: Console) -> None:
+    """What the tables leave out, or count though something is odd about it; one line, as all methods score the same pairs."""
+    seen = {
+        (count["pairs"], count["rejected"], count["without_common"], count["outside"], count["keypoints"])
+        for count in metrics.get("counts", ())
+    }
+    for pairs, rejected, without, outside, keypoints in sorted(seen):
+        parts = [f"{pairs:,} pairs, {keypoints:,} keypoints"]
+        parts += [f"{rejected:,} pairs could not be scored"] if rejected else []
+        parts += [f"{without:,} pairs show no keypoint in both images"] if without else []
+        parts += [f"{outside:,} keypoints lie outside of their image"] if outside else []
+        console.print(f"[dim]{'; '.join(parts)}[/]")
+
+
+def _print_filters(metrics: Mapping[str, Any], console: Console) -> None:
+    found = filter_table(metrics)
+    if not found.rows:
+        console.print("\nNo annotated pair was evaluated, so there is no filter quality and no PCK.")
+        return
+    console.print("\n[bold]Filters[/]: how many of the kept matches are wrong, and how many are kept")
+    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    table.add_column("filter", no_wrap=True)
+    for name in found.descriptors:
+        table.add_column(f"{escape(name)}\nwrong", justify="right", no_wrap=True)
+        table.add_column("\nkept a pair", justify="right", no_wrap=True)
+    for row in found.rows:
+        texts = []
+        for cell in row.cells:
+            texts.append("-" if cell is None or cell.fpr is None else f"{100 * cell.fpr:.1f} %")
+            texts.append("-" if cell is None or cell.kept is None else f"{cell.kept:,.0f}")
+        table.add_row(escape(row.filter), *texts)
+    console.print(table)
+    for row in found.rows:
+        if row.meaning:
+            console.print(f"[dim]{escape(row.filter)}: {escape(row.meaning)}[/]")
+    console.print("[dim]wrong: at annotated points, more than a tenth of the object's box off[/]")
+
+
+def _print_pck(metrics: Mapping[str, Any], console: Console) -> None:
+    tables = [table for table in pck_tables(metrics) if _ALPHA in table.alphas]
+    if not tables:
+        return
+    console.print(f"\n[bold]PCK@{_ALPHA:.2f}[/]: annotated points found to within a tenth of the object's box")
+    # What was measured first, then what the paper prints for the same data set, marked so.
+    methods = dict.fromkeys((row.published, row.method) for table in tables for row in table.rows)
+    view = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    view.add_column("method", overflow="fold")
+    for table in tables:
+        view.add_column(
+            f"{escape(table.subset)}\n{escape(_AVERAGES.get(table.average, table.average))}", justify="right", no_wrap=True
+        )
+    for published, method in sorted(methods, key=lambda key: key[0]):
+        cells = []
+        for table in tables:
+            row = next((r for r in table.rows if (r.published, r.method) == (published, method)), None)
+            value = row.values[table.alphas.index(_ALPHA)] if row else None
+            cells.append("-" if value is None else f"{100 * value:.1f} %")
+        view.add_row(f"[dim]{escape(method)} (published)[/]" if published else escape(method), *cells)
+    console.print(view)
+    console.print("[dim]geo-aware: points with a look-alike on the object, such as left and right wheels[/]")
+    console.print("[dim]per image, per point: the mean over images, or over all points[/]")
+    _print_counts(metrics, console)

@@ -1,0 +1,119 @@
+"""A run folder as the report sees it: what is there, its photos, and how to say what is missing."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable
+from functools import cached_property, lru_cache
+from typing import Any, TypeVar
+
+import numpy as np
+
+from pipelines.folder.manifest import RUN
+from pipelines.report.summary import RunSummary, summarise
+from sc3d.config import RunConfig
+from sc3d.errors import InputError, Sc3dError, StoreError
+from sc3d.images import load_image
+from sc3d.report.page import Missing
+from sc3d.store import RunFolder
+
+METRICS = "report/metrics.json"
+
+_PHOTOS = 16
+_GREY = 200
+
+T = TypeVar("T")
+
+
+def view_run(config: RunConfig) -> RunView:
+    """The view of a run that is there.
+
+    Raises:
+        StoreError: the folder holds no run.
+        SchemaError: ``run.json`` or a manifest cannot be read.
+    """
+    folder = RunFolder(config.run)
+    if not folder.exists(RUN):
+        raise StoreError(f"{folder.uri} holds no run; make one with: sc3d label --images DIR --run {shlex.quote(config.run)}")
+    return RunView(config)
+
+
+class RunView:
+    """What the sections of the report read.
+
+    Attributes:
+        config, run: the configuration and its run folder.
+        summary: counts and small columns of everything that is there.
+        notes: remarks on a section, in the order in which they were made.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.run = RunFolder(config.run)
+        self.summary: RunSummary = summarise(config)
+        self.notes: dict[str, tuple[str, ...]] = {}
+        self._paths = {image.image_id: image.path for image in self.summary.images}
+        self._photo = lru_cache(_PHOTOS)(self._load_photo)
+
+    @cached_property
+    def counts(self) -> dict[str, np.ndarray]:
+        """The counts of each pair: of its labels, or of its matches where the thresholds were not applied yet."""
+        return self.summary.labels if len(self.summary.labels["pair_id"]) else self.summary.matches
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """``metrics.json``; empty where it is not there or cannot be read."""
+        try:
+            return self.run.read_json(METRICS) if self.run.exists(METRICS) else {}
+        except Sc3dError:
+            return {}
+
+    def command(self, name: str) -> str:
+        """The command line that runs a part of the pipeline on this run folder."""
+        return f"sc3d {name} --run {shlex.quote(self.config.run)}"
+
+    def no_pairs(self) -> Missing:
+        """Why there is no matched pair."""
+        s = self.summary
+        if not s.images:
+            return Missing("The run has no images yet.", self.command("label") + " --images DIR")
+        if not s.pairs:
+            return Missing("There is no pair to label: a category needs at least two images that are not held out.")
+        if s.image_rejects >= len(s.images) or s.pair_rejects >= len(s.pairs):
+            text = "Every record was rejected; the reasons are under “Rejected records”. Put them right and run:"
+            return Missing(text, self.command("label"))
+        return Missing("No pair was matched yet with this configuration.", self.command("label"))
+
+    def no_images(self, command: str) -> Missing:
+        """Why nothing of an image is there; ``command`` is the part of the pipeline that makes it."""
+        s = self.summary
+        if s.images and s.image_rejects >= len(s.images):
+            return Missing("Every image was rejected; the reasons are under “Rejected records”.")
+        return Missing("Nothing of this was computed yet with this configuration.", self.command(command))
+
+    def note(self, section: str, text: str) -> None:
+        """Add a remark below a section."""
+        self.notes[section] = (*self.notes.get(section, ()), text)
+
+    def each(self, section: str, names: Iterable[str], make: Callable[[str], T]) -> tuple[T, ...]:
+        """``make`` of each name; one that cannot be shown becomes a remark of the section."""
+        return tuple(one for name in names if (one := self._attempt(section, name, make)) is not None)
+
+    def _attempt(self, section: str, name: str, make: Callable[[str], T]) -> T | None:
+        try:
+            return make(name)
+        except (Sc3dError, KeyError) as error:
+            self.note(section, f"{name} could not be shown: {error}")
+            return None
+
+    def photo(self, image_id: str, width: int, height: int) -> np.ndarray:
+        """The photo (height, width, 3), or a grey one where it is gone or was replaced by one of another size."""
+        photo = self._photo(image_id)
+        grey = np.full((height, width, 3), _GREY, np.uint8)
+        return photo if photo is not None and photo.shape == grey.shape else grey
+
+    def _load_photo(self, image_id: str) -> np.ndarray | None:
+        try:
+            return load_image(self._paths[image_id])
+        except (InputError, StoreError, KeyError):
+            return None

@@ -1,0 +1,97 @@
+"""matches -> the thresholds applied to them -> ``labels/``; and which labels count, for everybody who reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from actors.base import Row
+from pipelines.folder.images import labelled_images
+from pipelines.runner.stage import KEPT_LABELS
+from pipelines.stages.match import MatchStage
+from pipelines.stages.pairs import PairStage
+from sc3d.artefacts import Artefacts, Catalogue
+from sc3d.config import RunConfig
+from sc3d.errors import ConfigError
+from sc3d.matching.thresholds import apply_thresholds
+from sc3d.pair_ids import join_pair_ids, split_pair_ids
+from sc3d.records import Labels, Pair
+from sc3d.shards import COUNTED, Shard
+
+
+class LabelStage(PairStage):
+    """The matches that pass the thresholds. Reads the stored evidence only, so it is cheap to make again."""
+
+    name = "label"
+    folder = "labels"
+    record = Labels
+    options = ("label",)
+    upstream = (MatchStage,)
+    gathers = {"matches": "the candidates with their evidence"}
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        self._kept = 0
+
+    def counters(self) -> Mapping[str, int]:
+        return {KEPT_LABELS: self._kept}
+
+    def gather(self, pair: Pair) -> Row:
+        return {"matches": self._matches[pair.pair_id]}
+
+    def load(self, shard: Shard) -> list[Row]:
+        self._matches = self.made_from(MatchStage, shard)
+        return list(super().load(shard))
+
+    def finish(self, row: Row, seconds: float) -> Labels:
+        labels = apply_thresholds(row["matches"], self.config.label)
+        self._kept += labels.n_kept
+        return labels
+
+
+def label_artefacts(config: RunConfig, recipe: str | None = None) -> Artefacts:
+    """Where the labels of a recipe are in the run folder; ``None``: those of the configuration.
+
+    Raises:
+        ConfigError: ``recipe`` is no recipe.
+    """
+    own = LabelStage(config).artefacts
+    if recipe is None:
+        return own
+    if not recipe.isalnum():
+        raise ConfigError(f"'{recipe}' is no recipe: name a folder below {own.run.uri}/{own.folder}")
+    return Artefacts(own.run, own.stage, own.folder, recipe, own.record, own.key, own.by_category)
+
+
+def label_catalogue(config: RunConfig, recipe: str | None = None) -> Catalogue:
+    """The labels of a recipe that count, for training, exports, searches, reports and whoever else reads labels.
+
+    Of labels that the run made, those of the pairs that the plan names, as they are made from the photos of today. Of imported ones,
+    which no plan names, those between images that the manifest has for labelling, with the photos that they were imported for.
+
+    Raises:
+        ConfigError: ``recipe`` is no recipe.
+    """
+    stage, artefacts = LabelStage(config), label_artefacts(config, recipe)
+    if not artefacts.run.exists(origin_file(artefacts)):
+        return artefacts.catalogue(stage.counted)
+    return artefacts.catalogue(_imported(stage, artefacts.all_ids()))
+
+
+def origin_file(artefacts: Artefacts) -> str:
+    """The note that says where imported labels come from."""
+    return f"{artefacts.prefix}.json"
+
+
+def imported_inputs(stage: LabelStage, ids: pa.Array) -> pa.Array:
+    """What imported labels of some pairs are about: the photos alone."""
+    return join_pair_ids(*(stage.image_inputs(end, "photo") for end in split_pair_ids(ids)))
+
+
+def _imported(stage: LabelStage, ids: pa.Array) -> pa.Table:
+    labelled = labelled_images(stage.run)
+    known = pc.and_(*(pc.is_in(end, value_set=labelled) for end in split_pair_ids(ids)))
+    counted = ids.filter(known)
+    return pa.Table.from_arrays([counted, imported_inputs(stage, counted)], schema=COUNTED)
