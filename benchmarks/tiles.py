@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from benchmarks import row
 from sc3d.cache import ByteCache
 from sc3d.matching.tiles import plan_pair_shards
-from sc3d.records import PAIR_SEPARATOR
+from sc3d.pair_ids import join_pair_ids, split_pair_id
 from sc3d.shards import ITEMS, Shard, plan_shards
 
 IMAGES, CACHED, SIZE, PROCESSES, TOGETHER = 1000, 32, 64, 8, 8
@@ -28,7 +27,7 @@ IMAGES, CACHED, SIZE, PROCESSES, TOGETHER = 1000, 32, 64, 8, 8
 def pair_items(source: np.ndarray, target: np.ndarray) -> pa.Table:
     """A table of items of one category from numbers of images (E,)."""
     names = pa.array([f"car-{i:07}" for i in range(int(max(source.max(), target.max())) + 1)])
-    ids = pc.binary_join_element_wise(names.take(pa.array(source)), names.take(pa.array(target)), PAIR_SEPARATOR)
+    ids = join_pair_ids(names.take(pa.array(source)), names.take(pa.array(target)))
     return pa.table([pa.repeat(pa.scalar("car"), len(ids)), ids], schema=ITEMS)
 
 
@@ -51,7 +50,7 @@ def count_misses(shards: Iterable[Shard], cached: int) -> int:
     cache: ByteCache[str, None] = ByteCache(lambda _: None, lambda _: 1, cached)
     for shard in shards:
         for pair in shard.ids:
-            for image in pair.split(PAIR_SEPARATOR):
+            for image in split_pair_id(pair):
                 cache.get(image)
     return cache.misses
 
@@ -74,7 +73,7 @@ def run() -> Iterator[dict[str, Any]]:
             who = "one process" if processes == 1 else f"{processes} processes"
             figure = f"reads a pair, {name} of {IMAGES} images, {who}"
             yield _row(figure, mine, "reads", f"order of the ids: {theirs:.3f}", theirs / mine, len(source))
-        cold = sum(len({image for pair in s.ids for image in pair.split(PAIR_SEPARATOR)}) for s in tiles)
+        cold = sum(len({image for pair in s.ids for image in split_pair_id(pair)}) for s in tiles)
         yield _row(f"images a pair of a tile, {name}", cold / len(source), "images", n=len(source))
     for name, make in (
         ("all pairs of 1,001 images", partial(dense, 1001)),

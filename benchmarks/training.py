@@ -29,7 +29,8 @@ from sc3d.config import TrainConfig
 from sc3d.config_file import load_config
 from sc3d.features import Features, decode_features, encode_features
 from sc3d.grid import Letterbox
-from sc3d.records import Labels, pair_id_of
+from sc3d.pair_ids import pair_id_of
+from sc3d.records import Labels
 from training.adapter import Adapter, native_input
 from training.data import LabelledPairs, PairSample
 from training.loop import Clock, fit

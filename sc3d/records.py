@@ -14,11 +14,11 @@ from typing import ClassVar
 import numpy as np
 
 from sc3d.errors import SchemaError
+from sc3d.pair_ids import _SEPARATOR as PAIR_SEPARATOR  # noqa: F401  imported from here by the pipelines
+from sc3d.pair_ids import pair_id_of
 from sc3d.schema import Record, array, column
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,180}")
-
-PAIR_SEPARATOR = "~"
 
 
 def check_id(value: str) -> str:
@@ -26,11 +26,6 @@ def check_id(value: str) -> str:
     if not _ID.fullmatch(value) or ".." in value:
         raise SchemaError(f"'{value}' cannot be an id: use letters, digits, '.', '-' and '_' only, at most 181 characters")
     return value
-
-
-def pair_id_of(source_id: str, target_id: str) -> str:
-    """The id of the ordered pair (source, target)."""
-    return f"{source_id}{PAIR_SEPARATOR}{target_id}"
 
 
 @dataclass(frozen=True, eq=False)

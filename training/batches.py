@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sc3d.config import TrainConfig
+from sc3d.pair_ids import split_pair_id
 from training.adapter import check_dims, feature_dims, native_input
 from training.data import LabelledPairs, PairSample
 from training.objective import check_grids
@@ -55,7 +56,7 @@ def batches(
     def load(step: int) -> Batch:
         mine = pairs.pairs_of_step(seed, step, config.pairs_per_step)[rank::world]
         draw = step if config.draws == "every_step" else 0
-        images = list(dict.fromkeys(i for pair_id in mine for i in PairSample.ends_of(pair_id)))
+        images = list(dict.fromkeys(i for pair_id in mine for i in split_pair_id(pair_id)))
         inputs = dict(zip(images, readers.map(read, images), strict=True))
         check_grids(inputs)
         samples = pairs.sample(seed, draw, mine, config.labels_per_pair)

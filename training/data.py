@@ -19,7 +19,8 @@ from sc3d.cache import ByteCache
 from sc3d.errors import InputError
 from sc3d.features import Features
 from sc3d.grid import Letterbox
-from sc3d.records import PAIR_SEPARATOR, Labels
+from sc3d.pair_ids import split_pair_id
+from sc3d.records import Labels
 from training.adapter import feature_dims, source_names
 from training.label_set import LabelSet
 
@@ -59,16 +60,10 @@ class PairSample:
         confidence: np.ndarray | None = None,
     ) -> PairSample:
         """Of image pixels (N, 2), the letterboxes of both images, and the labels' confidence, by default 1."""
-        source_id, target_id = cls.ends_of(pair_id)
+        source_id, target_id = split_pair_id(pair_id)
         cells = source.cells_of(source_xy), target.cells_of(target_xy)
         weights = np.ones(len(source_xy)) if confidence is None else confidence
         return cls(pair_id, source_id, target_id, *cells, grid_xy(source, source_xy), grid_xy(target, target_xy), weights)
-
-    @staticmethod
-    def ends_of(pair_id: str) -> tuple[str, str]:
-        """Ids of a pair's source and target."""
-        source_id, _, target_id = pair_id.partition(PAIR_SEPARATOR)
-        return source_id, target_id
 
     def at(self, chosen: np.ndarray) -> PairSample:
         """Some of the labels."""
@@ -87,6 +82,7 @@ class LabelledPairs:
 
     Raises:
         InputError: no pair has a label, or all are held out.
+        SchemaError: a pair has an id that is none.
     """
 
     def __init__(
@@ -160,7 +156,7 @@ class LabelledPairs:
 
     def _sample_labels(self, seed: int, step: int, pair_id: str, count: int) -> PairSample:
         rng = generator(seed, step, pair_id)
-        source_id, target_id = PairSample.ends_of(pair_id)
+        source_id, target_id = split_pair_id(pair_id)
         index = self._labels.index_of(pair_id)
         source_xy, target_xy = self._labels.coordinates(index)
         n = len(source_xy)

@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.ipc
 
 from sc3d.errors import InputError, StoreError
-from sc3d.records import PAIR_SEPARATOR, Labels
+from sc3d.pair_ids import split_pair_ids
+from sc3d.records import Labels
 from sc3d.schema import arrow_schema, to_table
 from sc3d.store import RunFolder
 
@@ -143,10 +144,13 @@ class LabelSet:
         return chunk, row - (int(self._chunk_ends[chunk - 1]) if chunk else 0)
 
     def ends(self) -> tuple[pa.Array, pa.Array]:
-        """Image ids of all sources and of all targets, as dictionary-encoded arrays in the order of the pairs."""
-        parts = pc.split_pattern(self._ids, PAIR_SEPARATOR)
-        source, target = (pc.list_element(parts, side).dictionary_encode() for side in (0, 1))
-        return source, target
+        """Image ids of all sources and of all targets, as dictionary-encoded arrays in the order of the pairs.
+
+        Raises:
+            SchemaError: a pair has an id that is none.
+        """
+        source, target = split_pair_ids(self._ids)
+        return source.dictionary_encode(), target.dictionary_encode()
 
 
 def _schema() -> pa.Schema:

@@ -18,6 +18,7 @@ from torch import Tensor
 from sc3d.cache import ByteCache
 from sc3d.config import TrainConfig
 from sc3d.features import Features
+from sc3d.pair_ids import split_pair_id
 from training.adapter import Adapter, check_dims, feature_dims, native_input
 from training.data import PairSample, generator
 from training.losses import cell_similarity, predict_xy
@@ -93,7 +94,7 @@ class Validation:
         return embed(adapter, {image_id: parts}, features.letterbox.side, self._config)[image_id]
 
     def _score_pair(self, pair: ValidationPair, adapter: Adapter, maps: ByteCache[str, Tensor]) -> tuple[float, float]:
-        source_id, target_id = PairSample.ends_of(pair.pair_id)
+        source_id, target_id = split_pair_id(pair.pair_id)
         source, target = self._features(source_id), self._features(target_id)
         sample = PairSample.of(pair.pair_id, pair.source_xy, pair.target_xy, source.letterbox, target.letterbox)
         pair_maps = {source_id: maps.get(source_id), target_id: maps.get(target_id)}

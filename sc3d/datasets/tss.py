@@ -30,7 +30,8 @@ from sc3d.datasets.content import (
 from sc3d.errors import InputError, SchemaError
 from sc3d.grid import Letterbox
 from sc3d.images import load_mask
-from sc3d.records import ImageRecord, Pair, Reject, check_category, pair_id_of
+from sc3d.pair_ids import pair_id_of
+from sc3d.records import ImageRecord, Pair, Reject, check_category
 
 GROUPS = ("FG3DCar", "JODS", "PASCAL")
 SAMPLES = 30

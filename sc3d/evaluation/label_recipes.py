@@ -22,7 +22,8 @@ from sc3d.matching.candidates import similarity
 from sc3d.matching.described import Described
 from sc3d.matching.filters import FILTERS, MAX_DIRECTION_ANGLE
 from sc3d.matching.label import Explanation
-from sc3d.records import Labels, pair_id_of
+from sc3d.pair_ids import pair_id_of
+from sc3d.records import Labels
 
 ROUND_TRIP = 2.0
 """Cells that a match of a chain may be off when it comes back."""

@@ -19,7 +19,8 @@ from sc3d.errors import InputError
 from sc3d.evaluation.protocols import Unit
 from sc3d.evaluation.readout import CellDescriptors, cell_to_square, nearest_cells, window_soft_argmax
 from sc3d.grid import Letterbox
-from sc3d.records import ImageRecord, pair_id_of
+from sc3d.pair_ids import pair_id_of
+from sc3d.records import ImageRecord
 from sc3d.schema import Record, array, column
 
 PER_IMAGE, PER_KEYPOINT = "image", "keypoint"

@@ -13,7 +13,8 @@ from sc3d.matching.lift import lift, positions
 from sc3d.matching.thresholds import passes_geodesic
 from sc3d.matching.transfer import Transfer, transfer_of
 from sc3d.matching.verify import bicyclic_error, check_radius
-from sc3d.records import Matches, pair_id_of
+from sc3d.pair_ids import pair_id_of
+from sc3d.records import Matches
 
 CYCLE, SURFACE, GEODESIC = "cycle", "surface", "geodesic"
 

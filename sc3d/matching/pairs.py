@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from sc3d.config import PairsConfig
 from sc3d.errors import ConfigError, InputError
 from sc3d.matching.azimuth_chains import chained_pairs
 from sc3d.matching.nearest_images import nearest_images
-from sc3d.records import PAIR_SEPARATOR, ImageRecord, Pair
+from sc3d.pair_ids import join_pair_ids
+from sc3d.records import ImageRecord, Pair
 from sc3d.schema import arrow_schema, from_table
 
 
@@ -177,7 +177,7 @@ def _table(category: str, split: str, members: list[str], source: np.ndarray, ta
     source_ids, target_ids = names.take(pa.array(source)), names.take(pa.array(target))
     n = len(source)
     columns = {
-        "pair_id": pc.binary_join_element_wise(source_ids, target_ids, PAIR_SEPARATOR),
+        "pair_id": join_pair_ids(source_ids, target_ids),
         "source_id": source_ids,
         "target_id": target_ids,
         "category": pa.repeat(pa.scalar(category, pa.string()), n),

@@ -19,9 +19,8 @@ import pyarrow.compute as pc
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from sc3d.errors import SchemaError
 from sc3d.matching.tile_growth import compiled, grow_tiles
-from sc3d.records import PAIR_SEPARATOR
+from sc3d.pair_ids import split_pair_ids
 from sc3d.shards import Shard, refuse_duplicates
 
 _CACHED = 32
@@ -61,14 +60,10 @@ def plan_pair_shards(items: pa.Table, size: int) -> list[Shard]:
 
 def _image_numbers(pair_ids: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """Source and target (E,) int64 of pair ids, as numbers of images in the order of their ids."""
-    halves = pc.split_pattern(pair_ids, PAIR_SEPARATOR)
-    wrong = pair_ids.filter(pc.not_equal(pc.list_value_length(halves), 2))
-    if len(wrong):
-        raise SchemaError(f"'{wrong[0]}' is no pair id; one is made of a source id, '{PAIR_SEPARATOR}' and a target id")
-    names = halves.flatten()
+    names = pa.concat_arrays(split_pair_ids(pair_ids))
     unique = pc.unique(names)
-    numbers = pc.index_in(names, value_set=unique.take(pc.sort_indices(unique))).to_numpy().astype(np.int64).reshape(-1, 2)
-    return np.ascontiguousarray(numbers[:, 0]), np.ascontiguousarray(numbers[:, 1])
+    numbers = pc.index_in(names, value_set=unique.take(pc.sort_indices(unique))).to_numpy().astype(np.int64)
+    return numbers[: len(pair_ids)], numbers[len(pair_ids) :]
 
 
 def plan_tiles(source: np.ndarray, target: np.ndarray, size: int) -> Tiles:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sc3d.evaluation.pck import PckPair, common_keypoints
-from sc3d.records import PAIR_SEPARATOR, ImageRecord
+from sc3d.pair_ids import split_pair_id
+from sc3d.records import ImageRecord
 from sc3d.report.colours import hex_of, position_colours
 from sc3d.report.pairs import Side, View, place_sides
 
@@ -59,9 +60,9 @@ def worst_pairs(predictions: Iterable[PckPair], most: int, each: int) -> list[Pc
     shown: list[set[str]] = []
     chosen: list[PckPair] = []
     for pair in sorted((p for p in predictions if len(p.distances)), key=badness):
-        source, _, target = pair.pair_id.partition(PAIR_SEPARATOR)
-        if {source, target} not in shown and counts.get(pair.category, 0) < each and len(chosen) < most:
-            shown.append({source, target})
+        images = set(split_pair_id(pair.pair_id))
+        if images not in shown and counts.get(pair.category, 0) < each and len(chosen) < most:
+            shown.append(images)
             counts[pair.category] = counts.get(pair.category, 0) + 1
             chosen.append(pair)
     return chosen

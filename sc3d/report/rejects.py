@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sc3d.errors import UpstreamError
+from sc3d.errors import SchemaError, UpstreamError
+from sc3d.pair_ids import split_pair_id
 from sc3d.records import Reject
 
 _PATH = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://|/)[^\s,;:'\"]+")
@@ -51,6 +52,14 @@ def group_rejects(rejects: Iterable[Reject], examples: int = 8) -> list[RejectGr
 def reason_of(reject: Reject) -> str:
     """The message without what is peculiar to one record: its ids, paths and numbers become an ellipsis."""
     text = reject.message
-    for part in sorted({reject.id, *reject.id.split("~")}, key=len, reverse=True):
+    for part in sorted(_ids_in(reject), key=len, reverse=True):
         text = text.replace(part, "…")
     return _NUMBER.sub("…", _PATH.sub("…", text))
+
+
+def _ids_in(reject: Reject) -> set[str]:
+    """The id of the record and, of a pair, those of both images."""
+    try:
+        return {reject.id, *split_pair_id(reject.id)}
+    except SchemaError:
+        return {reject.id}

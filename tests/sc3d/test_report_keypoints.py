@@ -43,16 +43,16 @@ def test_bars_are_as_long_as_their_values():
 
 def test_the_worst_pairs_come_first_and_a_few_of_each_category():
     found = [
-        prediction("good", [0.01, 0.02]),
-        prediction("half", [0.01, 0.5]),
-        prediction("far", [0.9, 0.9]),
-        prediction("near", [0.2, 0.2]),
-        prediction("cat", [0.3], "cat"),
-        prediction("none", []),
+        prediction("good~b", [0.01, 0.02]),
+        prediction("half~b", [0.01, 0.5]),
+        prediction("far~b", [0.9, 0.9]),
+        prediction("near~b", [0.2, 0.2]),
+        prediction("cat~b", [0.3], "cat"),
+        prediction("none~b", []),
     ]
-    assert [p.pair_id for p in worst_pairs(found, 9, 9)] == ["far", "cat", "near", "half", "good"]
-    assert [p.pair_id for p in worst_pairs(found, 3, 1)] == ["far", "cat"]
-    assert [p.pair_id for p in worst_pairs(found, 2, 9)] == ["far", "cat"]
+    assert [p.pair_id for p in worst_pairs(found, 9, 9)] == ["far~b", "cat~b", "near~b", "half~b", "good~b"]
+    assert [p.pair_id for p in worst_pairs(found, 3, 1)] == ["far~b", "cat~b"]
+    assert [p.pair_id for p in worst_pairs(found, 2, 9)] == ["far~b", "cat~b"]
     both_ways = [prediction("a~b", [0.5]), prediction("b~a", [0.6]), prediction("a~c", [0.4])]
     assert [p.pair_id for p in worst_pairs(both_ways, 9, 9)] == ["b~a", "a~c"]
 

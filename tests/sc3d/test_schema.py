@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sc3d.errors import SchemaError
-from sc3d.records import ImageRecord, Labels, Matches, Pair, Reconstruction, Reject, check_category, check_id, pair_id_of
+from sc3d.pair_ids import pair_id_of
+from sc3d.records import ImageRecord, Labels, Matches, Pair, Reconstruction, Reject, check_category, check_id
 from sc3d.schema import Record, arrow_schema, column_meanings, from_table, to_table
 
 finite32 = st.floats(-1e6, 1e6, width=32)

@@ -4,7 +4,8 @@ import numpy as np
 
 from sc3d.features import Features
 from sc3d.grid import Letterbox
-from sc3d.records import Labels, pair_id_of
+from sc3d.pair_ids import pair_id_of
+from sc3d.records import Labels
 
 SIDE = 8
 CODES = 6

@@ -20,7 +20,8 @@ import numpy as np
 
 from sc3d.errors import InputError
 from sc3d.grid import CELL_SIZE, SIDE, Letterbox
-from sc3d.records import Labels, pair_id_of
+from sc3d.pair_ids import pair_id_of
+from sc3d.records import Labels
 
 FRAME = SIDE * CELL_SIZE
 SUFFIX = "_anns.pt"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sc3d.cache import ByteCache
 from sc3d.errors import SchemaError
 from sc3d.matching.tiles import Tiles, count_reads, hilbert_index, plan_pair_shards, plan_tiles
-from sc3d.records import pair_id_of
+from sc3d.pair_ids import pair_id_of
 from sc3d.shards import Shard, item_table, plan_shards
 
 pair_lists = st.sets(st.tuples(st.integers(0, 12), st.integers(0, 12)), max_size=80).map(list)
