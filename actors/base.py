@@ -66,7 +66,12 @@ class Actor(ABC):
     batch_size: ClassVar[int] = 1
 
     def __init__(self, config: RunConfig) -> None:
-        self.config = view_of(config, (*self.options, *self.weights))
+        self.config = view_of(config, (*self.reads(config), *self.weights))
+
+    @classmethod
+    def reads(cls, config: RunConfig) -> Sequence[str]:
+        """The options that it reads under this configuration: :attr:`options`, where that does not depend on others."""
+        return cls.options
 
     @classmethod
     def made_of(cls, config: RunConfig) -> dict[str, Any]:
@@ -75,7 +80,11 @@ class Actor(ABC):
         Raises:
             WeightsError: the weights cannot be identified.
         """
-        return {"version": cls.version, "options": values_of(config, cls.options), "weights": _identities(config, cls.weights)}
+        return {
+            "version": cls.version,
+            "options": values_of(config, cls.reads(config)),
+            "weights": _identities(config, cls.weights),
+        }
 
     @classmethod
     def needs(cls, config: RunConfig) -> Resources:

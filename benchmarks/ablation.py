@@ -22,12 +22,12 @@ import numpy as np
 
 from benchmarks import row
 from cluster.session import RaySession
+from pipelines.folder.manifest import read_pair_items, stored_values
 from pipelines.jobs import evaluate
 from pipelines.jobs.compare import CompareStage, labelled_by
-from pipelines.runner.run import run_stage
-from pipelines.folder.manifest import read_pair_items, stored_values
-from pipelines.runner.progress import Progress
 from pipelines.jobs.train import train_job
+from pipelines.runner.progress import Progress
+from pipelines.runner.run import run_stage
 from sc3d.config import RunConfig
 from sc3d.config_file import parse_config
 from sc3d.evaluation.label_recipes import LABEL_RECIPES

@@ -23,9 +23,9 @@ import numpy as np
 import torch
 
 from benchmarks import row
-from pipelines.stages.describe import DescribeStage
-from pipelines.jobs.evaluate import EvaluateStage, ScoreActor, evaluate_stages
 from pipelines.folder.manifest import IMAGES, PAIRS
+from pipelines.jobs.evaluate import EvaluateStage, ScoreActor, evaluate_stages
+from pipelines.stages.describe import DescribeStage
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config
 from sc3d.evaluation.scores import PairScore

@@ -21,9 +21,9 @@ import pyarrow as pa
 
 from benchmarks import row
 from benchmarks.pairs import peak_memory
+from pipelines.folder.manifest import IMAGES
 from pipelines.jobs.export import ExportOptions, export_labels
 from pipelines.jobs.label_source import LabelSource
-from pipelines.folder.manifest import IMAGES
 from pipelines.stages.match import LabelStage
 from pipelines.stages.reconstruct import ReconstructStage
 from sc3d.config import RunConfig

@@ -17,13 +17,13 @@ import numpy as np
 
 from benchmarks import row
 from cluster.session import RaySession
+from pipelines.folder.manifest import prepare
 from pipelines.jobs import label
 from pipelines.jobs.demo import DEFAULTS
-from pipelines.stages.describe import DescribeStage
-from pipelines.runner.run import run_stage
-from pipelines.folder.manifest import prepare
-from pipelines.stages.match import IMAGE_READS, MatchStage
 from pipelines.runner.progress import Progress
+from pipelines.runner.run import run_stage
+from pipelines.stages.describe import DescribeStage
+from pipelines.stages.match import IMAGE_READS, MatchStage
 from sc3d.config import PairsConfig, RunConfig
 from sc3d.config_file import load_config
 from sc3d.datasets.toys import ToysConfig, generate_toys

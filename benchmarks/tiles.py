@@ -17,9 +17,9 @@ import pyarrow as pa
 
 from benchmarks import row
 from sc3d.cache import ByteCache
-from sc3d.matching.tiles import plan_pair_shards
+from sc3d.matching.tiles import cut_tiles
 from sc3d.pair_ids import join_pair_ids, split_pair_id
-from sc3d.shards import ITEMS, Shard, plan_shards
+from sc3d.shards import ITEMS, Shard, cut_shards
 
 IMAGES, CACHED, SIZE, PROCESSES, TOGETHER = 1000, 32, 64, 8, 8
 
@@ -67,7 +67,7 @@ def run() -> Iterator[dict[str, Any]]:
     lists = {"all pairs": dense(IMAGES), "4 random targets": random(IMAGES, 4), "20 random targets": random(IMAGES, 20)}
     for name, (source, target) in lists.items():
         items = pair_items(source, target)
-        tiles, ordered = plan_pair_shards(items, SIZE), plan_shards(items, SIZE)
+        tiles, ordered = cut_tiles(items, SIZE), cut_shards(items, SIZE)
         for processes in (1, PROCESSES):
             mine, theirs = reads_a_pair(tiles, processes), reads_a_pair(ordered, processes)
             who = "one process" if processes == 1 else f"{processes} processes"
@@ -81,7 +81,7 @@ def run() -> Iterator[dict[str, Any]]:
     ):
         items = pair_items(*make())
         start = time.perf_counter()
-        shards = plan_pair_shards(items, SIZE)
+        shards = cut_tiles(items, SIZE)
         seconds = time.perf_counter() - start
         yield _row(f"planning a million pairs, {name}", seconds, "s", n=sum(len(s.ids) for s in shards))
     yield _row("peak memory of the process", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, "GiB")

@@ -20,10 +20,10 @@ from typing import Any, get_args
 import numpy as np
 
 from benchmarks import row
-from pipelines.jobs import label
-from pipelines.stages.describe import DescribeStage
 from pipelines.folder.images import ImageManifest
 from pipelines.folder.manifest import read_pairs, stored_values
+from pipelines.jobs import label
+from pipelines.stages.describe import DescribeStage
 from pipelines.stages.match import DescribedImages
 from sc3d.config import LabelConfig, RunConfig, TransferName
 from sc3d.config_file import parse_config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
@@ -30,6 +31,14 @@ def shown(path: str) -> str:
     host = host.rpartition("@")[2]
     # A password may hold the characters that end a host's name.
     return f"{scheme}://{host}{slash}{tail}" if _HOST.fullmatch(host) else f"{scheme}://..."
+
+
+def near(path: str) -> str:
+    """A local path as a person at this working directory would write it: relative where it lies below; addresses as they are."""
+    if scheme_of(path):
+        return path
+    here = os.path.relpath(path)
+    return path if here.startswith("..") else here
 
 
 def check_address(path: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from sc3d.errors import DamagedFileError
 from sc3d.records import Reject
-from sc3d.schema import Record, from_table, to_table
+from sc3d.schema import Record, arrow_schema, from_table, to_table
 from sc3d.shards import COUNTED, Shard, shard_name
 from sc3d.store import RunFolder
 
@@ -243,8 +243,11 @@ class Catalogue:
         rows = self.row_of[self.file_of == self.files.index(name)]
         return self.artefacts.run.read_table(self.artefacts.record, name, columns).take(pa.array(rows))
 
-    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The rows that count, file by file, a few files at a time. A damaged file is left out: its stage makes it again when next run."""
+    def tables(self, columns: Sequence[str] | None = None, files: Iterable[str] | None = None) -> Iterator[pa.Table]:
+        """The rows that count, file by file, a few files at a time; of all files or of some.
+
+        A damaged file is left out: its stage makes it again when it is run next.
+        """
 
         def read(name: str) -> pa.Table | None:
             try:
@@ -252,10 +255,22 @@ class Catalogue:
             except DamagedFileError:
                 return None
 
-        names = iter(self.files_used)
+        names = iter(self.files_used if files is None else files)
         with ThreadPoolExecutor(_READERS) as pool:
             while batch := list(islice(names, _READERS)):
                 yield from (table for table in pool.map(read, batch) if table is not None)
+
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        """Some columns of all rows that count."""
+        empty = arrow_schema(self.artefacts.record).empty_table().select(list(names))
+        return pa.concat_tables([empty, *(table.select(list(names)) for table in self.tables(names))])
+
+    def within(self, categories: Collection[str]) -> Catalogue:
+        """The rows of some categories alone, of a stage whose shards lie by category; of all where none is named."""
+        if not categories:
+            return self
+        chosen = np.array([category_of(name) in categories for name in self.files], bool)[self.file_of]
+        return replace(self, ids=self.ids.filter(pa.array(chosen)), file_of=self.file_of[chosen], row_of=self.row_of[chosen])
 
     def read(self, ids: Iterable[str]) -> dict[str, Any]:
         """Id -> record, for those of ``ids`` that are there. Each shard file is read once."""
@@ -276,6 +291,11 @@ class Catalogue:
     def fingerprint(self) -> str:
         """A hash of what counts: of the ids, whichever files they are in."""
         return shard_name(self.ids.to_pylist())
+
+
+def category_of(name: str) -> str:
+    """Category of a shard file, from its hive-style folder."""
+    return name.rpartition("/")[0].rpartition("/category=")[2]
 
 
 def read_from(artefacts: Artefacts, files: Iterable[str], inputs_of: Mapping[str, str]) -> dict[str, Any]:

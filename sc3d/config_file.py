@@ -138,6 +138,19 @@ def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def located(config: RunConfig) -> RunConfig:
+    """The configuration with full paths for the run folder and the data set, where they are local, and ``~`` for the home folder."""
+    dataset = config.dataset
+    placed = dataclasses.replace(dataset, root=_full_path(dataset.root), masks=_full_path(dataset.masks) if dataset.masks else None)
+    return dataclasses.replace(config, run=_full_path(config.run), dataset=placed)
+
+
+def _full_path(path: str) -> str:
+    if not path or "://" in path:
+        return path
+    return str(Path(path).expanduser().absolute())
+
+
 def to_values(config: Any) -> dict[str, Any]:
     """A configuration as nested plain values, fit for JSON and YAML."""
     return dataclasses.asdict(config)

@@ -68,6 +68,15 @@ def hash_contents(run: RunFolder, paths: Iterable[str], advance: Callable[[int],
     return found
 
 
+def folder_version(folder: str) -> str:
+    """Hash of the names, sizes and times of the files right in a folder; of one that is not there an empty text."""
+    try:
+        entries = sorted((entry.name, entry.stat()) for entry in os.scandir(folder) if entry.is_file())
+    except OSError:
+        return ""
+    return _hash("\n".join(f"{name} {seen.st_size} {seen.st_mtime_ns}" for name, seen in entries))
+
+
 def _look(path: str, known: Mapping[str, FileContent]) -> FileContent | str:
     scheme = scheme_of(path)
     if scheme == "s3":

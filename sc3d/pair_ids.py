@@ -27,6 +27,12 @@ def split_pair_id(pair_id: str) -> tuple[str, str]:
     return ends["source"], ends["target"]
 
 
+def partial_ends(text: str) -> tuple[str, str]:
+    """The ends of what somebody typed for a pair id, either of them empty where it is missing."""
+    source, _, target = text.partition(_SEPARATOR)
+    return source, target
+
+
 def join_pair_ids(sources: pa.Array, targets: pa.Array) -> pa.Array:
     """:func:`pair_id_of` of the source ids (N,) and target ids (N,), both strings."""
     return pc.binary_join_element_wise(sources, targets, _SEPARATOR)

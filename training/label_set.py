@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +17,9 @@ from sc3d.errors import InputError, StoreError
 from sc3d.pair_ids import split_pair_ids
 from sc3d.records import Labels
 from sc3d.schema import arrow_schema, to_table
-from sc3d.store import RunFolder
 
 COLUMNS = ("pair_id", "category", "source_xy", "target_xy", "geodesic_error", "tau_geo")
 _LEAST_CONFIDENCE = 0.02
-_READERS = 8
 
 
 class LabelSet:
@@ -60,8 +56,8 @@ class LabelSet:
         return cls(to_table(Labels, list(labels)).select(COLUMNS))
 
     @classmethod
-    def read(cls, run: RunFolder, files: Sequence[str], scratch: Path) -> LabelSet:
-        """Of label files. A few are in memory at a time; what training needs of them goes to an unnamed file in ``scratch``.
+    def read(cls, tables: Iterable[pa.Table], scratch: Path) -> LabelSet:
+        """Of tables of labels, one in memory at a time; what training needs of them goes to an unnamed file in ``scratch``.
 
         Raises:
             InputError: no pair has a label.
@@ -72,8 +68,8 @@ class LabelSet:
             handle, path = tempfile.mkstemp(prefix="labels-", dir=scratch)
             try:
                 with os.fdopen(handle, "wb") as stream, pa.ipc.new_file(stream, _schema()) as writer:
-                    for table in _tables(run, files):
-                        writer.write_table(table.combine_chunks())
+                    for table in tables:
+                        writer.write_table(table.select(COLUMNS).replace_schema_metadata(None).cast(_schema()).combine_chunks())
                 table = pa.ipc.open_file(pa.memory_map(path)).read_all()
             finally:
                 # What is mapped stays until the last reader is gone, and nothing is left when a process is killed.
@@ -156,12 +152,3 @@ class LabelSet:
 def _schema() -> pa.Schema:
     whole = arrow_schema(Labels)
     return pa.schema([pa.field(name, whole.field(name).type) for name in COLUMNS])
-
-
-def _tables(run: RunFolder, files: Sequence[str]) -> Iterator[pa.Table]:
-    """The label files' columns, read a few at a time."""
-    names = iter(files)
-    with ThreadPoolExecutor(_READERS) as pool:
-        while batch := list(islice(names, _READERS)):
-            for table in pool.map(lambda name: run.read_table(Labels, name, COLUMNS), batch):
-                yield table.replace_schema_metadata(None).cast(_schema())

@@ -18,7 +18,7 @@ app = typer.Typer()
 @app.command()
 def report(run: Run = None, config: Config = None, set_: Set = None) -> None:
     """Write the run's HTML report from what is there."""
-    from pipelines.report.page import page as pipeline
+    from pipelines.report import page as pipeline
 
     Console().print(f"report: {pipeline.run(configuration(run, config, set_, {}))}", soft_wrap=True)
 
@@ -37,7 +37,7 @@ def show(
     set_: Set = None,
 ) -> None:
     """One pair with all its evidence: every match on photos and meshes, and what rejected it."""
-    from pipelines.report.page import show as pipeline
+    from pipelines.report import show as pipeline
 
     settings = configuration(run, config, set_, {})
     if pair is None:
@@ -60,7 +60,7 @@ def rejects(
     set_: Set = None,
 ) -> None:
     """What was rejected, by stage and reason, with examples."""
-    from pipelines.report.page import rejects as pipeline
+    from pipelines.report import rejects as pipeline
 
     settings = configuration(folder or run, config, set_, {})
     pipeline.print_groups(settings, pipeline.run(settings, examples))
@@ -101,9 +101,9 @@ def preflight(
     set_: Set = None,
 ) -> None:
     """Check a run before anything expensive starts: data set, run folder, models, and the nodes of the cluster."""
-    from pipelines.jobs.label import sections_of
     from pipelines.jobs.preflight import check
+    from pipelines.stages.registry import graphs_of
 
     settings = configuration(run, config, set_, {**dataset_options(images, category, masks, kind), "profile": profile})
-    for line in check(settings, sections_of(settings)):
+    for line in check(settings, graphs_of(settings)):
         Console().print(line, soft_wrap=True, highlight=False)

@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.options import Category, Config, Images, Kind, Masks, Profile, Run, Set, Workers, configuration, dataset_options
+from pipelines.cli.options import (
+    Category,
+    Config,
+    Images,
+    Kind,
+    Masks,
+    Profile,
+    RetryRejects,
+    Run,
+    Set,
+    Workers,
+    configuration,
+    dataset_options,
+)
 
 app = typer.Typer()
 
@@ -20,17 +33,17 @@ def _stage_command(name: str, text: str) -> None:
         run: Run = None,
         profile: Profile = None,
         workers: Workers = None,
-        retry_rejects: Annotated[bool, typer.Option("--retry-rejects", help="Try again what was rejected before.")] = False,
+        retry_rejects: RetryRejects = False,
         config: Config = None,
         set_: Set = None,
     ) -> None:
         from pipelines.jobs import label
-        from pipelines.report.page import page as report
+        from pipelines.report import page as report
         from pipelines.report.summary import print_labels
 
         options = {**dataset_options(images, category, masks, kind), "profile": profile, "ray.workers": workers}
         settings = configuration(run, config, set_, options)
-        label.run(settings, until=label.STAGE_OF[name], retry_rejects=retry_rejects)
+        label.run(settings, until=name, retry_rejects=retry_rejects)
         page = report.run(settings)
         print_labels(settings, page)
 
@@ -56,8 +69,9 @@ def relabel(
     from pipelines.jobs import relabel as pipeline
 
     settings = configuration(run, config, set_, {"label.tau_geo": tau_geo, "label.tau_cc": tau_cc})
-    before, after = pipeline.run(settings)
-    pipeline.print_counts(settings, before, after)
+    before = pipeline.count_labels(pipeline.stored_config(settings))
+    pipeline.run(settings)
+    pipeline.print_counts(settings, before, pipeline.count_labels(settings))
 
 
 @app.command()

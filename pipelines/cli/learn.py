@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pipelines.cli.options import Config, Run, Set, configuration
+from pipelines.cli.options import Config, RetryRejects, Run, Set, configuration
 
 app = typer.Typer()
 
@@ -26,11 +26,11 @@ def train(
 ) -> None:
     """Train the adapter on the labels of a run. The same command goes on where it was cut short."""
     from pipelines.jobs import train as pipeline
+    from pipelines.stages.adapter import train_job
 
     settings = configuration(run, config, set_, {"train.preset": preset, "train.workers": workers})
     folder = pipeline.run(settings)
-    job = pipeline.train_job(settings)
-    Console().print(f"adapter: {folder.uri}/{job.adapter_file}", soft_wrap=True, markup=False, highlight=False)
+    Console().print(f"adapter: {folder.uri}/{train_job(settings).adapter_file}", soft_wrap=True, markup=False, highlight=False)
 
 
 @app.command()
@@ -51,6 +51,7 @@ def sweep(
         int | None, typer.Option("--trials", help="Settings that the adapter level trains with. Default: 30.")
     ] = None,
     hours: Annotated[float | None, typer.Option("--hours", help="Time after which the adapter level stops.")] = None,
+    retry_rejects: RetryRejects = False,
     config: Config = None,
     set_: Set = None,
 ) -> None:
@@ -58,7 +59,7 @@ def sweep(
     from pipelines.jobs import sweep as pipeline
 
     options = {"sweep.level": level, "sweep.objective": objective, "sweep.trials": trials, "sweep.hours": hours}
-    pipeline.run(configuration(run, config, set_, options))
+    pipeline.run(configuration(run, config, set_, options), retry_rejects=retry_rejects)
 
 
 @app.command()
@@ -68,6 +69,7 @@ def evaluate(
         list[str] | None,
         typer.Option("--method", help="What predicts, by name (sc3d methods); adapter:PATH for a checkpoint. Repeatable."),
     ] = None,
+    retry_rejects: RetryRejects = False,
     config: Config = None,
     set_: Set = None,
 ) -> None:
@@ -75,34 +77,35 @@ def evaluate(
     from pipelines.jobs import evaluate as pipeline
     from pipelines.report.metrics import CSV, LATEX, METRICS
     from pipelines.report.summary import print_metrics
-    from sc3d.store import RunFolder
 
     settings = configuration(run, config, set_, {"evaluate.methods": method or None})
-    print_metrics(pipeline.run(settings))
-    folder = RunFolder(settings.run).uri
-    Console().print(f"tables: {folder}/{METRICS}, {CSV}, {LATEX}", soft_wrap=True, markup=False, highlight=False)
+    folder = pipeline.run(settings, retry_rejects)
+    print_metrics(folder.read_json(METRICS))
+    Console().print(f"tables: {folder.uri}/{METRICS}, {CSV}, {LATEX}", soft_wrap=True, markup=False, highlight=False)
 
 
 @app.command()
 def compare(
-    recipe: Annotated[
-        str | None, typer.Argument(metavar="RECIPE", help="Name of a label recipe; without it, they are listed.")
+    labelling: Annotated[
+        str | None, typer.Argument(metavar="LABELLING", help="Name of a labelling; without it, they are listed.")
     ] = None,
     run: Run = None,
+    retry_rejects: RetryRejects = False,
     config: Config = None,
     set_: Set = None,
 ) -> None:
-    """Label the pairs of a run by another recipe (the paper's ablation, DIY-SC's), and train an adapter on these labels."""
-    from pipelines.jobs import compare as pipeline
-    from sc3d.evaluation.label_recipes import LABEL_RECIPES
+    """Label the pairs of a run by another labelling (the paper's ablation, DIY-SC's), and train an adapter on these labels."""
+    from sc3d.evaluation.labellings import LABELLINGS
 
-    if recipe is None:
-        for one in LABEL_RECIPES.values():
+    from pipelines.jobs import compare as pipeline
+
+    if labelling is None:
+        for one in LABELLINGS.values():
             paper = f"; the paper's adapter: PCK@0.10 {one.published:.1f} %" if one.published else ""
             Console().print(f"{one.name:18} {one.meaning}{paper}", soft_wrap=True, highlight=False)
         return
-    chosen = pipeline.run(configuration(run, config, set_, {}), recipe)
-    Console().print(f"evaluate it: sc3d evaluate --run {chosen.run} --method labels-{recipe}", soft_wrap=True, markup=False)
+    folder = pipeline.run(configuration(run, config, set_, {}), labelling, retry_rejects)
+    Console().print(f"evaluate it: sc3d evaluate --run {folder.uri} --method labels-{labelling}", soft_wrap=True, markup=False)
 
 
 @app.command()

@@ -26,6 +26,8 @@ Masks = Annotated[str | None, typer.Option("--masks", help="Folder of object mas
 Profile = Annotated[str | None, typer.Option("--profile", help="offline (no weights, no GPU) or foundation (the paper's models).")]
 Workers = Annotated[int | None, typer.Option("--workers", help="Processes of a CPU stage at once. Default: 2.")]
 
+RetryRejects = Annotated[bool, typer.Option("--retry-rejects", help="Try again what was rejected before.")]
+
 
 def configuration(
     run: str | None,
@@ -35,7 +37,7 @@ def configuration(
     defaults: dict[str, Any] | None = None,
 ) -> RunConfig:
     """The configuration of a command: ``defaults`` or what the run folder was made with, then YAML, options, and ``--set``."""
-    from pipelines.folder.manifest import stored_values
+    from pipelines.folder.configuration import stored_values
 
     chosen = [f"{name}={_yaml(value)}" for name, value in {"run": run, **options}.items() if value is not None]
     # The run folder's own configuration comes first, so that a later command need not repeat the options of an earlier one.

@@ -1,4 +1,4 @@
-"""What the artefacts of an image are made of, as hashes in the manifest: so that a replaced photo, a corrected mask, another box is seen."""
+"""What the artefacts of an image are made of, as hashes in the manifest: so a replaced photo, a corrected mask or another box is seen."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def with_inputs(
     contents = hash_contents(run, (path for image in images for name in files if (path := getattr(image, name))), advance)
     read = sorted({*columns, *_ALWAYS} - {"image_id"})
     return [
-        dataclasses.replace(image, inputs=_hash(image, read, contents), annotation=_hash(image, _ANNOTATION, {}))
+        image.replace(
+            photo=contents.get(image.path, ""), inputs=_hash(image, read, contents), annotation=_hash(image, _ANNOTATION, {})
+        )
         for image in images
     ]
 

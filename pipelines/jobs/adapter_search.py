@@ -7,56 +7,45 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.ipc
 import yaml
 from rich.console import Console
 
-from cluster.session import RaySession
-from pipelines.jobs import sweep
-from pipelines.stages.describe import DescribeStage
-from pipelines.jobs.label_source import category_of
 from pipelines.folder.manifest import IMAGES, PAIRS
-from pipelines.stages.match import MatchStage
-from pipelines.runner.progress import Progress, Task
-from pipelines.report.search import ADAPTER, BEST_ADAPTER, usage, write_page
+from pipelines.jobs.job import Job
 from pipelines.jobs.search_space import WEIGHTS, match_command, matched_weights, present_settings, search_space, with_settings
-from pipelines.jobs.train import feature_reader, validation_pairs
-from sc3d.artefacts import Artefacts
+from pipelines.report.search import BEST_ADAPTER, FOUND_ADAPTER, usage, write_page
+from pipelines.runner.progress import Line, Progress
+from pipelines.stages.adapter import feature_reader, initial_adapter, scratch_folder, validation_pairs
+from pipelines.stages.describe import DescribeStage
+from pipelines.stages.match import MatchStage
+from pipelines.stages.sweep import validation_pairs as swept_pairs
+from sc3d.artefacts import Catalogue
 from sc3d.config import RunConfig
-from sc3d.errors import ConfigError, FeatureError, InputError, StoreError
-from sc3d.lease import RunLease
+from sc3d.errors import ConfigError, FeatureError, InputError
 from sc3d.matching.thresholds import apply_thresholds
 from sc3d.records import Labels, Matches
 from sc3d.report.search import settings_text
-from sc3d.schema import to_table
+from sc3d.schema import from_table, to_table
 from sc3d.shards import recipe_of
 from sc3d.store import RunFolder
-from training.adapter import encode_adapter, load_adapter
 from training.checkpoint import counted_options
 from training.data import LabelledPairs
 from training.job import TrainingData, TrainJob
-from training.label_set import COLUMNS, LabelSet
+from training.label_set import LabelSet
 from training.tune import Choice, Search, Space, Trial, finished_trials, search
 from training.validation import Validation
 
-BEST = BEST_ADAPTER
 
-
-def run(config: RunConfig, console: Console | None = None) -> list[dict[str, Any]]:
+def run(config: RunConfig, console: Console | None = None) -> RunFolder:
     """Try settings until ``sweep.trials`` of them have been trained with or the time is up, and write the best one as YAML.
 
-    A search that was cut short goes on where it was; one that is finished only gets the trials that it lacks.
-
-    Returns:
-        One row a trial: settings, pck, steps, error; best first, failed ones last.
+    A search that was cut short goes on where it was; one that is finished only gets the trials that it lacks. ``sweeps/adapter.json`` has
+    one row a trial: settings, pck, steps, error; best first, failed ones last.
 
     Raises:
         ConfigError: the space names an option that there is not, or weights that are not matched.
@@ -64,47 +53,53 @@ def run(config: RunConfig, console: Console | None = None) -> list[dict[str, Any
         PreflightError: the cluster has no room for a trial, or optuna is not installed.
     """
     console = console or Console(highlight=False, soft_wrap=True)
-    _check_data(config)
-    space, folder = search_space(config), RunFolder(config.run)
-    plan = plan_search(config, space)
-    if WEIGHTS not in space:
-        console.print(_about_weights(config), markup=False)
-    with RunLease(folder), RaySession(config.ray) as ray, Progress() as progress:
-        there = len(finished_trials(folder, plan.folder))
-        task = progress.start("search", max(plan.trials, there), done=there)
-        if there < plan.trials:
-            ray.start()
+    with Job(config, "search") as job:
+        config, folder = job.config, job.folder
+        _check_data(config)
+        space = search_space(config)
+        described = describe_search(config, space)
+        job.begin()
+        if WEIGHTS not in space:
+            job.progress.say(_about_weights(config))
+        there = len(finished_trials(folder, described.folder))
+        line = job.progress.start("search", max(described.trials, there), done=there)
+        if there < described.trials:
+            job.ray.start()
             # Not before: Ray reads the settings of its session when it is imported.
             from training.tune_batch import room
 
             concurrent, gpus = room(config.train.workers, config.sweep.trial_gpus)
-            plan = dataclasses.replace(plan, concurrent=min(concurrent, config.ray.workers), gpus=gpus)
-        trials = search(plan, Teller(task, progress).tell)
-        task.finish()
-    rows = rank_trials(trials)
-    folder.write_json(ADAPTER, {"rows": rows, "steps": plan.steps, "space": _plain(space), "folder": plan.folder})
-    if all(row["pck"] is None for row in rows):
-        reasons = (
-            "; ".join(dict.fromkeys(row["error"] for row in rows if row["error"])) or "the time was up before the first validation"
+            described = dataclasses.replace(described, concurrent=min(concurrent, config.ray.workers), gpus=gpus)
+        trials = search(described, Teller(line, job.progress).tell)
+        line.finish()
+        rows = rank_trials(trials)
+        folder.write_json(
+            FOUND_ADAPTER, {"rows": rows, "steps": described.steps, "space": _plain(space), "folder": described.folder}
         )
-        raise InputError(f"no trial of {len(rows)} has a result: {reasons}")
-    best = best_options(rows[0]["settings"])
-    folder.write_bytes(BEST, yaml.safe_dump(best, sort_keys=False).encode())
+        if all(row["pck"] is None for row in rows):
+            reasons = (
+                "; ".join(dict.fromkeys(row["error"] for row in rows if row["error"]))
+                or "the time was up before the first validation"
+            )
+            raise InputError(f"no trial of {len(rows)} has a result: {reasons}")
+        best = best_options(rows[0]["settings"])
+        folder.write_bytes(BEST_ADAPTER, yaml.safe_dump(best, sort_keys=False).encode())
+        page = write_page(folder)
     _print(rows, config, console)
-    console.print(f"page: {write_page(folder)}", markup=False)
-    return rows
+    console.print(f"page: {page}", markup=False)
+    return folder
 
 
-def plan_search(config: RunConfig, space: Space) -> Search:
+def describe_search(config: RunConfig, space: Space) -> Search:
     """The search of a configuration. What its trials' numbers depend on names its folder; how many they are and how they are chosen
     does not, so that more can be added."""
     wanted, stage = config.sweep, MatchStage(config)
     steps = wanted.trial_steps or max(1, config.train.steps // 10)
-    initial = None if config.train.initial is None else encode_adapter(load_adapter(Path(config.train.initial).expanduser()))
+    initial = initial_adapter(config)
     fixed = trial_config(config, {}, steps)
     fingerprint: Mapping[str, Any] = {
         "matches": stage.recipe,
-        "shards": hashlib.sha256("\n".join(_files(fixed, stage.artefacts)).encode()).hexdigest(),
+        "rows": _matches(fixed).fingerprint(),
         "thresholds": [config.label.tau_cc, config.label.tau_geo],
         "categories": list(config.dataset.categories),
         "train": counted_options(fixed.train),
@@ -151,9 +146,9 @@ def trial_data(config: RunConfig) -> TrainingData:
         InputError: no match passes the thresholds, or no validation pair is annotated.
         FeatureError: a matched image is not described with the present features.
     """
-    artefacts = MatchStage(config).artefacts
-    labels = relabelled(config, artefacts)
-    described = DescribeStage(config).artefacts.catalogue().ids
+    # One file of matches is in memory at a time; what training needs goes to an unnamed file, as with labels.
+    labels = LabelSet.read(_relabelled(config), scratch_folder(config))
+    described = DescribeStage(config).catalogue().ids
     lost = set(labels.image_ids) - set(described.to_pylist())
     if lost:
         raise FeatureError(f"{len(lost)} matched images, among them {min(lost)}, have no features of the present recipe")
@@ -165,35 +160,15 @@ def trial_data(config: RunConfig) -> TrainingData:
     return TrainingData(trained, Validation(pairs, trained.features, config.train, config.seed))
 
 
-def relabelled(config: RunConfig, artefacts: Artefacts) -> LabelSet:
-    """The labels that ``sc3d label`` would write with these thresholds, as training reads them, from the matches of ``artefacts``.
-
-    One file of matches is in memory at a time; what training needs goes to an unnamed file, as with labels.
-
-    Raises:
-        InputError: no pair has a label.
-    """
-    scratch = Path(config.train.cache or "~/.cache/sc3d/training").expanduser()
-    try:
-        scratch.mkdir(parents=True, exist_ok=True)
-        handle, path = tempfile.mkstemp(prefix="relabelled-", dir=scratch)
-        try:
-            schema = to_table(Labels, []).select(COLUMNS).schema.remove_metadata()
-            with os.fdopen(handle, "wb") as stream, pa.ipc.new_file(stream, schema) as writer:
-                for name in _files(config, artefacts):
-                    rows = [apply_thresholds(row, config.label) for row in artefacts.run.read_records(Matches, name)]
-                    writer.write_table(to_table(Labels, rows).select(COLUMNS).replace_schema_metadata(None))
-            table = pa.ipc.open_file(pa.memory_map(path)).read_all()
-        finally:
-            Path(path).unlink()
-    except OSError as error:
-        raise StoreError(f"cannot keep labels in {scratch}: {error.strerror or error}; is there space? See train.cache") from None
-    return LabelSet(table)
+def _relabelled(config: RunConfig) -> Iterator[pa.Table]:
+    """The labels that ``sc3d label`` would write with these thresholds."""
+    for table in _matches(config).tables():
+        yield to_table(Labels, [apply_thresholds(row, config.label) for row in from_table(Matches, table)])
 
 
-def _files(config: RunConfig, artefacts: Artefacts) -> list[str]:
-    wanted = config.dataset.categories
-    return [name for name in artefacts.files() if not wanted or category_of(name) in wanted]
+def _matches(config: RunConfig) -> Catalogue:
+    """The matches of a configuration that count, of its categories."""
+    return MatchStage(config).catalogue().within(config.dataset.categories)
 
 
 _NO_PAIRS = (
@@ -204,18 +179,18 @@ _NO_PAIRS = (
 
 def _check_data(config: RunConfig) -> None:
     """Find out before anything starts what would fail every trial."""
-    folder, stage = RunFolder(config.run), MatchStage(config)
+    folder = RunFolder(config.run)
     if config.train.labels is not None:
         raise ConfigError(
             "the adapter level makes labels from the run's own matches; leave train.labels out, or search with sc3d train"
         )
-    if not _files(config, stage.artefacts):
+    if not len(_matches(config)):
         raise InputError(
             f"{folder.uri} holds no matches of this configuration, so there are no labels to search on; run sc3d label first"
         )
     if not (folder.exists(IMAGES) and folder.exists(PAIRS)):
         raise InputError(_NO_PAIRS.format(config.run))
-    pairs, wanted = sweep.validation_pairs(config), config.dataset.categories
+    pairs, wanted = swept_pairs(config), config.dataset.categories
     if wanted and not any(pair.category in wanted for pair in pairs):
         raise InputError(_NO_PAIRS.format(config.run))
     workers, pairs_per_step = config.train.workers, config.train.pairs_per_step
@@ -247,13 +222,13 @@ def _plain(space: Space) -> dict[str, Any]:
 class Teller:
     """Says how each trial went, and counts it."""
 
-    def __init__(self, task: Task, progress: Progress) -> None:
-        self._task, self._progress = task, progress
+    def __init__(self, line: Line, progress: Progress) -> None:
+        self._line, self._progress = line, progress
         self._best: float | None = None
 
     def tell(self, trial: Trial) -> None:
         """A trial has ended."""
-        self._task.advance(1, int(trial.error is not None))
+        self._line.advance(1, int(trial.error is not None))
         where = settings_text(trial.settings)
         if trial.error is not None:
             self._progress.say(f"  failed: {where}: {trial.error}")
@@ -304,4 +279,4 @@ def _print(rows: Sequence[Mapping[str, Any]], config: RunConfig, console: Consol
     failed = [row for row in rows if row["error"]]
     if failed:
         console.print(f"{len(failed)} trials failed; their reasons are on the page", markup=False)
-    console.print(f"use it: {usage(RunFolder(config.run), BEST, ('label', 'train'))}", markup=False)
+    console.print(f"use it: {usage(RunFolder(config.run), BEST_ADAPTER, ('label', 'train'))}", markup=False)

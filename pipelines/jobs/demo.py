@@ -9,12 +9,12 @@ from typing import Any
 
 from rich.console import Console
 
-from pipelines.jobs import evaluate
-from pipelines.jobs import label
-from pipelines.report.page import page as report
-from pipelines.jobs import train
-from pipelines.runner.progress import Progress
+from pipelines.jobs import evaluate, label, train
+from pipelines.report import page as report
+from pipelines.report.metrics import METRICS
 from pipelines.report.summary import print_metrics
+from pipelines.runner.progress import Progress
+from sc3d.addresses import near
 from sc3d.config import RunConfig
 from sc3d.datasets.toys import ToysConfig, generate_toys
 from sc3d.errors import ConfigError
@@ -62,14 +62,14 @@ def run(config: RunConfig) -> RunFolder:
     console.print(f"sc3d demo: everything goes to {config.run}")
     toys = ToysConfig(images=IMAGES, seed=config.seed, held_out_seed=config.seed + HELD_OUT, workers=config.ray.workers)
     with Progress() as progress:
-        task = progress.start("toys", len(toys.categories) * sum(toys.images.values()))
-        generate_toys(root, toys, lambda done, total: task.advance(1))
-        task.finish()
+        line = progress.start("toys", len(toys.categories) * sum(toys.images.values()))
+        generate_toys(root, toys, lambda done, total: line.advance(1))
+        line.finish()
     # A Ray for each, not one for all: the warm workers of one would take the memory that the next needs.
     label.run(config)
     train.run(config)
-    metrics = evaluate.run(config)
+    metrics = evaluate.run(config).read_json(METRICS)
     page = report.run(config)
     print_metrics(metrics, console)
-    console.print(f"\nreport: {page}\n{time.perf_counter() - started:.0f} s in all")
+    console.print(f"\nreport: {near(page)}\n{time.perf_counter() - started:.0f} s in all")
     return folder

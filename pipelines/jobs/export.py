@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -15,10 +14,11 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 
-from pipelines.jobs.label_card import make_card
-from pipelines.jobs.label_source import HELD_OUT_SPLIT, ExportOptions, LabelPart, LabelSource, category_of
 from pipelines.folder.manifest import LABELLED_SPLIT
+from pipelines.jobs.label_card import make_card
+from pipelines.jobs.label_source import HELD_OUT_SPLIT, ExportOptions, LabelPart, LabelSource
 from pipelines.runner.progress import Progress
+from sc3d.artefacts import category_of
 from sc3d.config import RunConfig
 from sc3d.datasets.label_export import diy_sc, huggingface
 from sc3d.datasets.label_export.counts import LabelCounts
@@ -58,18 +58,18 @@ def export_labels(config: RunConfig, out: str, options: ExportOptions | None = N
     fresh = ExportState(_key(source), np.zeros(len(source.images), bool))
     state = folder.claim(fresh, writer.owns, options.overwrite)
     with Progress() as progress:
-        task = progress.start("export", len(source.files), done=state.position)
+        line = progress.start("export", len(source.files), done=state.position)
         while state.position < len(source.files):
             before, state = state, writer.step(state)
             folder.save(state)
-            task.advance(state.position - before.position)
+            line.advance(state.position - before.position)
         if not any(total.pairs for total in totals(state).values()):
             raise InputError(f"no pair has {options.min_labels} or more labels at these thresholds, so there is nothing to export")
         if not state.complete:
             writer.finish(state)
             state = dataclasses.replace(state, complete=True)
             folder.save(state)
-        task.finish()
+        line.finish()
     pairs = {split: total.pairs for split, total in totals(state).items()}
     return ExportSummary(folder.files.uri, pairs, sum(total.labels for total in totals(state).values()), state.left_out)
 
@@ -77,8 +77,8 @@ def export_labels(config: RunConfig, out: str, options: ExportOptions | None = N
 def _key(source: LabelSource) -> str:
     options = dataclasses.asdict(source.options)
     options.pop("overwrite")
-    files = hashlib.sha256("\n".join(source.files).encode()).hexdigest()
-    return recipe_of("export", {"options": options, "labels": source.artefacts.recipe, "files": files, "sc3d": version("sc3d")})
+    rows = [*source.files, source.catalogue.fingerprint()]
+    return recipe_of("export", {"options": options, "labels": source.artefacts.recipe, "rows": rows, "sc3d": version("sc3d")})
 
 
 def totals(state: ExportState) -> dict[str, LabelCounts]:

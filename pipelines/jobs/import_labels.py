@@ -7,9 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from pipelines.jobs.label_source import RunImages, label_artefacts
+import pyarrow as pa
+
 from pipelines.folder.manifest import LABELLED_SPLIT
-from pipelines.runner.progress import Progress
+from pipelines.jobs.job import Job
+from pipelines.jobs.label_source import RunImages
+from pipelines.stages.label import LabelStage, imported_inputs, label_artefacts, origin_file
 from sc3d.config import RunConfig
 from sc3d.datasets.label_export import diy_sc
 from sc3d.errors import ConfigError, InputError
@@ -53,38 +56,44 @@ def import_labels(config: RunConfig, folder: str, split: str = LABELLED_SPLIT, s
     """
     if split not in diy_sc.SPLITS:
         raise ConfigError(f"split must be one of {', '.join(diy_sc.SPLITS)}; got '{split}'")
-    source, images = RunFolder(folder), RunImages(config)
+    source = RunFolder(folder)
     names = [name for name in source.names(split, diy_sc.SUFFIX) if name.count("/") == 1]
     if not names:
         raise InputError(f"{source.uri}/{split} holds no files named <category>{diy_sc.SUFFIX}")
-    reader = _Reader(source, images, skip_unknown)
-    tally: Counter[str] = Counter()
-    digests: dict[str, str] = {}
-    with Progress() as progress:
-        task = progress.start("check", len(names))
+    with Job(config, "import") as job:
+        config, images = job.config, RunImages(job.config)
+        reader = _Reader(source, images, skip_unknown)
+        tally: Counter[str] = Counter()
+        digests: dict[str, str] = {}
+        line = job.progress.start("check", len(names))
         for name in names:
             data = source.read_bytes(name)
             digests[name] = hashlib.sha256(data).hexdigest()
             for _ in reader.labels(name, data, tally):
                 pass
-            task.advance(1)
-        task.finish()
+            line.advance(1)
+        line.finish()
         if not tally["pairs"]:
             raise InputError(f"{source.uri}/{split}: {len(names)} files without a label for this run's images")
+        job.begin()
         artefacts = label_artefacts(config, recipe_of("import", {"files": digests, "schema": Labels.SCHEMA_VERSION}))
-        task = progress.start("import", len(names))
+        stage, size = LabelStage(config), config.ray.pairs_per_shard
+        # First, since without it nobody takes the rows for imported ones.
+        origin = f"These labels were imported from {len(names)} annotation files in DIY-SC's format."
+        job.folder.write_json(origin_file(artefacts), {"origin": origin, "files": digests})
+        line = job.progress.start("import", len(names))
         for name in names:
             rows = sorted(reader.labels(name, source.read_bytes(name), Counter()), key=lambda labels: labels.pair_id)
-            size = config.ray.pairs_per_shard
             for part in (rows[start : start + size] for start in range(0, len(rows), size)):
-                artefacts.commit(Shard(part[0].category, tuple(row.pair_id for row in part)), part, [])
-            task.advance(1)
-        task.finish()
-    origin = f"These labels were imported from {len(names)} annotation files in DIY-SC's format."
-    artefacts.run.write_json(f"{artefacts.prefix}.json", {"origin": origin, "files": digests})
+                job.lease.check()
+                ids = tuple(row.pair_id for row in part)
+                inputs = tuple(imported_inputs(stage, pa.array(ids, pa.string())).to_pylist())
+                artefacts.commit(Shard(part[0].category, ids, inputs), part, [])
+            line.advance(1)
+        line.finish()
     return ImportSummary(
         artefacts.recipe,
-        f"{artefacts.run.uri}/{artefacts.prefix}",
+        f"{job.folder.uri}/{artefacts.prefix}",
         **{name: tally[name] for name in ("pairs", "labels", "annotations", "mirrored", "unknown")},
     )
 

@@ -10,9 +10,10 @@ import pyarrow.compute as pc
 
 from actors.catalogue import MODELS, ModelCard
 from actors.registry import actor_of
-from pipelines.jobs.label import STAGES
-from pipelines.jobs.label_source import LabelSource
 from pipelines.folder.manifest import LABELLED_SPLIT, PAIRS
+from pipelines.jobs.label_source import LabelSource
+from pipelines.stages.label import LabelStage, origin_file
+from pipelines.stages.registry import chain_to
 from sc3d.config import RunConfig
 from sc3d.datasets.label_export.card import LabelCard, ModelUse
 from sc3d.datasets.label_export.folder import ExportState
@@ -52,16 +53,16 @@ def _weights(card: ModelCard, config: RunConfig) -> str:
     if not card.weights:
         return ""
     try:
-        identity = actor_of(config, card.option.partition("=")[0]).fingerprint(config).get("weights", "")
+        identities = actor_of(config, card.option.partition("=")[0]).made_of(config)["weights"]
     except (ConfigError, WeightsError):  # the card is about labels that are there, whether the model still is or not
         return "not to be found any more"
-    return str(identity)
+    return str(identities.get(f"models.{card.weights}", ""))
 
 
 def _rejects(config: RunConfig) -> list[tuple[str, str, int]]:
     found = []
-    for stage in STAGES:
-        kinds = Counter(reject.error_type for reject in stage(config).artefacts.rejects())
+    for stage in chain_to(config, LabelStage.name):
+        kinds = Counter(reject.error_type for reject in stage(config).rejects())
         found += [(stage.name, kind, count) for kind, count in kinds.most_common()]
     return found
 
@@ -74,7 +75,7 @@ def _planned_pairs(source: LabelSource) -> int:
 
 
 def _origin(source: LabelSource) -> str:
-    note = f"{source.artefacts.prefix}.json"
+    note = origin_file(source.artefacts)
     try:
         return str(source.artefacts.run.read_json(note)["origin"]) if source.artefacts.run.exists(note) else _EARLIER
     except (SchemaError, KeyError):

@@ -13,22 +13,19 @@ from urllib.parse import urlsplit
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
-import pyarrow.fs as pafs
 
 from pipelines.folder.manifest import IMAGES, LABELLED_SPLIT
-from pipelines.stages.match import LabelStage
+from pipelines.stages.label import LabelStage, label_catalogue
 from pipelines.stages.reconstruct import ReconstructStage
 from sc3d.addresses import shown
-from sc3d.artefacts import Artefacts
+from sc3d.artefacts import category_of
 from sc3d.config import LabelConfig, RunConfig
-from sc3d.errors import ConfigError, DamagedFileError, InputError
+from sc3d.errors import ConfigError, InputError
 from sc3d.images import load_image
 from sc3d.matching.thresholds import apply_thresholds
 from sc3d.records import ImageRecord, Labels
 from sc3d.schema import from_table, to_table
 from sc3d.store import RunFolder
-from sc3d.store_retry import patiently
 
 HELD_OUT_SPLIT = "val"
 
@@ -123,21 +120,7 @@ class RunImages:
     def known_sizes(self) -> np.ndarray:
         """Width and height (images, 2) int64 of each upright image, as reconstructed; 0 where that was not done."""
         sizes = np.zeros((len(self), 2), np.int64)
-        names = ReconstructStage(self._config).artefacts.files()
-        filesystem = pafs.LocalFileSystem() if self._run.is_local else pafs.FileSystem.from_uri(self._run.uri)[0]
-        if not names:
-            return sizes
-
-        def read() -> pa.Table:
-            # Three columns of files that hold meshes: the rest of them is not fetched.
-            files = pads.dataset([self._run.path(name) for name in names], filesystem=filesystem, format="parquet")
-            return files.to_table(columns=["image_id", "width", "height"])
-
-        try:
-            table = patiently(read, self._run.uri, "read", f"{self._run.uri}/{ReconstructStage.folder}")
-        except pa.ArrowException as error:
-            where = f"{self._run.uri}/{ReconstructStage.folder}"
-            raise DamagedFileError(f"{where} holds a file that cannot be read ({error}); run sc3d reconstruct again") from None
+        table = ReconstructStage(self._config).catalogue().columns(["image_id", "width", "height"])
         for image_id, width, height in zip(*(table[name].to_pylist() for name in table.column_names), strict=True):
             if image_id in self.index:
                 sizes[self.index[image_id]] = width, height
@@ -176,9 +159,10 @@ class LabelSource:
 
     def __init__(self, config: RunConfig, options: ExportOptions) -> None:
         self.config, self.options = config, options
-        self.artefacts = label_artefacts(config, options.labels)
+        self.catalogue = label_catalogue(config, options.labels)
+        self.artefacts = self.catalogue.artefacts
         self.is_own = self.artefacts.recipe == LabelStage(config).recipe
-        self.files = tuple(self.artefacts.files())
+        self.files = self.catalogue.files_used
         if not self.files:
             what = f"no labels of the recipe {options.labels}" if options.labels else "no labels of its present configuration"
             raise InputError(f"{self.artefacts.run.uri} holds {what}; run sc3d label first")
@@ -189,9 +173,8 @@ class LabelSource:
     @cached_property
     def stored_thresholds(self) -> LabelConfig | None:
         """The thresholds of the labels; ``None`` for labels without evidence, or where there is no row at all."""
-        run = self.artefacts.run
         for name in self.files:
-            table = run.read_table(Labels, name, ["tau_cc", "tau_geo"])
+            table = self.catalogue.table(name, ["tau_cc", "tau_geo"])
             if len(table):
                 cycle, geodesic = table["tau_cc"][0].as_py(), table["tau_geo"][0].as_py()
                 return LabelConfig(cycle, geodesic) if cycle > 0 and geodesic > 0 else None
@@ -209,7 +192,7 @@ class LabelSource:
             SchemaError: the file is damaged, or no label file.
             InputError: it names an image that the manifest does not have.
         """
-        table = self.artefacts.run.read_table(Labels, name)
+        table = self.catalogue.table(name)
         total = len(table)
         if self._narrow is not None:
             rows = from_table(Labels, table, f"{self.artefacts.run.uri}/{name}")
@@ -244,25 +227,6 @@ class LabelSource:
                     f"sc3d relabel --{name.replace('_', '-')} {value:g}"
                 )
         return LabelConfig(**{"tau_cc": stored.tau_cc, "tau_geo": stored.tau_geo, **wanted})
-
-
-def label_artefacts(config: RunConfig, recipe: str | None = None) -> Artefacts:
-    """Where the labels of a recipe are in the run folder; ``None``: those of the configuration.
-
-    Raises:
-        ConfigError: ``recipe`` is no recipe.
-    """
-    own = LabelStage(config).artefacts
-    if recipe is None:
-        return own
-    if not recipe.isalnum():
-        raise ConfigError(f"'{recipe}' is no recipe: name a folder below {own.run.uri}/{own.folder}")
-    return Artefacts(own.run, own.stage, own.folder, recipe, own.record, own.key, own.by_category)
-
-
-def category_of(name: str) -> str:
-    """Category of a label file, from its hive-style folder."""
-    return name.rpartition("/")[0].rpartition("/category=")[2]
 
 
 def _hashes(ids: list[str]) -> np.ndarray:

@@ -25,8 +25,8 @@ _FEATURES_MB = {"offline": 6.0, "foundation": 13.0}
 """Size of the features of an image, which are most of what a run writes."""
 
 
-def check(config: RunConfig, sections: Sequence[Sequence[type[Stage]]]) -> list[str]:
-    """One line a check that passed, for a run of some sections of stages.
+def check(config: RunConfig, graphs: Sequence[Sequence[type[Stage]]]) -> list[str]:
+    """One line a check that passed, for a run of some graphs of stages.
 
     Raises:
         PreflightError: the run cannot be done on this machine, or on the cluster that it is to run on.
@@ -41,10 +41,10 @@ def check(config: RunConfig, sections: Sequence[Sequence[type[Stage]]]) -> list[
     lines.append(f"data set    {what}, {counts['trn']} to label, {counts['val'] + counts['test']} held out")
     lines.append(_check_disk(config, len(images)))
     with RaySession(config.ray) as ray:
-        return [*check_models(config, ray, sections), *lines]
+        return [*check_models(config, ray, graphs), *lines]
 
 
-def check_models(config: RunConfig, ray: RaySession, sections: Sequence[Sequence[type[Stage]]]) -> list[str]:
+def check_models(config: RunConfig, ray: RaySession, graphs: Sequence[Sequence[type[Stage]]]) -> list[str]:
     """One line a check that passed of the models and of what they run on: this machine, or the nodes of the cluster.
 
     Raises:
@@ -53,16 +53,16 @@ def check_models(config: RunConfig, ray: RaySession, sections: Sequence[Sequence
     names = ", ".join(card.name for card, _ in selected(config))
     note = {"tiny": ", small random models: the labels will mean nothing", "none": ", as a rehearsal: nothing is computed"}
     lines = [f"profile     {config.profile}: {names}{note.get(config.models.variant, '')}"]
-    pools = [pools_of([kind(config) for kind in section], config.ray.workers) for section in sections]
+    pools = [pools_of([kind(config) for kind in graph], config.ray.workers) for graph in graphs]
     if not ray.is_cluster:
         _check_here(config)
         lines.append(f"resources   {os.cpu_count() or 1} cores here, {config.ray.workers} processes a stage")
-        if not any(pool.of_actors for section in pools for pool in section):
+        if not any(pool.of_actors for graph in pools for pool in graph):
             return lines
-        return [*lines, *(_streams(fitting_parts(section, ray.resources_here())) for section in pools)]
+        return [*lines, *(_streams(fitting_parts(graph, ray.resources_here())) for graph in pools)]
     ray.start()
     most = ray.most_resources()
-    lines += [_streams(fitting_parts(section, most)) for section in pools]
+    lines += [_streams(fitting_parts(graph, most)) for graph in pools]
     resources = ", ".join(f"{most[name]:g} {name}" for name in sorted(most) if name in ("CPU", "GPU", "sam3d"))
     lines.append(f"resources   up to {resources}; {config.ray.workers} processes a CPU stage")
     with _probe(RunFolder(config.run)) as probe:
@@ -71,7 +71,7 @@ def check_models(config: RunConfig, ray: RaySession, sections: Sequence[Sequence
 
 
 def _streams(parts: Sequence[Sequence[Pool]]) -> str:
-    """Which stages of a section run side by side."""
+    """Which stages of a graph run side by side."""
     names = [", ".join(dict.fromkeys(pool.stage.name for pool in part)) for part in parts]
     return f"together    {'; then '.join(names)}"
 

@@ -11,17 +11,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cluster.session import RaySession
-from pipelines.runner.run import run_section
-from pipelines.folder.manifest import RUN, read_pair_items
-from pipelines.stages.match import LabelStage, MatchStage
-from pipelines.runner.progress import Progress
-from pipelines.report.summary import read_tables
+from pipelines.folder.configuration import RUN, stored_values
+from pipelines.folder.manifest import read_pair_items
+from pipelines.jobs.job import Job
+from pipelines.runner.run import run_graph
 from pipelines.runner.timings import record_summary
+from pipelines.stages.label import LabelStage, label_catalogue
+from pipelines.stages.match import MatchStage
 from sc3d.config import LabelConfig, RunConfig
-from sc3d.config_file import parse_config, to_values
+from sc3d.config_file import parse_config
 from sc3d.errors import InputError
-from sc3d.lease import RunLease
 from sc3d.store import RunFolder
 
 
@@ -40,39 +39,41 @@ class LabelCount:
         return self.kept / self.pairs if self.pairs else 0.0
 
 
-def run(config: RunConfig) -> tuple[LabelCount, LabelCount]:
-    """Apply ``config.label`` to the stored matches; returns the counts of the run folder's labels before and after.
+def run(config: RunConfig) -> RunFolder:
+    """Apply ``config.label`` to the stored matches.
 
     The labels are those that ``sc3d label`` would write with these thresholds. The run folder goes over to them when they are complete;
-    until then, and beside them from then on, the old ones stay as they are.
+    until then, and beside them from then on, the old ones stay as they are. :func:`count_labels` counts either.
 
     Raises:
         ConfigError: (when ``config`` is made) a threshold is wider than the stored evidence.
         InputError: nothing was matched with this configuration.
     """
-    folder = RunFolder(config.run)
-    if not folder.exists(RUN):
-        raise InputError(f"{folder.uri} holds no run, so there is nothing to label again; run sc3d label first")
-    stored = folder.read_json(RUN)
-    items = read_pair_items(folder)
-    matched = MatchStage(config).artefacts.catalogue().among(items)
-    if not matched.num_rows:
-        raise InputError(f"{folder.uri} holds no matches of this configuration and version of sc3d; run sc3d match first")
-    before = count_labels(parse_config({**stored["config"], "run": config.run}, f"{folder.uri}/{RUN}"))
-    with RunLease(folder), RaySession(config.ray) as ray, Progress() as progress:
+    with Job(config, "relabel") as job:
+        match, label = MatchStage(job.config), LabelStage(job.config)
+        matched = match.catalogue().among(read_pair_items(job.folder))
+        if not matched.num_rows:
+            raise InputError(f"{job.folder.uri} holds no matches of this configuration and version of sc3d; run sc3d match first")
         # All of it is matched, so only labels are made, a shard for each shard of matches.
-        *_, labelled = run_section([MatchStage(config), LabelStage(config)], matched, progress, ray)
-        record_summary(folder, labelled)
-    folder.write_json(RUN, {**stored, "config": to_values(config)})
-    return before, count_labels(config)
+        *_, labelled = run_graph([match, label], matched, job.progress, job.ray, job.lease.check)
+        record_summary(job.folder, labelled)
+        job.begin()
+    return job.folder
+
+
+def stored_config(config: RunConfig) -> RunConfig:
+    """The configuration that the run folder has now. Raises InputError if there is none."""
+    values = stored_values(config.run)
+    if not values:
+        raise InputError(f"{config.run} holds no run, so there is nothing to label again; run sc3d label first")
+    return parse_config({**values, "run": config.run}, f"{config.run}/{RUN}")
 
 
 def count_labels(config: RunConfig) -> LabelCount:
     """The labels of a configuration, as far as they are there."""
-    artefacts = LabelStage(config).artefacts
-    tables = read_tables(artefacts, artefacts.files(), ["n_kept"])
-    kept = sum(pc.sum(table["n_kept"]).as_py() or 0 for table in tables)
-    return LabelCount(config.label, sum(table.num_rows for table in tables), kept, artefacts.prefix)
+    catalogue = label_catalogue(config)
+    kept = pc.sum(catalogue.columns(["n_kept"])["n_kept"]).as_py() or 0
+    return LabelCount(config.label, len(catalogue), kept, catalogue.artefacts.prefix)
 
 
 def print_counts(config: RunConfig, before: LabelCount, after: LabelCount) -> None:

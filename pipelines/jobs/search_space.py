@@ -12,13 +12,11 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipelines.folder.manifest import read_pair_table
 from pipelines.stages.match import MatchStage
 from sc3d.artefacts import MISSING
 from sc3d.config import RunConfig, TrainConfig
 from sc3d.config_file import parse_config, to_values
 from sc3d.errors import ConfigError
-from sc3d.store import RunFolder
 from training.checkpoint import UNCOUNTED
 from training.tune import Choice, Range, Space, contains
 
@@ -142,11 +140,8 @@ def matched_weights(config: RunConfig) -> list[tuple[float, float]]:
 
 def is_matched(config: RunConfig, weights: tuple[float, float]) -> bool:
     """Whether all pairs to label are matched with these weights."""
-    artefacts = MatchStage(with_settings(config, {WEIGHTS: weights})).artefacts
-    if not artefacts.files():
-        return False
-    ids = read_pair_table(RunFolder(config.run), labelled=True)["pair_id"]
-    return bool((artefacts.standing(ids).state != MISSING).all())
+    stage = MatchStage(with_settings(config, {WEIGHTS: weights}))
+    return bool(stage.artefacts.files()) and bool((stage.artefacts.standing(stage.counted).state != MISSING).all())
 
 
 def match_command(config: RunConfig, weights: tuple[float, float]) -> str:

@@ -3,213 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from cluster.session import RaySession
-from pipelines.stages.describe import DescribeStage
-from pipelines.jobs.label_source import category_of, label_artefacts
-from pipelines.folder.manifest import IMAGES, PAIRS, read_images, read_pair_table, read_pairs
-from pipelines.runner.progress import Progress
+from pipelines.jobs.job import Job
 from pipelines.runner.stage import StageSummary
 from pipelines.runner.timings import record_summary
-from sc3d.artefacts import Artefacts
+from pipelines.stages.adapter import check_labels, train_job
 from sc3d.config import RunConfig
-from sc3d.errors import FeatureError, InputError
-from sc3d.evaluation.pck import box_size, common_keypoints
-from sc3d.features import Features, decode_features, encode_features
-from sc3d.records import FeatureIndex, Pair
-from sc3d.shards import recipe_of
 from sc3d.store import RunFolder
-from training.adapter import encode_adapter, load_adapter
-from training.checkpoint import StepRecord, counted_options, finished_result
-from training.data import LabelledPairs
-from training.job import TrainingData, TrainJob
-from training.label_set import LabelSet
-from training.node_cache import NodeCache
+from training.checkpoint import StepRecord, finished_result
+from training.job import TrainJob
 from training.train import train
-from training.validation import Validation, ValidationPair, held_out_pairs
-
-VALIDATION_SPLIT = "val"
 
 
-def label_files(config: RunConfig) -> tuple[Artefacts, list[str]]:
-    """The label artefacts that a configuration trains on, and those of their files that are of its categories."""
-    artefacts = label_artefacts(config, config.train.labels)
-    wanted = config.dataset.categories
-    return artefacts, [name for name in artefacts.files() if not wanted or category_of(name) in wanted]
-
-
-def training_data(config: RunConfig) -> TrainingData:
-    """The labelled pairs of a run with the features of their images, and the pairs that the adapter is validated on.
-
-    Raises:
-        InputError: there are no labels of this configuration, no pair has a label, or a category has none.
-        FeatureError: labels name images that are not described with the present features.
-    """
-    artefacts, files = label_files(config)
-    if not files:
-        raise InputError(_no_labels(config, artefacts))
-    labels = LabelSet.read(artefacts.run, files, _scratch(config))
-    _check_categories(config, labels)
-    described = DescribeStage(config).artefacts.catalogue().ids
-    _check_described(config, labels, described)
-    features = feature_reader(config)
-    pairs, held_out = validation_pairs(config, labels, described)
-    trained = LabelledPairs(labels, features, config.ray.cache_mb * 2**20, held_out)
-    return TrainingData(trained, Validation(pairs, trained.features, config.train, config.seed) if pairs else None)
-
-
-def _scratch(config: RunConfig) -> Path:
-    return Path(config.train.cache or "~/.cache/sc3d/training").expanduser()
-
-
-def _no_labels(config: RunConfig, artefacts: Artefacts) -> str:
-    run = artefacts.run
-    others = sorted({name.split("/")[1] for name in run.names(artefacts.folder, ".parquet")} - {artefacts.recipe})
-    where = f"{run.uri} holds no labels of the recipe {artefacts.recipe}"
-    wanted = config.dataset.categories
-    if wanted and artefacts.files():
-        return f"{where} for the categories {', '.join(wanted)}"
-    if not others:
-        return f"{where}, nor any other; run sc3d label first"
-    if config.train.labels:
-        return f"{where}; there are {', '.join(others)}"
-    return (
-        f"{where}, which the present features and thresholds give; there are {', '.join(others)}. Run sc3d label with these options, train "
-        "with those of the labels, or name a recipe to train on all the same: --set train.labels=..."
-    )
-
-
-def _check_categories(config: RunConfig, labels: LabelSet) -> None:
-    """A category without a label would be missing from the adapter without a word."""
-    run, wanted = RunFolder(config.run), set(config.dataset.categories)
-    if not wanted and config.train.labels is None and run.exists(PAIRS):
-        wanted = set(pc.unique(read_pair_table(run, labelled=True)["category"]).to_pylist())
-    missing = sorted(wanted - labels.counts().keys())
-    if missing:
-        raise InputError(
-            f"no pair of the categories {', '.join(missing)} has a label; look at their rejects and thresholds in the report, or train "
-            f"without them: --set 'dataset.categories=[{', '.join(sorted(labels.counts()))}]'"
-        )
-
-
-def _check_described(config: RunConfig, labels: LabelSet, described: pa.ChunkedArray) -> None:
-    images = pa.array(labels.image_ids, pa.string())
-    lost = images.filter(pc.invert(pc.is_in(images, value_set=described)))
-    if len(lost):
-        recipe = DescribeStage(config).recipe
-        raise FeatureError(
-            f"{len(lost)} of {len(images)} labelled images, among them {lost[0]}, have no features of the recipe {recipe}; these labels "
-            "belong to other features: train with the options that they were made with, or run sc3d describe with these"
-        )
-
-
-def feature_reader(config: RunConfig) -> Callable[[str], Features]:
-    """What reads the features of an image: from the run folder where that is a local one, else through a cache that a node's workers share.
-
-    The cache holds what training needs, without surfaces and 3D descriptors.
-    """
-    stage = DescribeStage(config)
-    if stage.run.is_local:
-        return stage.read_features
-    cache = NodeCache(_scratch(config) / "features", int(config.train.cache_gb * 2**30))
-    stamps = _stamps(stage)
-
-    def encoded(image_id: str) -> bytes:
-        return encode_features(dataclasses.replace(stage.read_features(image_id), shape=None, surface=None))
-
-    def read(image_id: str) -> Features:
-        key = f"{stage.run.uri}/{stage.feature_file(image_id)}@{stamps.get(image_id)}"
-        return decode_features(cache.read(key, lambda: encoded(image_id)), key)
-
-    return read
-
-
-def _stamps(stage: DescribeStage) -> Mapping[str, tuple[int, float]]:
-    """Image id -> size and computing time of its features, which tell them from those of an earlier run in the same place."""
-    tables = [stage.run.read_table(FeatureIndex, name, ["image_id", "n_bytes", "seconds"]) for name in stage.artefacts.files()]
-    columns = (
-        (pa.concat_tables(tables)[name].to_pylist() for name in ("image_id", "n_bytes", "seconds")) if tables else ([], [], [])
-    )
-    return {image_id: (size, seconds) for image_id, size, seconds in zip(*columns, strict=True)}
-
-
-def validation_pairs(config: RunConfig, labels: LabelSet, described: pa.ChunkedArray) -> tuple[list[ValidationPair], list[str]]:
-    """What the adapter is validated on, and which labelled pairs are held out for that.
-
-    Annotated pairs of the val split are taken where there are any, of each category at most so many; else a share of the labelled pairs.
-    """
-    if config.train.validate_every == 0:
-        return [], []
-    annotated = _annotated_pairs(config, described)
-    if annotated:
-        return annotated, []
-    held_out = held_out_pairs(labels.ids_by_category(), config.train.validation_share, config.train.validation_pairs)
-    return [ValidationPair(pair_id, *labels.coordinates(labels.index_of(pair_id))) for pair_id in held_out], held_out
-
-
-def _annotated_pairs(config: RunConfig, described: pa.ChunkedArray) -> list[ValidationPair]:
-    run = RunFolder(config.run)
-    if not (run.exists(PAIRS) and run.exists(IMAGES)):
-        return []
-    known, wanted = set(described.to_pylist()), config.dataset.categories
-    by_category: dict[str, dict[str, Pair]] = {}
-    for pair in read_pairs(run, labelled=False):
-        usable = pair.split == VALIDATION_SPLIT and {pair.source_id, pair.target_id} <= known
-        if usable and (not wanted or pair.category in wanted):
-            by_category.setdefault(pair.category, {})[pair.pair_id] = pair
-    if not by_category:
-        return []
-    images = {image.image_id: image for image in read_images(run)}
-    found = []
-    for pairs in by_category.values():
-        for pair_id in held_out_pairs({"": list(pairs)}, 1.0, config.train.validation_pairs):
-            source, target = images[pairs[pair_id].source_id], images[pairs[pair_id].target_id]
-            ids, source_xy, target_xy = common_keypoints(source, target)
-            if len(ids):
-                found.append(ValidationPair(pair_id, source_xy, target_xy, None if target.bbox is None else box_size(target.bbox)))
-    return found
-
-
-def train_job(config: RunConfig) -> TrainJob:
-    """What ``sc3d train`` trains: named by the configuration and by the label shards that are there.
-
-    Raises:
-        SchemaError, FeatureError: the adapter to start from cannot be used.
-    """
-    artefacts, files = label_files(config)
-    initial = None if config.train.initial is None else encode_adapter(load_adapter(Path(config.train.initial).expanduser()))
-    fingerprint: Mapping[str, Any] = {
-        "labels": artefacts.recipe,
-        "features": DescribeStage(config).recipe,
-        "shards": hashlib.sha256("\n".join(files).encode()).hexdigest(),
-        "seed": config.seed,
-        "initial": None if initial is None else hashlib.sha256(initial).hexdigest(),
-        "train": counted_options(config.train),
-    }
-    return TrainJob(
-        make_data=lambda: training_data(config),
-        config=config.train,
-        seed=config.seed,
-        run=RunFolder(config.run),
-        folder=f"adapters/{recipe_of('train', fingerprint)}",
-        recipe=DescribeStage(config).recipe,
-        initial=initial,
-    )
-
-
-def _steps_so_far(job: TrainJob) -> int:
-    return len(finished_result(job.run.read_bytes(job.checkpoint_file)).history) if job.run.exists(job.checkpoint_file) else 0
-
-
-def run(config: RunConfig) -> RunFolder:
+def run(config: RunConfig, record: bool = True) -> RunFolder:
     """Train the adapter on the run's labels, unless the one of this configuration is there already; a run cut short goes on.
+
+    Args:
+        record: make the configuration that of the folder.
 
     Raises:
         InputError: no pair, or no pair of a category, has a label.
@@ -217,24 +27,30 @@ def run(config: RunConfig) -> RunFolder:
         PreflightError: a tracker is not installed, or the cluster has fewer CPUs than workers.
         DivergenceError: the loss is no longer finite; names the pair.
     """
-    job = train_job(config)
-    steps = config.train.steps
-    done = job.run.exists(job.adapter_file)
-    there = steps if done else _steps_so_far(job)
-    before = [there]
-    with RaySession(config.ray) as ray, Progress() as progress:
-        task = progress.start("train", steps, done=there)
+    with Job(config, "train") as job:
+        training, steps = train_job(job.config), config.train.steps
+        done = job.folder.exists(training.adapter_file)
+        check_labels(job.config)
+        job.begin(record)
+        there = steps if done else _steps_so_far(training)
+        line = job.progress.start("train", steps, done=there)
+        newest = there
 
         def advance(record: StepRecord) -> None:
+            nonlocal newest
+            job.lease.check()
             # Steps that are done again after a worker's death have been counted.
-            if record.step > before[0]:
-                task.advance(record.step - before[0])
-                before[0] = record.step
+            if record.step > newest:
+                line.advance(record.step - newest)
+                newest = record.step
 
         if not done:
             if config.train.workers:
-                ray.start()
-            train(dataclasses.replace(job, on_step=advance))
-        seconds = task.finish()
-    record_summary(job.run, StageSummary("train", steps, steps - there, 0, seconds))
-    return job.run
+                job.ray.start()
+            train(dataclasses.replace(training, on_step=advance))
+        record_summary(job.folder, StageSummary("train", steps, steps - there, 0, line.finish()))
+    return job.folder
+
+
+def _steps_so_far(job: TrainJob) -> int:
+    return len(finished_result(job.run.read_bytes(job.checkpoint_file)).history) if job.run.exists(job.checkpoint_file) else 0

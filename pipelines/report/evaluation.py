@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from pipelines.report.metrics import METRICS, SCORED_SPLIT
+from pipelines.report.view import RunView
 from pipelines.stages.describe import DescribeStage
-from pipelines.jobs.evaluate import EvaluateStage, evaluate_stages
-from pipelines.report.metrics import SCORED_SPLIT
-from pipelines.report.view import METRICS, RunView
+from pipelines.stages.evaluate import EvaluateStage, evaluate_stages
 from sc3d.config_file import load_config, to_values
 from sc3d.errors import Sc3dError
 from sc3d.evaluation.pck import WINDOW, PckPair
+from sc3d.pair_ids import split_pair_id
 from sc3d.report.charts import Series, bars
 from sc3d.report.keypoints import ALPHA, KeypointFigure, keypoint_figure, worst_pairs
 from sc3d.report.metrics import CategoryTable, category_tables, filter_table, pck_tables, published_filter_table
@@ -93,7 +94,7 @@ def worst_figures(view: RunView, metrics: Mapping[str, Any]) -> tuple[KeypointFi
     if stage is None:
         return ()
     wanted = [pair.pair_id for pair in view.summary.annotated if pair.split == SCORED_SPLIT]
-    scores = stage.artefacts.catalogue().read(wanted)
+    scores = stage.known.read(wanted)
     predictions = [p for score in scores.values() for p in score.predictions() if p.method.endswith(WINDOW)]
     chosen = {pair.pair_id: pair for pair in worst_pairs(predictions, MAX_WORST, MAX_WORST_EACH)}
     if chosen:
@@ -117,13 +118,13 @@ def _best_stage(view: RunView, metrics: Mapping[str, Any]) -> EvaluateStage | No
         for row in metrics.get("pck", ())
         if (row["subset"], row["average"], row["alpha"]) == ("all", "image", ALPHA) and row["value"] is not None
     }
-    scored = [stage for stage in stages if f"{stage.label} {WINDOW}" in overall and stage.artefacts.files()]
+    scored = [stage for stage in stages if f"{stage.label} {WINDOW}" in overall and len(stage.known)]
     return max(scored, key=lambda stage: overall[f"{stage.label} {WINDOW}"], default=None)
 
 
 def _figure(view: RunView, stage: EvaluateStage, prediction: PckPair) -> KeypointFigure:
-    source_id, _, target_id = prediction.pair_id.partition("~")
-    described = DescribeStage(stage.config)
+    source_id, target_id = split_pair_id(prediction.pair_id)
+    described = DescribeStage(stage.whole)
     views = []
     for image_id in (source_id, target_id):
         box = described.read_features(image_id).letterbox

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from pipelines.stages.judge import JudgeStage
-from pipelines.jobs.label import EVERY_STAGE
-from pipelines.stages.reconstruct import OrientStage, ReconstructStage
 from pipelines.runner.timings import read_summaries
+from pipelines.stages.evaluate import EvaluateStage
+from pipelines.stages.judge import JudgeStage
+from pipelines.stages.orient import OrientStage
+from pipelines.stages.reconstruct import ReconstructStage
+from pipelines.stages.registry import TIMED
 from sc3d.config import RunConfig
 from sc3d.evaluation.export import pck_csv, pck_latex
 from sc3d.evaluation.filter_quality import summarise
@@ -20,9 +22,6 @@ from sc3d.evaluation.scores import PairScore, count_scores
 from sc3d.evaluation.tables import filter_rows, pck_rows
 from sc3d.records import Orientation, Pair, Reconstruction
 from sc3d.store import RunFolder
-
-if TYPE_CHECKING:
-    from pipelines.jobs.evaluate import EvaluateStage
 
 METRICS = "report/metrics.json"
 CSV, LATEX = "report/pck.csv", "report/pck.tex"
@@ -45,24 +44,24 @@ def collect_metrics(
     dataset = table_name(config.dataset.kind, config.dataset.subset)
     rows, counts = [], []
     for stage in stages:
-        scores: list[PairScore] = list(stage.artefacts.catalogue().read(wanted).values())
+        scores: list[PairScore] = list(stage.catalogue().read(wanted).values())
         scores.sort(key=lambda score: score.pair_id)
         predictions = [p for score in scores for p in score.predictions()]
         rows += pck_rows(predictions, dataset, config.evaluate.alphas or protocol.alphas, protocol.dagger)
         counts.append(dataclasses.asdict(count_scores(stage.label, len(wanted), scores)))
     on_test = sorted(pair.pair_id for pair in judged if pair.split == SCORED_SPLIT)
-    filters = JudgeStage(config).artefacts.catalogue().read(on_test)
-    reconstructions = ReconstructStage(config).artefacts.catalogue().read_all()
-    orientations = OrientStage(config).artefacts.catalogue().read_all()
+    filters = JudgeStage(config).catalogue().read(on_test)
+    reconstructions = ReconstructStage(config).catalogue().read_all()
+    orientations = OrientStage(config).catalogue().read_all()
     return {
-        "methods": [stage.config.evaluate.methods[0] for stage in stages],
+        "methods": [stage.whole.evaluate.methods[0] for stage in stages],
         "unit": unit_of(config),
         "counts": counts,
         "filters": filter_rows(summarise(filters[pair_id].filter_counts() for pair_id in on_test if pair_id in filters)),
         "pck": rows,
         "alignment": alignment_metrics(reconstructions),
         "yaw": yaw_metrics(reconstructions, orientations),
-        "stages": read_summaries(RunFolder(config.run), (*(stage.name for stage in EVERY_STAGE), "train", "evaluate")),
+        "stages": read_summaries(RunFolder(config.run), TIMED),
     }
 
 

@@ -14,20 +14,24 @@ from urllib.parse import quote
 import numpy as np
 import yaml
 
-from pipelines.report.page import search as search_page
-from pipelines.stages.describe import DescribeStage
+from pipelines.folder.configuration import RUN
+from pipelines.folder.manifest import IMAGES, PAIRS
+from pipelines.report import search as search_page
 from pipelines.report.evaluation import evaluation
-from pipelines.jobs.label import EVERY_STAGE
-from pipelines.folder.manifest import IMAGES, PAIRS, RUN
-from pipelines.stages.match import DescribedImages, MatchStage
-from pipelines.stages.reconstruct import OrientStage, ReconstructStage
-from pipelines.report.view import METRICS, RunView, view_run
-from pipelines.report.summary import read_tables
+from pipelines.report.metrics import METRICS
+from pipelines.report.view import RunView, view_run
 from pipelines.runner.timings import read_summaries
-from pipelines.jobs.train import train_job
+from pipelines.stages.adapter import train_job
+from pipelines.stages.describe import DescribeStage
+from pipelines.stages.match import MatchStage, described_images
+from pipelines.stages.orient import OrientStage
+from pipelines.stages.pairs import PreparedImages
+from pipelines.stages.reconstruct import ReconstructStage
+from pipelines.stages.registry import TIMED, stages_of
 from sc3d.config import RunConfig
 from sc3d.config_file import to_values
 from sc3d.errors import Sc3dError, UpstreamError
+from sc3d.matching.described import Described
 from sc3d.matching.label import explain_pair
 from sc3d.records import Pair
 from sc3d.report.alignment import AlignmentCard, alignment_card, turn_left, yaw_card
@@ -124,7 +128,7 @@ def pairs(view: RunView) -> Fields | Missing:
         by_category.setdefault(str(category), []).append((str(pair_id), float(share)))
     chosen = choose_pairs(by_category, MAX_PAIRS, MAX_PAIRS_PER_CATEGORY)
     known = {pair.pair_id: pair for pair in view.summary.pairs}
-    images = DescribedImages(view.config, view.config.match, view.config.ray.cache_mb)
+    images = described_images(DescribeStage(view.config), view.config.match, view.config.ray.cache_mb)
     figures = view.each("pairs", [c for c in chosen if c in known], lambda i: _pair(view, known[i], images))
     view.note(
         "pairs",
@@ -133,7 +137,7 @@ def pairs(view: RunView) -> Fields | Missing:
     return {"pairs": figures}
 
 
-def _pair(view: RunView, pair: Pair, images: DescribedImages) -> PairFigure:
+def _pair(view: RunView, pair: Pair, images: PreparedImages[Described]) -> PairFigure:
     source, target = images.get(pair.source_id), images.get(pair.target_id)
     views = []
     for described in (source, target):
@@ -154,11 +158,11 @@ def filters(view: RunView) -> Fields | Missing:
     if kept is None:
         view.note("filters", f"The label thresholds were not applied yet: {view.command('label')}")
     steps = funnel(view.config, int(counts["n_candidates"].sum()), int(counts["n_cycle"].sum()), kept)
-    matches = MatchStage(view.config)
-    files = matches.artefacts.files()
+    matches = MatchStage(view.config).catalogue()
+    files = matches.files_used
     shown = [files[i] for i in spread(len(files), MAX_HISTOGRAM_SHARDS)]
-    tables = read_tables(matches.artefacts, shown, ["geodesic_error"])
-    errors = [table.column(0).combine_chunks().flatten().to_numpy(zero_copy_only=False) for table in tables]
+    tables = matches.tables(["geodesic_error"], shown)
+    errors = [table["geodesic_error"].combine_chunks().flatten().to_numpy(zero_copy_only=False) for table in tables]
     values = np.concatenate(errors) if errors else np.zeros(0)
     chart = None
     if len(values):
@@ -178,7 +182,7 @@ def alignment(view: RunView) -> Fields | Missing:
         return view.no_images("reconstruct")
     iou = dict(zip((str(i) for i in columns["image_id"]), columns["iou_after"].tolist(), strict=True))
     worst, best = worst_and_best(iou, MAX_ALIGNED_EACH)
-    found = ReconstructStage(view.config).artefacts.catalogue().read([*worst, *best])
+    found = ReconstructStage(view.config).catalogue().read([*worst, *best])
 
     def card(image_id: str) -> AlignmentCard:
         one = found[image_id]
@@ -206,8 +210,8 @@ def yaw(view: RunView) -> Fields | Missing:
         wrong = turn_left(int(injected.get(image_id, -1)), int(turn)) > 0
         ranks[str(image_id)] = 0 if wrong else 1 if turn else 2 if uncertain else 3
     chosen = choose_ranked(ranks, MAX_YAW)
-    orientations = OrientStage(view.config).artefacts.catalogue().read(chosen)
-    reconstructions = ReconstructStage(view.config).artefacts.catalogue().read(chosen)
+    orientations = OrientStage(view.config).catalogue().read(chosen)
+    reconstructions = ReconstructStage(view.config).catalogue().read(chosen)
     turned, doubtful = int((columns["turn"] != 0).sum()), int(columns["uncertain"].sum())
     view.note("yaw", f"Of {len(ranks):,} meshes, {turned:,} were turned and {doubtful:,} were too uncertain to turn.")
     simulated = sum(int(v) > 0 for v in injected.values())
@@ -220,7 +224,7 @@ def yaw(view: RunView) -> Fields | Missing:
 def features(view: RunView) -> Fields | Missing:
     """Feature maps of a few images of a few categories."""
     stage = DescribeStage(view.config)
-    described = stage.artefacts.catalogue()
+    described = stage.known
     by_category: dict[str, list[str]] = {}
     for image in view.summary.images:
         if image.image_id in described:
@@ -254,7 +258,7 @@ def training(view: RunView) -> Fields | Missing:
 
 def timings(view: RunView) -> Fields | Missing:
     """Seconds of each stage, over all runs of the folder."""
-    rows = read_summaries(view.run, (*(stage.name for stage in EVERY_STAGE), "train", "evaluate"))
+    rows = read_summaries(view.run, TIMED)
     if not rows:
         return Missing("No stage has run yet.", view.command("label"))
     return {"timings": tuple(timing_rows(rows))}
@@ -272,8 +276,8 @@ def links(view: RunView) -> Iterator[Link]:
     for name, meaning in files:
         if view.run.exists(name):
             yield Link(name, f"../{quote(name)}", meaning)
-    for stage in EVERY_STAGE:
-        artefacts = stage(view.config).artefacts
+    for stage in stages_of(view.config):
+        artefacts = stage.artefacts
         if artefacts.files():
             meaning = (stage.record.__doc__ or "").partition("\n")[0].replace("``", "")
             yield Link(f"{artefacts.prefix}/", f"../{quote(artefacts.prefix)}/", f"Parquet. {meaning}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.markup import escape
 
-from pipelines.jobs.label import EVERY_STAGE
 from pipelines.runner.stage import Stage
+from pipelines.stages.registry import STAGES, stages_of
 from sc3d.config import RunConfig
 from sc3d.errors import SchemaError
 from sc3d.records import Reject
@@ -14,16 +16,23 @@ from sc3d.report.rejects import RejectGroup, group_rejects
 
 
 def read_rejects(stage: Stage) -> list[Reject]:
-    """The rejects of a stage. A file of them that cannot be read stands in their place, so that it is not overlooked."""
+    """The rejects of a stage that count. A file of them that cannot be read stands in their place, so that it is not overlooked."""
     try:
-        return stage.artefacts.rejects()
+        return stage.rejects()
     except SchemaError as error:
         return [Reject("rejects", stage.name, type(error).__name__, str(error))]
 
 
 def run(config: RunConfig, examples: int = 3) -> list[RejectGroup]:
     """The rejects of the stages of a run's present configuration, grouped; see :func:`~sc3d.report.rejects.group_rejects`."""
-    return group_rejects((reject for kind in EVERY_STAGE for reject in read_rejects(kind(config))), examples)
+    return group_rejects((reject for stage in stages_of(config) for reject in read_rejects(stage)), examples)
+
+
+def retry_command(groups: Sequence[RejectGroup]) -> str:
+    """The commands that try rejected records again, of the stages that rejected some."""
+    rejecting = {group.stage for group in groups}
+    commands = dict.fromkeys(kind.command for kind in STAGES if kind.name in rejecting)
+    return ", ".join(f"sc3d {command} --retry-rejects" for command in commands)
 
 
 def print_groups(config: RunConfig, groups: list[RejectGroup], console: Console | None = None) -> None:
@@ -41,4 +50,4 @@ def print_groups(config: RunConfig, groups: list[RejectGroup], console: Console 
         console.print(f"{group.count:>8,} x {escape(group.error_type)}: {escape(group.reason)}{follows}")
         for id_, message in group.examples:
             console.print(f"[dim]           {escape(id_)}: {escape(message)}[/]")
-    console.print(f"\nAll of them: {escape(config.run)}/rejects. Once mended, sc3d label --retry-rejects tries them again.")
+    console.print(f"\nAll of them: {escape(config.run)}/rejects. Once mended: {escape(retry_command(groups))}")

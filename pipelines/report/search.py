@@ -14,8 +14,8 @@ from sc3d.report.search import SearchPage, adapter_part, label_part, render, set
 from sc3d.store import RunFolder
 
 PAGE = "report/search.html"
-LABELS, BEST_LABELS = "sweeps/labels.json", "sweeps/best.yaml"
-ADAPTER, BEST_ADAPTER = "sweeps/adapter.json", "sweeps/best-adapter.yaml"
+FOUND_LABELS, BEST_LABELS = "sweeps/labels.json", "sweeps/best.yaml"
+FOUND_ADAPTER, BEST_ADAPTER = "sweeps/adapter.json", "sweeps/best-adapter.yaml"
 """The rows of the latest search of each level, and its best setting."""
 
 
@@ -27,7 +27,7 @@ def write_page(run: RunFolder) -> str:
 
 def build_page(run: RunFolder) -> SearchPage:
     """The page's values, from whatever was searched."""
-    labels, adapter = (run.read_json(name) if run.exists(name) else None for name in (LABELS, ADAPTER))
+    labels, adapter = (run.read_json(name) if run.exists(name) else None for name in (FOUND_LABELS, FOUND_ADAPTER))
     yamls = {name: run.read_bytes(name).decode() if run.exists(name) else "" for name in (BEST_LABELS, BEST_ADAPTER)}
     label = adapter_level = None
     if labels is not None:

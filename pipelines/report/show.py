@@ -14,14 +14,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipelines.stages.match import DescribedImages
-from pipelines.stages.reconstruct import OrientStage, ReconstructStage
 from pipelines.report.view import RunView, view_run
+from pipelines.stages.describe import DescribeStage
+from pipelines.stages.match import described_images
+from pipelines.stages.orient import OrientStage
+from pipelines.stages.reconstruct import ReconstructStage
 from sc3d.config import RunConfig
 from sc3d.errors import ConfigError, InputError, StoreError, UpstreamError
 from sc3d.geometry.camera import yaw_rotation
 from sc3d.images import decode_mask
-from sc3d.records import PAIR_SEPARATOR, Pair
+from sc3d.pair_ids import partial_ends
+from sc3d.records import Pair
 from sc3d.report.evidence import PairEvidence, Shown, evidence_page, gather_evidence
 from sc3d.report.evidence_picture import evidence_picture
 from sc3d.shards import shard_name
@@ -75,10 +78,10 @@ def open_page(path: str) -> None:
 def gather(view: RunView, pair: Pair) -> PairEvidence:
     """The evidence of a pair, with the photos, masks and posed meshes that it is shown on."""
     ids = list(dict.fromkeys((pair.source_id, pair.target_id)))
-    images = DescribedImages(view.config, view.config.match, view.config.ray.cache_mb)
+    images = described_images(DescribeStage(view.config), view.config.match, view.config.ray.cache_mb)
     described = {image_id: images.get(image_id) for image_id in ids}
-    reconstructions = ReconstructStage(view.config).artefacts.catalogue().read(ids)
-    orientations = OrientStage(view.config).artefacts.catalogue().read(ids)
+    reconstructions = ReconstructStage(view.config).catalogue().read(ids)
+    orientations = OrientStage(view.config).catalogue().read(ids)
     shown = {}
     for image_id in ids:
         if image_id not in reconstructions or image_id not in orientations:
@@ -136,7 +139,7 @@ def choose_listed(n_candidates: np.ndarray, n_kept: np.ndarray, each: int) -> li
 
 def close_ids(wanted: str, pairs: Sequence[Pair], most: int = _CLOSE) -> list[str]:
     """At most ``most`` pair ids that somebody may have meant by ``wanted``, the closest first; ``wanted`` may be one image id."""
-    source, _, target = wanted.partition(PAIR_SEPARATOR)
+    source, target = partial_ends(wanted)
     images = sorted({image_id for pair in pairs for image_id in (pair.source_id, pair.target_id)})
     near = [
         {text, *get_close_matches(text, images, 10, 0.6), *(i for i in images if text and text in i)} for text in (source, target)

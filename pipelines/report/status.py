@@ -66,7 +66,7 @@ class StatusWriter:
             "pid": os.getpid(),
             "started": self._started,
             "written": _now(),
-            "stages": [task.snapshot() for task in self._progress.tasks],
+            "stages": [line.snapshot() for line in self._progress.lines],
         }
         with suppress(StoreError):
             self._run.write_json(STATUS, values)

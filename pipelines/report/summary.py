@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipelines.stages.describe import DescribeStage
-from pipelines.jobs.evaluate import evaluate_stages
-from pipelines.stages.judge import JudgeStage
-from pipelines.jobs.label import EVERY_STAGE
 from pipelines.folder.manifest import IMAGES, PAIRS, read_images, read_pairs
-from pipelines.stages.match import IMAGE_READS, LabelStage, MatchStage
-from pipelines.stages.reconstruct import OrientStage, ReconstructStage
 from pipelines.report.rejects import read_rejects
 from pipelines.runner.stage import Stage
 from pipelines.runner.timings import cost_of_thousand
-from sc3d.artefacts import Artefacts
+from pipelines.stages.describe import DescribeStage
+from pipelines.stages.label import LabelStage
+from pipelines.stages.match import MatchStage
+from pipelines.stages.orient import OrientStage
+from pipelines.stages.pairs import IMAGE_READS
+from pipelines.stages.reconstruct import ReconstructStage
+from pipelines.stages.registry import LABELLING, stages_of
+from sc3d.addresses import near
 from sc3d.config import RunConfig
-from sc3d.errors import SchemaError, UpstreamError
+from sc3d.errors import UpstreamError
 from sc3d.records import ImageRecord, Pair, Reject
 from sc3d.report.metrics import filter_table, pck_tables
 from sc3d.store import RunFolder
 
-_READERS = 8
 _ALPHA = 0.10
 _AVERAGES = {"image": "per image", "keypoint": "per point"}
 
@@ -83,7 +81,7 @@ def summarise(config: RunConfig) -> RunSummary:
         images=read_images(run) if run.exists(IMAGES) else [],
         pairs=read_pairs(run, labelled=True) if planned else [],
         annotated=read_pairs(run, labelled=False) if planned else [],
-        rejects=[reject for stage in _rejecting(config) for reject in read_rejects(stage)],
+        rejects=[reject for stage in stages_of(config) for reject in read_rejects(stage)],
         reconstructions=_columns(ReconstructStage(config), ["image_id", "category", "iou_before", "iou_after", "injected_turn"]),
         orientations=_columns(OrientStage(config), ["image_id", "category", "turn", "uncertain"]),
         matches=_columns(MatchStage(config), matched),
@@ -91,30 +89,9 @@ def summarise(config: RunConfig) -> RunSummary:
     )
 
 
-def _rejecting(config: RunConfig) -> list[Stage]:
-    """Every stage that may have rejected something."""
-    return [*(kind(config) for kind in EVERY_STAGE), *evaluate_stages(config), JudgeStage(config)]
-
-
 def _columns(stage: Stage, names: Sequence[str]) -> Columns:
-    tables = read_tables(stage.artefacts, stage.artefacts.files(), names)
-    if not tables:
-        return {name: np.zeros(0) for name in names}
-    table = pa.concat_tables(tables)
+    table = stage.catalogue().columns(names)
     return {name: table.column(name).to_numpy(zero_copy_only=False) for name in names}
-
-
-def read_tables(artefacts: Artefacts, files: Sequence[str], columns: Sequence[str]) -> list[pa.Table]:
-    """Some columns of shards. One that is damaged is left out: its stage makes it again when it is run next."""
-
-    def read(name: str) -> pa.Table | None:
-        try:
-            return artefacts.run.read_table(artefacts.record, name, columns)
-        except SchemaError:
-            return None
-
-    with ThreadPoolExecutor(_READERS) as pool:
-        return [table for table in pool.map(read, files) if table is not None]
 
 
 def print_labels(config: RunConfig, page: str, console: Console | None = None) -> None:
@@ -134,8 +111,8 @@ def print_labels(config: RunConfig, page: str, console: Console | None = None) -
         console.print("Everything was there already; nothing was computed.")
     stage = LabelStage(config)
     if len(summary.labels["pair_id"]):
-        console.print(f"labels: {escape(stage.run.uri)}/{stage.artefacts.prefix}", soft_wrap=True)
-    console.print(f"report: {escape(page)}", soft_wrap=True)
+        console.print(f"labels: {escape(near(f'{stage.run.uri}/{stage.artefacts.prefix}'))}", soft_wrap=True)
+    console.print(f"report: {escape(near(page))}", soft_wrap=True)
 
 
 def _image_lines(summary: RunSummary) -> list[tuple[str, str, str]]:
@@ -176,7 +153,7 @@ def _pair_lines(summary: RunSummary) -> list[tuple[str, str, str]]:
 
 
 def _time_lines(config: RunConfig) -> list[tuple[str, str, str]]:
-    rows = [values for stage in EVERY_STAGE if (values := _timing(config, stage.name))]
+    rows = [values for stage in LABELLING if (values := _timing(config, stage.name))]
     total = sum(row["seconds"] for row in rows)
     parts = ", ".join(f"{row['stage']} {row['seconds']:.0f}" for row in rows)
     lines = [("time", f"{total:,.0f} s", parts)] if rows else []
@@ -208,7 +185,7 @@ def _timing(config: RunConfig, stage: str) -> dict[str, Any]:
 
 
 def _nothing_done(config: RunConfig) -> bool:
-    rows = [values for stage in EVERY_STAGE if (values := _timing(config, stage.name))]
+    rows = [values for stage in LABELLING if (values := _timing(config, stage.name))]
     return bool(rows) and all(row["computed"] == 0 for row in rows)
 
 

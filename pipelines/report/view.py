@@ -9,15 +9,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from pipelines.folder.manifest import RUN
+from pipelines.folder.configuration import RUN
+from pipelines.report.metrics import METRICS
 from pipelines.report.summary import RunSummary, summarise
 from sc3d.config import RunConfig
 from sc3d.errors import InputError, Sc3dError, StoreError
 from sc3d.images import load_image
 from sc3d.report.page import Missing
 from sc3d.store import RunFolder
-
-METRICS = "report/metrics.json"
 
 _PHOTOS = 16
 _GREY = 200

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as RichProgress
 
 _LOG_EVERY = 10.0
+_MANY = 2000
 
 
 @dataclass
@@ -136,6 +138,22 @@ class Progress:
         """Open a line for a stage of ``total`` items, ``done`` of which are there already."""
         self.lines.append(Line(name, total, done, self.console, self._live))
         return self.lines[-1]
+
+    def counting(self, name: str) -> Callable[[int], None]:
+        """What counts finished items of which nobody knows how many there are; a line shows them where they are many."""
+        waiting: list[Line] = []
+        count = 0
+
+        def advance(items: int) -> None:
+            nonlocal count
+            count += items
+            if count >= _MANY:
+                if not waiting:
+                    waiting.append(self.start(name, count, count))
+                waiting[0].expect(items)
+                waiting[0].advance(items)
+
+        return advance
 
     def say(self, text: str) -> None:
         """Print a line above the live ones."""

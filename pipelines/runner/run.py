@@ -30,19 +30,16 @@ from pipelines.runner.tally import Tally
 from pipelines.runner.worker import SegmentWorker
 from sc3d.errors import RejectBudgetError, UpstreamError, WorkerError
 from sc3d.records import Reject
-from sc3d.shards import Shard, item_table
+from sc3d.shards import Shard
 
 logger = logging.getLogger(__name__)
 
 _LOCAL_BLOCKS = 1000
 
 
-def run_stage(stage: Stage, items: pa.Table | Sequence[tuple[str, str]], progress: Progress, ray: RaySession) -> StageSummary:
-    """Compute what is missing of ``items``, pairs of (category, id), and return what was done: a graph of one stage."""
-    return run_graph([stage], items if isinstance(items, pa.Table) else item_table(items), progress, ray)[0]
-
-
-def run_graph(graph: Graph, items: pa.Table, progress: Progress, ray: RaySession) -> list[StageSummary]:
+def run_graph(
+    graph: Graph, items: pa.Table, progress: Progress, ray: RaySession, check: Callable[[], None] = lambda: None
+) -> list[StageSummary]:
     """Compute what is missing of a table of items (:data:`~sc3d.shards.ITEMS`) in all stages of a graph, and return what each did.
 
     Ray is started if there is something to do.
@@ -50,7 +47,7 @@ def run_graph(graph: Graph, items: pa.Table, progress: Progress, ray: RaySession
     Raises:
         ConfigError, PreflightError, RejectBudgetError, WorkerError: see :meth:`GraphRun.compute`.
     """
-    run = GraphRun(graph, progress, ray)
+    run = GraphRun(graph, progress, ray, check=check)
     run.compute(items)
     return run.finish()
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Collection
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipelines.jobs.compare import labelled_by
-from pipelines.stages.describe import DescribeStage
-from pipelines.stages.mirror import MirrorStage
-from pipelines.jobs.train import train_job
-from sc3d.cache import ByteCache
+from pipelines.stages.adapter import train_job
+from pipelines.stages.compare import labelled_by
+from pipelines.stages.describe import DescribeStage, FeatureStage
+from pipelines.stages.pairs import PreparedImages
 from sc3d.config import RunConfig
-from sc3d.errors import ConfigError, FeatureError, UpstreamError, WeightsError
+from sc3d.errors import ConfigError, FeatureError, WeightsError
 from sc3d.evaluation.methods import STAND_INS, TRAINED, Method, missing_options, resolve, set_options, weights_of
 from sc3d.evaluation.readout import CellDescriptors
 from sc3d.features import Features
@@ -31,51 +30,32 @@ class ImageCells(NamedTuple):
     descriptors: CellDescriptors
     foreground: np.ndarray
 
+    @property
+    def n_bytes(self) -> int:
+        """Memory of the arrays."""
+        return self.descriptors.n_bytes + self.foreground.nbytes
 
-class MethodImages:
-    """The images of a run as one method describes them, kept in a cache of at most ``cache_mb``.
+
+def method_images(method: Method, config: RunConfig, described: FeatureStage, cache_mb: int) -> PreparedImages[ImageCells]:
+    """The images of a run as one method describes them.
 
     Args:
-        method: the method.
         config: the configuration that the method reads, see :func:`~sc3d.evaluation.methods.resolve`.
         described: the stage whose feature files are read.
-        cache_mb: bound of the cache, in MB.
+        cache_mb: bound of their cache, in MB.
     """
 
-    def __init__(self, method: Method, config: RunConfig, described: DescribeStage | MirrorStage, cache_mb: int) -> None:
-        self._method, self._config, self._stage = method, config, described
-        self._known = described.artefacts.catalogue()
-        self._cache: ByteCache[str, ImageCells] = ByteCache(
-            self._load, lambda cells: cells.descriptors.n_bytes + cells.foreground.nbytes, cache_mb * 2**20
-        )
+    @cache
+    def adapter() -> Adapter:
+        return read_adapter(method, config)
 
-    @property
-    def reads(self) -> int:
-        """How often an image's features were read so far."""
-        return self._cache.misses
+    def prepare(features: Features) -> ImageCells:
+        if method.is_zero_shot:
+            return ImageCells(CellDescriptors.of_features(features, weights_of(method, config)), features.foreground)
+        cells = adapter().describe(sources_for(adapter(), features))
+        return ImageCells(CellDescriptors.of_map(cells, features.letterbox), features.foreground)
 
-    def get(self, image_id: str) -> ImageCells:
-        """The descriptors of an image.
-
-        Raises:
-            UpstreamError: an earlier stage rejected the image.
-        """
-        if image_id not in self._known:
-            raise UpstreamError(f"image {image_id} has no features; see the rejects of reconstruct, orient and describe")
-        return self._cache.get(image_id)
-
-    @cached_property
-    def _adapter(self) -> Adapter:
-        return read_adapter(self._method, self._config)
-
-    def _load(self, image_id: str) -> ImageCells:
-        features = self._stage.read_features(image_id)
-        return ImageCells(self._describe(features), features.foreground)
-
-    def _describe(self, features: Features) -> CellDescriptors:
-        if self._method.is_zero_shot:
-            return CellDescriptors.of_features(features, weights_of(self._method, self._config))
-        return CellDescriptors.of_map(self._adapter.describe(sources_for(self._adapter, features)), features.letterbox)
+    return PreparedImages(described, prepare, cache_mb)
 
 
 def sources_for(adapter: Adapter, features: Features) -> Features:
@@ -147,7 +127,7 @@ def method_config(method: Method, config: RunConfig) -> RunConfig:
         ConfigError: the method's options do not fit the others.
     """
     resolved, _ = resolve(method, config)
-    return labelled_by(resolved, method.recipe) if method.recipe else resolved
+    return labelled_by(resolved, method.labelling) if method.labelling else resolved
 
 
 def check_method(method: Method, config: RunConfig, images: Collection[str]) -> None:
@@ -165,7 +145,7 @@ def check_method(method: Method, config: RunConfig, images: Collection[str]) -> 
     described = ", ".join(f"{option} = {_value(resolved, option)}" for option in STAND_INS)
     remedy = f"Make them with: sc3d describe --run {config.run} {missing_options(method, config)}".rstrip()
     try:
-        known = DescribeStage(resolved).artefacts.catalogue()
+        known = DescribeStage(resolved).catalogue()
     except WeightsError as error:
         # What names features holds the revision of the weights, which nobody here knows.
         raise ConfigError(
@@ -181,8 +161,9 @@ def check_method(method: Method, config: RunConfig, images: Collection[str]) -> 
 
 def _not_trained(method: Method, resolved: RunConfig) -> str:
     asked = {option: value for option, value in method.options.items() if _value(resolved, option) == value}
-    if method.recipe:
-        return f"no adapter was trained on such labels in {resolved.run}; make one with: sc3d compare {method.recipe} --run {resolved.run}"
+    if method.labelling:
+        command = f"sc3d compare {method.labelling} --run {resolved.run}"
+        return f"no adapter was trained on such labels in {resolved.run}; make one with: {command}"
     commands = " and then ".join(f"sc3d {name} --run {resolved.run} {set_options(asked)}".rstrip() for name in ("label", "train"))
     return f"no adapter was trained with that configuration in {resolved.run}; make one with: {commands}"
 

@@ -1,9 +1,9 @@
-"""What all stages of pairs have in common: cutting pairs into tiles, preparing images once, and telling a pair's failure from the store's."""
+"""What all stages of pairs share: pairs in tiles, images prepared once, and what tells a pair's failure from the store's."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -88,7 +88,7 @@ class PairStage(Stage):
 
     key = "pair_id"
     by_category = True
-    upstream = (DescribeStage,)
+    upstream: ClassVar[tuple[type[Stage], ...]] = (DescribeStage,)
     annotated: ClassVar[bool] = False
     gathers: ClassVar[Mapping[str, str]]
 
@@ -107,7 +107,7 @@ class PairStage(Stage):
         record: Record = row["record"]
         return record
 
-    def load(self, shard: Shard) -> Iterator[Row]:
+    def load(self, shard: Shard) -> Iterable[Row]:
         for pair_id in shard.ids:
             pair = self.pair(pair_id, shard.category)
             row: Row = {name: getattr(pair, name) for name in column_meanings(Pair)}

@@ -20,12 +20,21 @@ from sc3d.records import ImageRecord
 ALPHA = 0.1
 
 
-def describe_groups(features: Features) -> dict[str, CellDescriptors]:
+class GroupDescriptors(dict[str, CellDescriptors]):
+    """Group of features -> the descriptors of an image by that group alone."""
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory of the arrays, for byte-bounded caches."""
+        return sum(descriptors.n_bytes for descriptors in self.values())
+
+
+def describe_groups(features: Features) -> GroupDescriptors:
     """Each group that an image has, described alone at all its cells."""
     present = [group for group in (SD, DINO) if layers_of(features, group)]
     if features.shape is not None and features.surface is not None:
         present.append(SHAPE)
-    return {group: CellDescriptors.of_features(features, {group: 1.0}) for group in present}
+    return GroupDescriptors({group: CellDescriptors.of_features(features, {group: 1.0}) for group in present})
 
 
 def count_points(

@@ -38,7 +38,7 @@ class Tiles:
         return len(self.offsets) - 1
 
 
-def plan_pair_shards(items: pa.Table, size: int) -> list[Shard]:
+def cut_tiles(items: pa.Table, size: int) -> list[Shard]:
     """Shards of at most ``size`` pairs of one category, one a tile, from a table of ``category`` and pair ``id``.
 
     The plan follows from the set of pairs alone, whatever order the table has.

@@ -63,7 +63,7 @@ class GroupedImage(Described):
 
 
 def _alone(config: MatchConfig, group: str) -> MatchConfig:
-    return dataclasses.replace(config, alpha=float(group == SD), beta=float(group == DINO))
+    return MatchConfig(alpha=float(group == SD), beta=float(group == DINO), transfer=config.transfer)
 
 
 @dataclass(frozen=True)

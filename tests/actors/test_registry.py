@@ -12,9 +12,9 @@ from actors.base import Actor, Resources, Row
 from actors.catalogue import MODELS
 from actors.foundation.actor import FoundationActor
 from actors.registry import SLOTS, actor_of
+from pipelines.runner.stage import Stage
 from pipelines.stages.describe import DescribeStage
 from pipelines.stages.reconstruct import OrientStage, ReconstructStage
-from pipelines.runner.stage import Stage
 from sc3d.config import DescribeConfig, ModelsConfig, OrientConfig, ReconstructConfig, RunConfig
 from sc3d.config_file import load_config
 from sc3d.errors import ConfigError, PreflightError

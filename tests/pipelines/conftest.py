@@ -41,10 +41,8 @@ def small_config(run: str | Path, root: Path, *overrides: str) -> RunConfig:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, toys: Path, ray_session: None) -> RunConfig:
     """Every stage of the pipeline on the small benchmark. Do not change it: copy it."""
-    from pipelines.jobs import evaluate
-    from pipelines.jobs import label
-    from pipelines.report.page import page as report
-    from pipelines.jobs import train
+    from pipelines.jobs import evaluate, label, train
+    from pipelines.report import page as report
 
     config = small_config(tmp_path_factory.mktemp("runs") / "finished", toys)
     label.run(config)

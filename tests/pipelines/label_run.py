@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipelines.jobs.label_source import label_artefacts
 from pipelines.folder.manifest import IMAGES, PAIRS, RUN
+from pipelines.jobs.label_source import label_artefacts
 from pipelines.stages.match import LabelStage
 from pipelines.stages.reconstruct import ReconstructStage
 from sc3d.config import RunConfig

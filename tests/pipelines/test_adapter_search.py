@@ -14,10 +14,9 @@ import pytest
 import yaml
 from rich.console import Console
 
-from pipelines.jobs import adapter_search
-from pipelines.jobs import sweep
-from pipelines.stages.match import LabelStage, MatchStage
+from pipelines.jobs import adapter_search, sweep
 from pipelines.jobs.search_space import matched_weights, present_settings, search_space, with_settings
+from pipelines.stages.match import LabelStage, MatchStage
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config, to_values
 from sc3d.errors import ConfigError, InputError

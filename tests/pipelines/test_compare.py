@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.jobs import compare
-from pipelines.jobs import evaluate
-from pipelines.jobs.compare import CompareStage, labelled_by
 from pipelines.folder.manifest import read_pairs
+from pipelines.jobs import compare, evaluate
+from pipelines.jobs.compare import CompareStage, labelled_by
 from pipelines.stages.match import LabelStage
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config, to_values

@@ -15,17 +15,17 @@ import pytest
 from rich.console import Console
 
 from actors.offline.descriptors import daisy_descriptor
-from pipelines.jobs import evaluate
-from pipelines.report.page import page as report
-from pipelines.stages.describe import DescribeStage
-from pipelines.stages.methods import ImageCells
-from pipelines.jobs.evaluate import EvaluateStage, ScoreActor, evaluate_stages
-from pipelines.stages.judge import judged_pairs
 from pipelines.folder.manifest import IMAGES, read_images, read_pairs
-from pipelines.report.metrics import CSV, LATEX
-from pipelines.stages.mirror import MirrorStage
-from pipelines.report.summary import print_metrics
+from pipelines.jobs import evaluate
+from pipelines.jobs.evaluate import EvaluateStage, ScoreActor, evaluate_stages
 from pipelines.jobs.train import train_job
+from pipelines.report import page as report
+from pipelines.report.metrics import CSV, LATEX
+from pipelines.report.summary import print_metrics
+from pipelines.stages.describe import DescribeStage
+from pipelines.stages.judge import judged_pairs
+from pipelines.stages.methods import ImageCells
+from pipelines.stages.mirror import MirrorStage
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config, to_values
 from sc3d.datasets.keypoint_groups import KeypointGroups

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from pipelines.jobs import label
+from pipelines.report.summary import summarise
 from pipelines.stages.describe import DescribeStage
 from pipelines.stages.match import LabelStage
 from pipelines.stages.reconstruct import OrientStage, ReconstructStage
-from pipelines.report.summary import summarise
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config
 

@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines.jobs import label
 from pipelines.cli import main
-from pipelines.stages.describe import DescribeStage
+from pipelines.jobs import label
 from pipelines.jobs.evaluate import METRICS
+from pipelines.stages.describe import DescribeStage
 from pipelines.stages.match import LabelStage, MatchStage
 from pipelines.stages.reconstruct import OrientStage, ReconstructStage
 from sc3d.config import LabelConfig, RunConfig

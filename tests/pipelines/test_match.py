@@ -12,12 +12,12 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from pipelines.jobs import label
 from pipelines.folder.manifest import read_pair_table
-from pipelines.stages.match import IMAGE_READS, LabelStage, MatchActor, MatchOnGpu, MatchStage
-from pipelines.runner.stage import Stage, StageSummary
+from pipelines.jobs import label
 from pipelines.report.summary import print_labels
+from pipelines.runner.stage import Stage, StageSummary
 from pipelines.runner.timings import read_summaries, record_summary
+from pipelines.stages.match import IMAGE_READS, LabelStage, MatchActor, MatchOnGpu, MatchStage
 from sc3d.config import PairsConfig, RunConfig
 from sc3d.shards import ITEMS
 from sc3d.store import RunFolder

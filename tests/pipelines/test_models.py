@@ -11,8 +11,8 @@ from rich.console import Console
 from actors.catalogue import MODELS
 from cluster.session import RaySession
 from pipelines.cli import main
-from pipelines.report.models import print_models
 from pipelines.jobs.preflight import check_models
+from pipelines.report.models import print_models
 from sc3d.config import ModelsConfig, RunConfig
 from sc3d.config_file import load_config
 from sc3d.errors import PreflightError

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines.folder.manifest import planned_by, prepare, read_images, read_pair_table, read_pairs
 from pipelines.jobs import label
 from pipelines.stages.describe import DescribeStage
 from pipelines.stages.embed import EmbedStage
-from pipelines.folder.manifest import planned_by, prepare, read_images, read_pair_table, read_pairs
 from pipelines.stages.match import LabelStage, MatchStage
 from pipelines.stages.planning import read_azimuths
 from pipelines.stages.reconstruct import OrientStage

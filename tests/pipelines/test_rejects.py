@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipelines.jobs import label
 from pipelines.cli import main
+from pipelines.jobs import label
+from pipelines.report.status import read_status
 from pipelines.stages.match import LabelStage
 from pipelines.stages.reconstruct import ReconstructStage
-from pipelines.report.status import read_status
 from sc3d.config_file import load_config
 from sc3d.store import RunFolder
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipelines.jobs import label
-from pipelines.jobs import relabel
 from pipelines.cli import main
+from pipelines.jobs import label, relabel
 from pipelines.stages.match import LabelStage, MatchStage
 from sc3d.config import LabelConfig, RunConfig
 from sc3d.errors import InputError

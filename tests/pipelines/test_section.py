@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import pytest
 
 from actors.base import Resources
-from pipelines.stages.describe import DescribeStage
 from pipelines.jobs.label import sections_of
-from pipelines.stages.match import LabelStage, MatchStage
 from pipelines.jobs.node_check import NodeReport
 from pipelines.jobs.preflight import _check_nodes, check_models
-from pipelines.stages.reconstruct import OrientStage, ReconstructStage
 from pipelines.runner.graph import Pool, fitting_parts, pools_of
 from pipelines.runner.stage import Stage
+from pipelines.stages.describe import DescribeStage
+from pipelines.stages.match import LabelStage, MatchStage
+from pipelines.stages.reconstruct import OrientStage, ReconstructStage
 from sc3d.config import PoolConfig, RayConfig, RunConfig
 from sc3d.config_file import load_config
 from sc3d.errors import PreflightError

@@ -19,9 +19,9 @@ from PIL import Image
 from rich.console import Console
 
 from pipelines import cli
-from pipelines.report.page import show
-from pipelines.stages.describe import DescribeStage
+from pipelines.report import show
 from pipelines.report.view import RunView
+from pipelines.stages.describe import DescribeStage
 from sc3d.config import LabelConfig
 from sc3d.errors import ConfigError, GeometryError, InputError, StoreError, UpstreamError
 from sc3d.matching.described import Described

@@ -16,10 +16,10 @@ from fake_stage import FakeStage, First, Second
 from actors.base import check_actors
 from cluster.session import RaySession
 from pipelines.runner.block import Block, decode_block, encode_block
-from pipelines.runner.run import SectionRun, run_stage
 from pipelines.runner.progress import Progress
-from pipelines.runner.worker import SegmentWorker, segments
+from pipelines.runner.run import SectionRun, run_stage
 from pipelines.runner.stage import StageSummary
+from pipelines.runner.worker import SegmentWorker, segments
 from sc3d.artefacts import KEPT, MISSING
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from sc3d.artefacts import KEPT, MISSING, REJECTED, Artefacts
 from sc3d.errors import SchemaError
 from sc3d.records import Orientation, Reject
-from sc3d.shards import Shard, item_table, missing_shards, plan_shards, recipe_of, shard_name
+from sc3d.shards import Shard, cut_shards, item_table, missing_shards, recipe_of, shard_name
 from sc3d.store import RunFolder
 
 items = st.lists(st.tuples(st.sampled_from(["bus", "car", "tv set"]), st.uuids().map(str)), unique_by=lambda i: i[1], max_size=40)
 
 
 def by_fours(items: pa.Table) -> list[Shard]:
-    return plan_shards(items, 4)
+    return cut_shards(items, 4)
 
 
 def numbered(*numbers: int) -> pa.Table:
@@ -37,12 +37,12 @@ def artefacts(tmp_path: Path) -> Artefacts:
 
 @given(items, st.integers(1, 7), st.randoms())
 def test_a_plan_covers_each_id_once_whatever_the_order(pairs: list[tuple[str, str]], size: int, random: object) -> None:
-    plan = plan_shards(item_table(pairs), size)
+    plan = cut_shards(item_table(pairs), size)
     assert sorted((s.category, i) for s in plan for i in s.ids) == sorted(pairs)
     assert all(1 <= len(s.ids) <= size for s in plan)
     shuffled = list(pairs)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert plan_shards(item_table(shuffled), size) == plan
+    assert cut_shards(item_table(shuffled), size) == plan
 
 
 def test_names_are_functions_of_content() -> None:
@@ -53,7 +53,7 @@ def test_names_are_functions_of_content() -> None:
 
 def test_an_id_that_occurs_twice_is_refused() -> None:
     with pytest.raises(SchemaError, match="'x' occurs twice"):
-        plan_shards(item_table([("car", "x"), ("bus", "x")]), 4)
+        cut_shards(item_table([("car", "x"), ("bus", "x")]), 4)
 
 
 def commit(artefacts: Artefacts, shard: Shard) -> None:
@@ -89,7 +89,7 @@ def test_images_added_later_do_not_recompute_the_others(artefacts: Artefacts) ->
 
 
 def test_what_is_left_of_partly_done_shards_is_planned_anew_and_untouched_shards_stay(artefacts: Artefacts) -> None:
-    for shard in plan_shards(numbered(1, 2, 5, 6), 2):
+    for shard in cut_shards(numbered(1, 2, 5, 6), 2):
         commit(artefacts, shard)
     left = remaining_shards(by_fours(numbered(*range(12))), artefacts, by_fours)
     assert [s.ids for s in left] == [("i08", "i09", "i10", "i11"), ("i00", "i03", "i04", "i07")]
@@ -108,7 +108,7 @@ def test_changing_manifest_size_and_plan_loses_and_doubles_nothing(
         size, backwards = data.draw(st.integers(1, 5)), data.draw(st.booleans())
 
         def plan(items: pa.Table, size: int = size, backwards: bool = backwards) -> list[Shard]:
-            shards = plan_shards(items, size)
+            shards = cut_shards(items, size)
             halves = [Shard(s.category, part) for s in shards for part in (s.ids[::2], s.ids[1::2]) if part]
             return halves[::-1] if backwards else shards
 

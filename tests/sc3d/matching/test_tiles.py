@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from sc3d.cache import ByteCache
 from sc3d.errors import SchemaError
-from sc3d.matching.tiles import Tiles, count_reads, hilbert_index, plan_pair_shards, plan_tiles
+from sc3d.matching.tiles import Tiles, count_reads, cut_tiles, hilbert_index, plan_tiles
 from sc3d.pair_ids import pair_id_of
-from sc3d.shards import Shard, item_table, plan_shards
+from sc3d.shards import Shard, cut_shards, item_table
 
 pair_lists = st.sets(st.tuples(st.integers(0, 12), st.integers(0, 12)), max_size=80).map(list)
 
@@ -111,12 +111,12 @@ def named(pairs: list[tuple[int, int]], category: str) -> list[tuple[str, str]]:
 @given(pair_lists, pair_lists, st.integers(1, 20), st.randoms())
 def test_shards_follow_from_the_set_of_pairs(cars: list, chairs: list, size: int, random: object) -> None:
     items = named(cars, "car") + named(chairs, "tv set")
-    shards = plan_pair_shards(item_table(items), size)
+    shards = cut_tiles(item_table(items), size)
     assert sorted((s.category, i) for s in shards for i in s.ids) == sorted(items)
     assert [s.category for s in shards] == sorted(s.category for s in shards)
     shuffled = list(items)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert plan_pair_shards(item_table(shuffled), size) == shards
+    assert cut_tiles(item_table(shuffled), size) == shards
 
 
 def test_tiles_read_less_than_shards_in_the_order_of_the_ids() -> None:
@@ -125,12 +125,12 @@ def test_tiles_read_less_than_shards_in_the_order_of_the_ids() -> None:
     def images(shards: list[Shard]) -> int:
         return sum(len({image for pair in s.ids for image in pair.split("~")}) for s in shards)
 
-    assert 3 * images(plan_pair_shards(items, 64)) < images(plan_shards(items, 64))
+    assert 3 * images(cut_tiles(items, 64)) < images(cut_shards(items, 64))
 
 
 def test_pairs_that_are_none_or_come_twice_are_refused() -> None:
     with pytest.raises(SchemaError, match="'a~b' occurs twice"):
-        plan_pair_shards(item_table([("car", "a~b"), ("car", "b~a"), ("car", "a~b")]), 8)
+        cut_tiles(item_table([("car", "a~b"), ("car", "b~a"), ("car", "a~b")]), 8)
     for wrong in ("alone", "a~b~c"):
         with pytest.raises(SchemaError, match=f"'{wrong}' is no pair id"):
-            plan_pair_shards(item_table([("car", "a~b"), ("car", wrong)]), 8)
+            cut_tiles(item_table([("car", "a~b"), ("car", wrong)]), 8)

@@ -1,0 +1,33 @@
+"""From which side each photo was taken, by its aligned and yaw-corrected mesh."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.stages.orient import OrientStage
+from pipelines.stages.reconstruct import ReconstructStage
+from sc3d.config import RunConfig
+from sc3d.geometry.camera import camera_azimuth
+from sc3d.matching.pairs import CueReader, ImageCues
+
+
+def read_azimuths(config: RunConfig) -> CueReader:
+    """Azimuths of the cameras around the yaw-corrected meshes, by the aligned poses; all categories are read at once."""
+    poses = ReconstructStage(config).catalogue().columns(["image_id", "rotation", "translation"])
+    turns = OrientStage(config).catalogue().columns(["image_id", "category", "turn"])
+    rotations, translations = (_stacked(poses.column(name)) for name in ("rotation", "translation"))
+    azimuths = camera_azimuth(rotations.reshape(-1, 3, 3), translations)
+    of = dict(zip(poses.column("image_id").to_pylist(), azimuths.tolist(), strict=True))
+    known: dict[str, tuple[list[str], list[float]]] = {}
+    for image_id, category, turn in zip(*(turns.column(n).to_pylist() for n in ("image_id", "category", "turn")), strict=True):
+        ids, values = known.setdefault(category, ([], []))
+        ids.append(image_id)
+        values.append((of.get(image_id, np.nan) + turn) % 360)
+    return lambda category: ImageCues(known[category][0], np.array(known[category][1]))
+
+
+def _stacked(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of lists of one length as rows of an array."""
+    values = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(values.reshape(len(column), -1))
