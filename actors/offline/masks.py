@@ -16,6 +16,7 @@ import numpy as np
 from actors.base import Actor, Row
 from sc3d.addresses import shown
 from sc3d.config import DatasetConfig
+from sc3d.datasets.registry import dataset_of
 from sc3d.datasets.segmentation import read_segmentation
 from sc3d.errors import InputError
 from sc3d.images import load_mask, read_orientation
@@ -125,7 +126,7 @@ def read_mask_file(row: Row, dataset: DatasetConfig) -> np.ndarray:
         InputError: the file is unreadable, does not fit the image, or does not hold the object.
     """
     height, width = row["image"].shape[:2]
-    if dataset.kind in ("folder", "table", "tss"):
+    if dataset_of(dataset.kind).masks == "object":
         limits = dataset.download
         return load_mask(row["mask_path"], (width, height), lambda: read_orientation(row["path"], limits), limits)
     mask = read_segmentation(row["mask_path"], row["category"], row["bbox"])

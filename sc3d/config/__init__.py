@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from sc3d.config.data import DatasetConfig, DatasetName, DownloadConfig
+from sc3d.config.data import DatasetConfig, DownloadConfig
 from sc3d.config.learning import CompareConfig, EvaluateConfig, SweepConfig, TrainConfig
 from sc3d.config.machines import ModelsConfig, PoolConfig, RayConfig
 from sc3d.config.options import STRICT, Fraction
@@ -30,7 +30,6 @@ __all__ = [
     "AlignConfig",
     "CompareConfig",
     "DatasetConfig",
-    "DatasetName",
     "DescribeConfig",
     "DownloadConfig",
     "EvaluateConfig",

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from sc3d.config.options import STRICT, Count, Positive
-
-DatasetName = Literal["folder", "toys", "spair", "spair-u", "ap10k", "pf-pascal", "pf-willow", "tss", "table"]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -26,7 +24,13 @@ class DownloadConfig:
 class DatasetConfig:
     """Which images to work on."""
 
-    kind: Annotated[DatasetName, Field(description="layout of the data on disk")] = "folder"
+    kind: Annotated[
+        str,
+        Field(
+            description="what lies at the root: folder, table, toys, spair, spair-u, ap10k, pf-pascal, pf-willow or tss; of one's own: "
+            "module:Name, or an entry point of sc3d.datasets"
+        ),
+    ] = "folder"
     root: Annotated[str, Field(description="folder of the dataset, or of the photos; or a table of photos")] = ""
     category: Annotated[str | None, Field(description="category of all photos of a folder; none: its sub-folders name them")] = None
     masks: Annotated[str | None, Field(description="folder of mask files with the photos' stems")] = None

@@ -29,6 +29,7 @@ import numpy as np
 
 from sc3d.datasets.ap10k_pairs import N_KEYPOINTS, SUBSETS, Animal, draw_pairs, splits_of
 from sc3d.datasets.content import SPLITS, AnnotatedSet, check_categories, check_splits, finite, left_out, named, read_json, safe_id
+from sc3d.datasets.dataset import Dataset, Protocol, Source
 from sc3d.errors import InputError, SchemaError
 from sc3d.pair_ids import pair_id_of
 from sc3d.records import ImageRecord, Pair, Reject, check_category
@@ -253,3 +254,20 @@ def _read_pairs(root: Path, split: str, suffix: str) -> list[_Drawn]:
             raise InputError(f"{path}: the name is not <source>-<target>:<species, family or all>{hint}")
         pairs.append(_Drawn(split, int(match["source"]), int(match["target"]), match["category"]))
     return pairs
+
+
+AP10K = Dataset(
+    lambda root, dataset, subset, paired: read_ap10k(root, subset, SPLITS, dataset.categories, paired),
+    SUBSETS,
+    Protocol("AP-10K", groups="ap10k", by_subset=True),
+    source=Source(
+        "AP-10K",
+        (
+            "download ap-10k.zip; its link is in https://github.com/AlexTheBad/AP-10K, and data/prepare_ap10k.sh of "
+            "https://github.com/Junyi42/GeoAware-SC has it too",
+            "unpack it: the folder ap-10k holds annotations and data",
+            "copy data/ap-10k_is_crowd.txt of https://github.com/Junyi42/GeoAware-SC into it or beside it",
+            "give the folder ap-10k as --root; one that prepare_ap10k.ipynb has rearranged will do as well",
+        ),
+    ),
+)

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import cast, get_args
 
 import numpy as np
 
-from sc3d.config import DatasetConfig, DatasetName
+from sc3d.config import DatasetConfig
 from sc3d.datasets.content import SPLITS, AnnotatedSet, named
-from sc3d.datasets.registry import read_dataset, subset_of
+from sc3d.datasets.copy_check import CopyCheck, Count, Problem
+from sc3d.datasets.registry import dataset_of, read_dataset, subset_of
 from sc3d.datasets.sources import SOURCES
-from sc3d.datasets.spair import SpairFolders, pair_names
-from sc3d.datasets.spair_u import spair_u_folders
 from sc3d.errors import ConfigError, InputError
 from sc3d.images import load_image
 from sc3d.records import ImageRecord
@@ -28,78 +25,35 @@ Progress = Callable[[int, int], None]
 """Called with the photos that have been looked at, and their number."""
 
 
-@dataclass(frozen=True)
-class Count:
-    """How many there are of something, and how many a whole copy has, where that is known."""
-
-    what: str
-    found: int
-    expected: int | None = None
-
-    @property
-    def fits(self) -> bool:
-        return self.expected is None or self.found == self.expected
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong with a copy; ``fatal`` if numbers made with it cannot be compared with published ones, or none can be made."""
-
-    message: str
-    fatal: bool = True
-
-
-@dataclass
-class CopyCheck:
-    """What was found out about a copy of a data set.
-
-    Attributes:
-        name: of the data set.
-        root: the folder.
-        counts, problems: see there.
-        get: how to get a whole copy, a line a step.
-    """
-
-    name: str
-    root: Path
-    get: tuple[str, ...]
-    counts: list[Count] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-
-    @property
-    def usable(self) -> bool:
-        """Whether there is nothing fatally wrong."""
-        return not any(problem.fatal for problem in self.problems)
-
-
 def check_dataset(
     kind: str, root: str | Path, subset: str | None = None, decode: bool = True, progress: Progress | None = None
 ) -> CopyCheck:
     """Look a copy of a published data set through.
 
     Args:
-        kind: spair, spair-u, ap10k, pf-pascal, pf-willow or tss.
+        kind: as ``dataset.kind``, of a data set with a source: spair, spair-u, ap10k, pf-pascal, pf-willow, tss, or one of one's own.
         root: its folder.
         subset: as ``dataset.subset``; it decides which pairs are counted.
         decode: open every photo, which takes most of the time; else only see that it is there.
         progress: told about the photos.
 
     Raises:
-        ConfigError: unknown kind or subset.
+        ConfigError: unknown kind or subset, or a data set without a source.
     """
-    if kind not in SOURCES or kind not in get_args(DatasetName):
-        raise ConfigError(f"no data set '{kind}' to check; there are {', '.join(SOURCES)}")
-    source, root = SOURCES[kind], Path(root)
+    chosen, root = dataset_of(kind), Path(root)
+    source = chosen.source
+    if source is None:
+        raise ConfigError(f"{kind} has no source that says what a whole copy holds; these have one: {', '.join(SOURCES)}")
     check = CopyCheck(source.name, root, source.get)
     if not root.is_dir():
         check.problems.append(Problem(f"{root}: no such folder"))
         return check
-    dataset = DatasetConfig(kind=cast(DatasetName, kind), root=str(root), subset=subset)
+    dataset = DatasetConfig(kind=kind, root=str(root), subset=subset)
     part = subset_of(dataset)
     photos: set[Path] = set()
     try:
-        if kind in ("spair", "spair-u"):
-            photos = _check_spair(check, SpairFolders.of(root) if kind == "spair" else spair_u_folders(root), part)
+        if chosen.inspect is not None:
+            photos = chosen.inspect(check, root, part)
         data = read_dataset(dataset)
     except InputError as error:
         check.problems.append(Problem(str(error)))
@@ -107,8 +61,8 @@ def check_dataset(
     else:
         _count(check, data, source.pairs.get(part, {}))
         _check_categories(check, data, source.categories)
-    if kind == "spair":
-        check.counts.append(Count("annotated images", len(photos), source.images))
+    if source.images is not None:
+        check.counts.append(Count("annotated images", len(photos or data.images), source.images))
     apart = [f"{c.what} {c.found:,} instead of {c.expected:,}" for c in check.counts if not c.fits]
     if apart:
         check.problems.append(Problem(f"the copy is not whole: {'; '.join(apart)}"))
@@ -135,37 +89,6 @@ def _check_categories(check: CopyCheck, data: AnnotatedSet, expected: Sequence[s
     missing = [category for category in expected if category not in found]
     if missing:
         check.problems.append(Problem(f"no pairs of {len(missing)} of {len(expected)} categories: {', '.join(missing)}"))
-
-
-def _check_spair(check: CopyCheck, folders: SpairFolders, size: str) -> set[Path]:
-    """The photos of all annotated images; notes what a list of pairs and the files beside it do not have in common."""
-    for split in SPLITS:
-        _check_layout(check, folders, split, size)
-    annotated = {path.relative_to(folders.images).with_suffix("") for path in folders.images.glob("*/*.json")}
-    photos = folders.photos / "JPEGImages"
-    extra = sorted({path.relative_to(photos).with_suffix("") for path in photos.glob("*/*.jpg")} - annotated)
-    if extra and folders.layout is not None:
-        check.problems.append(Problem(f"{len(extra):,} photos have no annotation: {named(extra)}", fatal=False))
-    if not (folders.photos / "Segmentation").is_dir():
-        check.problems.append(Problem(f"{folders.photos}: no folder Segmentation; masks will be computed", fatal=False))
-    return {photos / path.with_name(f"{path.name}.jpg") for path in annotated}
-
-
-def _check_layout(check: CopyCheck, folders: SpairFolders, split: str, size: str) -> None:
-    if folders.layout is None:
-        return
-    listed = {n.name for n in pair_names(folders, split, size)}
-    there = {path.name.removesuffix(".json") for path in (folders.pairs / split).glob("*.json")}
-    missing = sorted(listed - there)
-    if missing:
-        replaced = sum(":" not in name for name in there)
-        hint = f"; {replaced:,} files there have no colon in their names: unpack on Linux or macOS" if replaced else ""
-        what = f"{len(missing):,} pairs of Layout/{size}/{split}.txt have no file in PairAnnotation/{split}: {named(missing)}{hint}"
-        check.problems.append(Problem(what))
-    unlisted = sorted(there - listed)
-    if unlisted and size == "large":
-        what = f"PairAnnotation/{split} holds {len(unlisted):,} pairs that Layout does not list: {named(unlisted)}"
-        check.problems.append(Problem(what, fatal=False))
 
 
 def _check_photos(check: CopyCheck, photos: set[Path], decode: bool, progress: Progress | None) -> dict[str, tuple[int, int]]:

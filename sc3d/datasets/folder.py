@@ -10,9 +10,12 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from sc3d.config import DatasetConfig
+from sc3d.datasets.content import AnnotatedSet
+from sc3d.datasets.dataset import Dataset
 from sc3d.errors import InputError, SchemaError
 from sc3d.images import EXTENSIONS
 from sc3d.records import ImageRecord, check_category
@@ -129,3 +132,11 @@ def _match_masks(photos: list[Path], base: Path, mask_base: Path) -> dict[Path, 
     if not mask_of:
         raise InputError(f"{mask_base}: no mask in it belongs to a photo in {base}; masks must have the stems of the photos")
     return mask_of
+
+
+def _read(root: Path, dataset: DatasetConfig, subset: str, paired: Collection[str]) -> AnnotatedSet:
+    images = read_folder(root, dataset.category, Path(dataset.masks) if dataset.masks else None)
+    return AnnotatedSet([image for image in images if not dataset.categories or image.category in dataset.categories], [])
+
+
+FOLDER = Dataset(_read)

@@ -29,6 +29,7 @@ import numpy as np
 from scipy.io import loadmat
 
 from sc3d.datasets.content import SPLITS, AnnotatedSet, PairKeypoints, check_categories, check_splits, finite, left_out, safe_id
+from sc3d.datasets.dataset import Dataset, Protocol, Source
 from sc3d.datasets.segmentation import VOC_CLASSES
 from sc3d.errors import InputError, SchemaError
 from sc3d.pair_ids import pair_id_of
@@ -297,3 +298,35 @@ class _Mats:
                 what = f"{type(error).__name__}: {error}"
                 raise InputError(f"{path}: cannot be read as a MATLAB file ({what}); copy it again") from None
         return self._contents[path]
+
+
+_WILLOW = "http://www.di.ens.fr/willow/research"
+
+PF_PASCAL = Dataset(
+    lambda root, dataset, subset, paired: read_pf_pascal(root, categories=dataset.categories),
+    protocol=Protocol("PF-PASCAL", "image", (0.15, 0.10, 0.05)),
+    source=Source(
+        "PF-PASCAL",
+        (
+            f"download {_WILLOW}/proposalflow/dataset/PF-dataset-PASCAL.zip and unpack it",
+            f"download {_WILLOW}/cnngeometric/other_resources/test_pairs_pf_pascal.csv and val_pairs_pf_pascal.csv from the same place",
+            "for the training pairs, train_pairs.csv in datasets/pf-pascal/image_pairs of https://github.com/ignacio-rocco/ncnet",
+            "put the lists into the folder PF-dataset-PASCAL, and give it as --root",
+        ),
+        {"": {"trn": 2_940, "val": 308, "test": 299}},
+    ),
+)
+
+PF_WILLOW = Dataset(
+    lambda root, dataset, subset, paired: read_pf_willow(root, categories=dataset.categories),
+    protocol=Protocol("PF-WILLOW", "keypoints", (0.15, 0.10, 0.05)),
+    source=Source(
+        "PF-WILLOW",
+        (
+            f"download {_WILLOW}/proposalflow/dataset/PF-dataset.zip and unpack it",
+            f"download {_WILLOW}/cnngeometric/other_resources/test_pairs_pf.csv",
+            "put the list into the folder PF-dataset, and give it as --root",
+        ),
+        {"": {"test": 900}},
+    ),
+)

@@ -23,7 +23,11 @@ from typing import Any
 
 import numpy as np
 
+from sc3d.config import DatasetConfig
 from sc3d.datasets.content import SPLITS, AnnotatedSet, check_categories, check_splits, finite, named, read_json, safe_id
+from sc3d.datasets.copy_check import CopyCheck, Problem
+from sc3d.datasets.dataset import Dataset, Protocol, Source
+from sc3d.datasets.segmentation import VOC_CLASSES
 from sc3d.errors import InputError, SchemaError
 from sc3d.records import ImageRecord, Pair, check_category
 
@@ -226,3 +230,60 @@ def _keypoints(kps: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     visible = sorted((int(key), tuple(finite(value, 2))) for key, value in kps.items() if value is not None)
     ids = np.array([key for key, _ in visible], np.int32)
     return ids, np.array([xy for _, xy in visible], np.float32).reshape(-1, 2)
+
+
+def inspect_spair(check: CopyCheck, folders: SpairFolders, size: str) -> set[Path]:
+    """The photos of all annotated images; notes what a list of pairs and the files beside it do not have in common."""
+    for split in SPLITS:
+        _inspect_layout(check, folders, split, size)
+    annotated = {path.relative_to(folders.images).with_suffix("") for path in folders.images.glob("*/*.json")}
+    photos = folders.photos / "JPEGImages"
+    extra = sorted({path.relative_to(photos).with_suffix("") for path in photos.glob("*/*.jpg")} - annotated)
+    if extra and folders.layout is not None:
+        check.problems.append(Problem(f"{len(extra):,} photos have no annotation: {named(extra)}", fatal=False))
+    if not (folders.photos / "Segmentation").is_dir():
+        check.problems.append(Problem(f"{folders.photos}: no folder Segmentation; masks will be computed", fatal=False))
+    return {photos / path.with_name(f"{path.name}.jpg") for path in annotated}
+
+
+def _inspect_layout(check: CopyCheck, folders: SpairFolders, split: str, size: str) -> None:
+    if folders.layout is None:
+        return
+    listed = {n.name for n in pair_names(folders, split, size)}
+    there = {path.name.removesuffix(".json") for path in (folders.pairs / split).glob("*.json")}
+    missing = sorted(listed - there)
+    if missing:
+        replaced = sum(":" not in name for name in there)
+        hint = f"; {replaced:,} files there have no colon in their names: unpack on Linux or macOS" if replaced else ""
+        what = f"{len(missing):,} pairs of Layout/{size}/{split}.txt have no file in PairAnnotation/{split}: {named(missing)}{hint}"
+        check.problems.append(Problem(what))
+    unlisted = sorted(there - listed)
+    if unlisted and size == "large":
+        what = f"PairAnnotation/{split} holds {len(unlisted):,} pairs that Layout does not list: {named(unlisted)}"
+        check.problems.append(Problem(what, fatal=False))
+
+
+def _read(root: Path, dataset: DatasetConfig, subset: str, paired: Collection[str]) -> AnnotatedSet:
+    return read_spair(root, SPLITS, dataset.categories, subset, paired)
+
+
+TOYS = Dataset(_read, SIZES, Protocol(groups="root"), masks="classes")
+
+SPAIR = Dataset(
+    _read,
+    SIZES,
+    Protocol("SPair-71k", groups="root"),
+    masks="classes",
+    source=Source(
+        "SPair-71k",
+        (
+            "download http://cvlab.postech.ac.kr/research/SPair-71k/data/SPair-71k.tar.gz",
+            "unpack it on Linux or macOS, since names of pairs hold a colon: tar -xzf SPair-71k.tar.gz",
+            "give the folder SPair-71k, which holds ImageAnnotation, PairAnnotation, JPEGImages and Layout, as --root",
+        ),
+        {"large": {"trn": 53_340, "val": 5_384, "test": 12_234}, "small": {"trn": 10_652, "val": 1_070, "test": 2_438}},
+        images=1_800,
+        categories=tuple(name for name in VOC_CLASSES if name not in ("diningtable", "sofa")),
+    ),
+    inspect=lambda check, root, subset: inspect_spair(check, SpairFolders.of(root), subset),
+)

@@ -15,7 +15,8 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from sc3d.datasets.content import SPLITS, AnnotatedSet
-from sc3d.datasets.spair import SpairFolders, read_spair_folders
+from sc3d.datasets.dataset import Dataset, Protocol, Source
+from sc3d.datasets.spair import SpairFolders, inspect_spair, read_spair_folders
 from sc3d.errors import InputError
 
 
@@ -60,3 +61,19 @@ def _annotations(root: Path) -> Iterator[tuple[Path, Path]]:
 
 def _is_spair(root: Path) -> bool:
     return (root / "Layout").is_dir() or (root / "PairAnnotation" / "trn").is_dir()
+
+
+SPAIR_U = Dataset(
+    lambda root, dataset, subset, paired: read_spair_u(root, categories=dataset.categories),
+    protocol=Protocol("SPair-U", dagger=True),
+    masks="classes",
+    source=Source(
+        "SPair-U",
+        (
+            "get SPair-71k first, whose photos it uses: sc3d data spair",
+            "download https://groups.inf.ed.ac.uk/hbilen-data/data/JamaisVuData/SPair-U.zip",
+            "unpack it as a folder SPair-U in or beside the folder SPair-71k, and give either as --root",
+        ),
+    ),
+    inspect=lambda check, root, subset: inspect_spair(check, spair_u_folders(root), subset),
+)

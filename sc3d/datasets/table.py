@@ -11,6 +11,7 @@ import math
 import os
 import posixpath
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
@@ -19,9 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sc3d.addresses import check_address, scheme_of, shown
-from sc3d.datasets.content import SPLITS
+from sc3d.config import DatasetConfig
+from sc3d.datasets.content import SPLITS, AnnotatedSet
+from sc3d.datasets.dataset import Dataset
 from sc3d.datasets.folder import image_id_of
-from sc3d.errors import InputError, SchemaError
+from sc3d.errors import ConfigError, InputError, SchemaError
 from sc3d.records import ImageRecord
 from sc3d.remote_images import read_object
 
@@ -258,3 +261,13 @@ def _box(value: Any) -> np.ndarray | None:
     if len(numbers) != 4 or not all(map(math.isfinite, numbers)) or numbers[0] >= numbers[2] or numbers[1] >= numbers[3]:
         raise InputError(f"bbox '{value}' is not a box; it is x1 y1 x2 y2 in pixels, x1 < x2 and y1 < y2")
     return np.array(numbers, np.float32)
+
+
+def _read(root: Path, dataset: DatasetConfig, subset: str, paired: Collection[str]) -> AnnotatedSet:
+    if dataset.masks:
+        raise ConfigError("a table names the masks itself: leave --masks out, and give it a column mask_path")
+    # The root as it was given: a path would shorten the two slashes of s3://.
+    return AnnotatedSet(read_table(dataset.root, dataset.category, dataset.categories), [])
+
+
+TABLE = Dataset(_read)

@@ -27,6 +27,7 @@ from sc3d.datasets.content import (
     require_files,
     safe_id,
 )
+from sc3d.datasets.dataset import Dataset, Protocol, Source
 from sc3d.errors import InputError, SchemaError
 from sc3d.grid import Letterbox
 from sc3d.images import load_mask
@@ -187,3 +188,17 @@ def _read_folder(folder: Path, category: str) -> tuple[ImageRecord, ImageRecord]
 def _box(mask: np.ndarray) -> np.ndarray:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
+
+
+TSS = Dataset(
+    lambda root, dataset, subset, paired: read_tss(root, categories=dataset.categories),
+    protocol=Protocol("TSS", "image", (0.10, 0.05)),
+    source=Source(
+        "TSS",
+        (
+            "download http://www.hci.iis.u-tokyo.ac.jp/datasets/data/JointCorrCoseg/TSS_CVPR2016.zip and unpack it",
+            "give the folder TSS_CVPR2016, which holds FG3DCar, JODS and PASCAL, as --root",
+        ),
+        {"": {"test": 800}},
+    ),
+)

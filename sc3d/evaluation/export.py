@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sc3d.evaluation.pck import PER_IMAGE
-from sc3d.evaluation.protocols import protocol_of
+from sc3d.evaluation.protocols import dataset_name
 from sc3d.evaluation.published import published_pck_rows
 
 _COLUMNS = ("method", "dataset", "subset", "alpha", "average", "value", "pairs", "origin")
@@ -28,7 +28,7 @@ def pck_csv(rows: Iterable[Row]) -> str:
         origin = "published" if row.get("published") else "measured"
         pairs = "" if row["pairs"] is None else row["pairs"]
         writer.writerow(
-            (row["method"], protocol_of(row["dataset"]).dataset, row["subset"], row["alpha"], row["average"], value, pairs, origin)
+            (row["method"], dataset_name(row["dataset"]), row["subset"], row["alpha"], row["average"], value, pairs, origin)
         )
     return buffer.getvalue()
 
@@ -41,17 +41,16 @@ def pck_latex(rows: Iterable[Row]) -> str:
     measured = [row for row in rows if not str(row["subset"]).startswith("category:")]
     published = _published_beside(measured)
     tables = []
-    for dataset, subset in dict.fromkeys((protocol_of(row["dataset"]).dataset, row["subset"]) for row in measured):
+    for dataset, subset in dict.fromkeys((dataset_name(row["dataset"]), row["subset"]) for row in measured):
         mine, theirs = (
-            [r for r in some if (protocol_of(r["dataset"]).dataset, r["subset"]) == (dataset, subset)]
-            for some in (measured, published)
+            [r for r in some if (dataset_name(r["dataset"]), r["subset"]) == (dataset, subset)] for some in (measured, published)
         )
         tables.append(_table(dataset, subset, mine, theirs))
     return "% Needs \\usepackage{booktabs}.\n" + "\n".join(tables)
 
 
 def _published_beside(rows: Sequence[Row]) -> list[Row]:
-    there = {(protocol_of(row["dataset"]).dataset, row["subset"]) for row in rows}
+    there = {(dataset_name(row["dataset"]), row["subset"]) for row in rows}
     alphas = {row["alpha"] for row in rows}
     return [row for row in published_pck_rows() if (row["dataset"], row["subset"]) in there and row["alpha"] in alphas]
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sc3d.evaluation.protocols import protocol_of
+from sc3d.evaluation.protocols import dataset_name
 from sc3d.evaluation.published import published_filter_rows, published_pck_rows
 
 FILTER_MEANINGS = {
@@ -142,7 +142,7 @@ def category_tables(metrics: Mapping[str, Any]) -> list[CategoryTable]:
 
 def _key(row: Mapping[str, Any]) -> tuple[str, str, str]:
     dataset = str(row.get("dataset"))
-    return protocol_of(dataset).dataset, str(row.get("subset")), str(row.get("average"))
+    return dataset_name(dataset), str(row.get("subset")), str(row.get("average"))
 
 
 def _pck_rows(rows: Sequence[Mapping[str, Any]], by: str, columns: Sequence[object], published: bool) -> list[PckRow]:

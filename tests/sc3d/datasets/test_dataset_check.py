@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from dataset_copies import ap10k_entry, spair_image, spair_layout, spair_pair, write_ap10k, write_photo, write_tss
 
-from sc3d.datasets import check
+from sc3d.datasets import registry
 from sc3d.datasets.check import CopyCheck, check_dataset
 from sc3d.datasets.sources import SOURCES
 from sc3d.errors import ConfigError
@@ -33,13 +33,14 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 spair_image(root, category, stem)
                 write_photo(root / "JPEGImages" / category / f"{stem}.jpg")
     (root / "Segmentation").mkdir()
+    whole = registry.dataset_of("spair")
     small = dataclasses.replace(
         SOURCES["spair"],
         pairs={"large": dict.fromkeys(PAIRS, 4), "small": dict.fromkeys(PAIRS, 1)},
         images=12,
         categories=CATEGORIES,
     )
-    monkeypatch.setitem(check.SOURCES, "spair", small)
+    monkeypatch.setitem(registry.DATASETS, "spair", dataclasses.replace(whole, source=small))
     return root
 
 
@@ -176,7 +177,8 @@ def test_a_folder_that_is_none(tmp_path: Path) -> None:
         assert found.get == SOURCES[kind].get
         assert not check_dataset(kind, tmp_path).usable
     for arguments, reason in (
-        (("toys", tmp_path), "no data set 'toys'"),
+        (("toys", tmp_path), "toys has no source.*; these have one: spair, spair-u, ap10k"),
+        (("spare", tmp_path), r"no data set named 'spare' \(did you mean spair"),
         (("spair", tmp_path, "huge"), "must be one of large, small"),
     ):
         with pytest.raises(ConfigError, match=reason):
