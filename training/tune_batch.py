@@ -14,7 +14,6 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter
@@ -22,8 +21,10 @@ from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter
 from sc3d.errors import PreflightError, Sc3dError
 from sc3d.store import RunFolder
 from training.checkpoint import ValidationRecord
+from training.search import Search, Trial, batch_name
+from training.space import Choice, Range, decoded, encoded
 from training.trial import curve_file, storage_of, train_trial
-from training.tune import Choice, Range, Search, Trial, batch_name
+from training.trial_resources import resources
 
 _KEPT_OF = 3
 _TRIES_AGAIN = 1
@@ -62,12 +63,17 @@ class _Follower(tune.Callback):
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
         if (driver := _driver.get()) is not None:
-            found = [_outcome(driver.spec, trial) for trial in trials]
+            found = [_outcome(driver.spec, trial) for trial in sorted(trials, key=_place)]
             driver.outcome = [trial for trial in found if trial.curve or trial.error]
 
     def _tell(self, trial: Any) -> None:
         if (driver := _driver.get()) is not None:
             driver.on_trial(_outcome(driver.spec, trial))
+
+
+def _place(trial: Any) -> int:
+    """Which trial of its experiment it is, from 0. Tune's list is in another order once a trial was tried again, which puts it last."""
+    return int(trial.experiment_tag.partition("_")[0])
 
 
 class _OutOfTime(tune.Stopper):
@@ -101,9 +107,9 @@ def run_batch(
 
 def _tuner(spec: Search, number: int, trials: int, earlier: Sequence[Trial]) -> tune.Tuner:
     path, files = storage_of(spec.run, spec.folder)
-    trainable = tune.with_resources(partial(_trial, spec), _resources(spec))
+    trainable = tune.with_resources(partial(_trial, spec), resources(spec))
     name = batch_name(number)
-    if spec.run.names(f"{spec.folder}/{name}") and _is_restorable(spec.run, f"{spec.folder}/{name}"):
+    if _is_restorable(spec.run, spec.batch_folder(number)):
         return tune.Tuner.restore(f"{path}/{name}", trainable, storage_filesystem=files, resume_unfinished=True)
     settings = tune.RunConfig(
         name=name,
@@ -141,7 +147,7 @@ def _domain(domain: Choice | Range) -> Any:
 
 
 def _search_algorithm(spec: Search, number: int, earlier: Sequence[Trial]) -> Any:
-    first = [spec.encoded(spec.first)] if spec.first is not None and not earlier else None
+    first = [encoded(spec.space, spec.first)] if spec.first is not None and not earlier else None
     seed = spec.seed + number
     if spec.method == "random":
         return BasicVariantGenerator(max_concurrent=spec.concurrent, points_to_evaluate=first, random_state=seed)
@@ -151,7 +157,7 @@ def _search_algorithm(spec: Search, number: int, earlier: Sequence[Trial]) -> An
     from ray.tune.search.optuna import OptunaSearch
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    known = [(spec.encoded(trial.settings), trial.pck) for trial in earlier if trial.pck is not None]
+    known = [(encoded(spec.space, trial.settings), trial.pck) for trial in earlier if trial.pck is not None]
     points, rewards = ([p for p, _ in known], [v for _, v in known]) if known else (first, None)
     chosen = OptunaSearch(metric="pck", mode="max", seed=seed, points_to_evaluate=points, evaluated_rewards=rewards)
     return ConcurrencyLimiter(chosen, max_concurrent=spec.concurrent)
@@ -163,54 +169,19 @@ def _scheduler(spec: Search) -> TrialScheduler:
     return ASHAScheduler(time_attr="step", max_t=spec.steps, grace_period=spec.validate_every, reduction_factor=_KEPT_OF)
 
 
-def _resources(spec: Search) -> dict[str, float]:
-    if spec.workers:
-        # Its workers take CPUs of their own; so many trials at once are asked for that all of their workers find one.
-        return {"CPU": 0.01}
-    return {"CPU": 1, "GPU": spec.gpus} if spec.gpus else {"CPU": 1}
-
-
-def room(workers: int, gpus: float | None) -> tuple[int, float]:
-    """How many trials the running cluster has room for at once, and the GPUs of each.
-
-    Args:
-        workers: Ray Train workers of a trial, or 0.
-        gpus: of a trial in one process; ``None``: one where there are any.
-
-    Raises:
-        PreflightError: not even one.
-    """
-    there = ray.cluster_resources()
-    cpus, cards = there.get("CPU", 0.0), there.get("GPU", 0.0)
-    if workers:
-        trials = int((cpus - 0.5) // workers)
-        if cards >= workers:
-            trials = min(trials, int(cards // workers))
-        if trials < 1:
-            raise PreflightError(
-                f"a trial with train.workers = {workers} needs {workers + 1} CPUs, the cluster has {cpus:.0f}; use fewer workers, or 0"
-            )
-        return trials, 0.0
-    share = (1.0 if cards else 0.0) if gpus is None else gpus
-    trials = int(min(cpus, cards / share if share else cpus))
-    if trials < 1:
-        raise PreflightError(f"a trial needs 1 CPU and {share:g} GPUs, the cluster has {cpus:.0f} and {cards:g}")
-    return trials, share
-
-
 def _trial(spec: Search, config: dict[str, Any]) -> None:
     """A trial, in its process."""
-    folder = f"{spec.folder}/trials/{tune.get_context().get_trial_id()}"
-    job = spec.make_job(spec.decoded(config), folder)
+    folder = f"{spec.trials_folder}/{tune.get_context().get_trial_id()}"
+    job = spec.make_job(decoded(spec.space, config), folder)
     train_trial(job, spec.workers, spec.validate_every, tune.report)
 
 
 def _outcome(spec: Search, trial: Any) -> Trial:
-    name = curve_file(f"{spec.folder}/trials/{trial.trial_id}")
+    name = curve_file(f"{spec.trials_folder}/{trial.trial_id}")
     rows = json.loads(spec.run.read_bytes(name)) if spec.run.exists(name) else []
     curve = tuple(ValidationRecord(int(step), pck, loss) for step, pck, loss in rows)
     error = _reason(trial) if trial.status == "ERROR" else None
-    return Trial(trial.trial_id, spec.decoded(trial.config), curve, error)
+    return Trial(trial.trial_id, decoded(spec.space, trial.config), curve, error)
 
 
 def _reason(trial: Any) -> str:

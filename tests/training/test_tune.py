@@ -20,7 +20,9 @@ from sc3d.errors import InputError, PreflightError
 from sc3d.store import RunFolder
 from training.data import LabelledPairs
 from training.job import TrainingData, TrainJob
-from training.tune import Choice, Range, Search, Trial, contains, finished_trials, search
+from training.search import Search, Trial, finished_trials
+from training.space import Choice, Range
+from training.tune import search
 from training.validation import Validation, ValidationPair
 
 SPACE = {"train.learning_rate": Range(1e-3, 2e-2, log=True), "train.negatives": Choice(("labels", "map"))}
@@ -66,21 +68,6 @@ def _check(trial: Trial, steps: int = 6) -> None:
     assert 1e-3 <= trial.settings["train.learning_rate"] <= 2e-2
 
 
-def test_trials_are_plain_values_and_back() -> None:
-    trial = Trial("a", {"x": 1}, ((2, 0.5, 1.0),), None)  # type: ignore[arg-type]
-    again = Trial.of_values(trial.to_values())
-    assert again == trial
-    assert again.curve[0].pck == 0.5
-    assert again._replace(error="bad").pck is None
-
-
-def test_what_lies_in_a_space() -> None:
-    assert contains(Choice((0.1, "a")), "a")
-    assert not contains(Choice((0.1,)), 0.2)
-    assert contains(Range(1, 2), 1.5)
-    assert not contains(Range(1, 2), 3)
-
-
 @pytest.mark.slow
 def test_trials_are_trained_failures_are_listed_and_more_can_be_added(
     make_search: Callable[..., Search], tmp_path: Path, ray_session: None
@@ -123,16 +110,6 @@ def test_optuna_that_is_not_installed_is_said_before_anything_runs(
         search(make_search(method="optuna"))
 
 
-def test_a_cluster_without_room_for_a_trial_is_said(ray_session: None) -> None:
-    from training.tune_batch import room
-
-    with pytest.raises(PreflightError, match=r"train.workers = 1000 needs 1001 CPUs"):
-        room(1000, None)
-    with pytest.raises(PreflightError, match="3 GPUs"):
-        room(0, 3.0)
-    assert room(0, 0.0)[0] >= 1
-
-
 @pytest.mark.slow
 def test_time_that_is_up_ends_the_search_and_a_later_one_goes_on(make_search: Callable[..., Search], ray_session: None) -> None:
     assert search(make_search(seconds=0.0)) == []
@@ -143,7 +120,7 @@ def test_time_that_is_up_ends_the_search_and_a_later_one_goes_on(make_search: Ca
 def test_a_trial_with_workers_of_its_own_has_the_numbers_of_one_process(
     make_search: Callable[..., Search], tmp_path: Path, ray_session: None
 ) -> None:
-    from training.tune_batch import room
+    from training.trial_resources import room
 
     first = {"train.learning_rate": 5e-3, "train.negatives": "labels"}
     (alone,) = search(make_search(tmp_path / "one", trials=1, first=first))
@@ -171,7 +148,9 @@ from sc3d.config import RayConfig, TrainConfig
 from sc3d.store import RunFolder
 from training.data import LabelledPairs
 from training.job import TrainingData, TrainJob
-from training.tune import Range, Search, search
+from training.search import Search
+from training.space import Range
+from training.tune import search
 from training.validation import Validation, ValidationPair
 
 features = toy.make_features()
