@@ -37,7 +37,9 @@ from training.checkpoint import counted_options
 from training.data import LabelledPairs
 from training.job import TrainingData, TrainJob
 from training.label_set import LabelSet
-from training.tune import Choice, Search, Space, Trial, finished_trials, search
+from training.search import Search, Trial, finished_trials
+from training.space import Choice, Space
+from training.tune import search
 from training.validation import Validation
 
 
@@ -66,7 +68,7 @@ def run(config: RunConfig, console: Console | None = None) -> RunFolder:
         if there < described.trials:
             job.ray.start()
             # Not before: Ray reads the settings of its session when it is imported.
-            from training.tune_batch import room
+            from training.trial_resources import room
 
             concurrent, gpus = room(config.train.workers, config.sweep.trial_gpus)
             described = dataclasses.replace(described, concurrent=min(concurrent, config.ray.workers), gpus=gpus)

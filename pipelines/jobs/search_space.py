@@ -18,7 +18,7 @@ from sc3d.config import RunConfig, TrainConfig
 from sc3d.config_file import parse_config, to_values
 from sc3d.errors import ConfigError
 from training.checkpoint import UNCOUNTED
-from training.tune import Choice, Range, Space, contains
+from training.space import Choice, Range, Space, contains
 
 WEIGHTS = "match.weights"
 THRESHOLDS = ("label.tau_cc", "label.tau_geo")
