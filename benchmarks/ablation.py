@@ -1,6 +1,6 @@
-"""What each part of the labels adds, on the demo's toys: adapters trained on labels by other recipes, as in table 3 of 3D-SC.
+"""What each part of the labels adds, on the demo's toys: adapters trained on labels made in other ways, as in table 3 of 3D-SC.
 
-Run with ``python -m benchmarks.ablation [--run runs/demo] [--seeds 3]`` after ``sc3d demo``; some minutes a seed. The labels of a recipe
+Run with ``python -m benchmarks.ablation [--run runs/demo] [--seeds 3]`` after ``sc3d demo``; some minutes a seed. The labels of a row
 follow from the features; the seeds are those of training (first weights, order of the pairs, draws of labels, noise). It is left out of
 ``python -m benchmarks``. Prints a table and, with ``--json``, one line a figure.
 """
@@ -30,7 +30,7 @@ from pipelines.runner.progress import Progress
 from pipelines.runner.run import run_stage
 from sc3d.config import RunConfig
 from sc3d.config_file import parse_config
-from sc3d.evaluation.label_recipes import LABEL_RECIPES
+from sc3d.evaluation.labellings import LABELLINGS
 
 ROWS = ("2d", "2d-cycle", "2d-cycle-geodesic", "3d", "3d-cycle", "3d-cycle-geodesic")
 UNCAPPED = "3d-cycle-geodesic, all labels of a pair"
@@ -116,7 +116,7 @@ def as_table(rows: Sequence[dict[str, Any]]) -> str:
             figure = f"{name}: PCK@0.10 of {subset} points, per {average}"
             spread = values.get(f"{figure}, spread")
             cells.append(f"{values[figure]:.1f}" + (f" +- {spread:.1f}" if spread is not None else ""))
-        published = LABEL_RECIPES[name].published if name in LABEL_RECIPES else None
+        published = LABELLINGS[name].published if name in LABELLINGS else None
         lines.append(f"| {name} | " + " | ".join(cells) + f" | {published or ''} |")
     return "\n".join(lines)
 

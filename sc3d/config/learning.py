@@ -120,17 +120,26 @@ class EvaluateConfig:
         int,
         Field(ge=0, description="the quality of filters is judged on at most so many pairs of a category and split; 0: not at all"),
     ] = 60
-    recipes: Annotated[
-        tuple[str, ...], Field(description="label recipes (sc3d compare) that are judged beside the filters, such as diy-sc")
+    labellings: Annotated[
+        tuple[str, ...],
+        Field(
+            description="labellings (sc3d compare), and filters of one's own, that are judged beside the filters, such as diy-sc"
+        ),
     ] = ()
     max_pairs_per_category: Annotated[int | None, Field(description="evaluate at most so many test pairs a category")] = None
 
 
 @dataclass(frozen=True, config=STRICT)
 class CompareConfig:
-    """Labels by other recipes than the project's own."""
+    """Labels made in another way than the project's own."""
 
-    recipe: Annotated[str, Field(description="name of the label recipe; sc3d compare lists them")] = "3d-cycle-geodesic"
+    labelling: Annotated[
+        str,
+        Field(
+            description="how labels are made; sc3d compare lists the names; of one's own: a filter, module:Name or an entry point of "
+            "sc3d.filters"
+        ),
+    ] = "3d-cycle-geodesic"
     spheres: Annotated[
         str | None,
         Field(description="folder of spherical maps <image_id>.npy (side, side, 3), for DIY-SC's filter; none: it is left out"),

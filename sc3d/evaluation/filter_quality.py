@@ -19,7 +19,7 @@ from sc3d.evaluation.pck import box_size, common_keypoints, unit_size
 from sc3d.evaluation.protocols import Unit
 from sc3d.grid import Letterbox
 from sc3d.matching.described import Described
-from sc3d.matching.filters import FILTERS
+from sc3d.matching.filters import FILTERS, survivors
 from sc3d.matching.label import explain_pair
 from sc3d.records import ImageRecord
 
@@ -56,7 +56,7 @@ def filter_quality(
     descriptors: str,
     unit: Unit = "box",
 ) -> list[FilterCounts]:
-    """Judge all filters on one annotated pair.
+    """Judge all of the project's filters on one annotated pair.
 
     Args:
         annotations: manifest rows of the source and the target, with keypoints and the target's box.
@@ -70,8 +70,8 @@ def filter_quality(
     explanation = explain_pair(source, target, config)
     rows, correct = judge(explanation, source.letterbox, annotations, unit_of_pair(unit, annotations, target.letterbox))
     counts = []
-    for name, keeps in FILTERS.items():
-        keep = keeps(explanation, config)
+    for name in FILTERS:
+        keep = survivors(name, explanation, config)
         survives = keep[rows]
         counts.append(FilterCounts(name, descriptors, int(keep.sum()), int(survives.sum()), int((survives & ~correct).sum())))
     return counts

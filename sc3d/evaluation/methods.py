@@ -16,7 +16,7 @@ from typing import Any
 from sc3d.config import RunConfig
 from sc3d.config_file import parse_config, to_values
 from sc3d.errors import ConfigError
-from sc3d.evaluation.label_recipes import LABEL_RECIPES
+from sc3d.evaluation.labellings import LABELLINGS, Labelling, labelling_named
 
 TRAINED = "trained"
 """In place of a checkpoint's path: the adapter that ``sc3d train`` made of the run's labels."""
@@ -39,7 +39,7 @@ class Method:
         adapter: empty, :data:`TRAINED`, or the path of a checkpoint.
         options: option -> value that the method asks for; its features, and the adapter, are those of a run with these.
         published: row of the paper's tables that it reproduces with its models.
-        recipe: of :data:`~sc3d.evaluation.label_recipes.LABEL_RECIPES`: the adapter is trained on the labels of that, not on the run's own.
+        labelling: the adapter is trained on the labels of that (:func:`~sc3d.evaluation.labellings.labelling_named`), not on the run's own.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Method:
     adapter: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     published: str = ""
-    recipe: str = ""
+    labelling: str = ""
 
     @property
     def is_zero_shot(self) -> bool:
@@ -88,29 +88,32 @@ _BUILT_IN = (
         options={**_SD, **_DINOV2, "describe.shape": "partfield"},
     ),
     Method("adapter", "the adapter that was trained on the run's labels", adapter=TRAINED, published="3D-SC"),
-    Method("adapter-dinov3", "the run's recipe with DINOv3", adapter=TRAINED, options=_DINOV3),
+    Method("adapter-dinov3", "the same, with DINOv3", adapter=TRAINED, options=_DINOV3),
     Method(
         "adapter-uncapped",
-        "the run's recipe, all labels of a pair at every step",
+        "the same, with all labels of a pair at every step",
         adapter=TRAINED,
         options={"train.labels_per_pair": 3600},
     ),
 )
 
-_COMPARED = (
-    Method(f"labels-{recipe.name}", f"an adapter trained on labels: {recipe.meaning}", adapter=TRAINED, recipe=recipe.name)
-    for recipe in LABEL_RECIPES.values()
-)
+_LABELS = "labels-"
 
-METHODS: dict[str, Method] = {method.name: method for method in (*_BUILT_IN, *_COMPARED)}
+
+def _trained_on(labelling: Labelling) -> Method:
+    meaning = f"an adapter trained on labels: {labelling.meaning}"
+    return Method(f"{_LABELS}{labelling.name}", meaning, adapter=TRAINED, labelling=labelling.name)
+
+
+METHODS: dict[str, Method] = {method.name: method for method in (*_BUILT_IN, *map(_trained_on, LABELLINGS.values()))}
 """Name -> method."""
 
 
 def method_of(text: str) -> Method:
-    """The method that a name, ``adapter:PATH`` or ``NAME=METHOD`` stands for.
+    """The method that a name, ``adapter:PATH``, ``labels-LABELLING`` or ``NAME=METHOD`` stands for.
 
     Raises:
-        ConfigError: there is no such method; names those that there are.
+        ConfigError: there is no such method or labelling; names those that there are.
     """
     label, equals, rest = text.partition("=")
     if equals and not label.startswith("adapter:"):
@@ -119,6 +122,8 @@ def method_of(text: str) -> Method:
         return dataclasses.replace(method_of(rest), name=label.strip())
     if text in METHODS:
         return METHODS[text]
+    if text.startswith(_LABELS):
+        return _trained_on(labelling_named(text.removeprefix(_LABELS)))
     kind, _, path = text.partition(":")
     if kind == "adapter" and path:
         return Method(text, f"the adapter of {path}", adapter=path)

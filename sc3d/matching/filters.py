@@ -2,6 +2,9 @@
 
 The paper names its rivals (spherical mapper, triplane, 3D feature similarity) without their settings. The definitions here are this
 project's: every filter but ``none`` starts from the candidates that pass the relaxed cycle, and adds one test of its own.
+
+A filter of one's own is a function like these, in :data:`FILTERS` or elsewhere: see :data:`Filter`. Under its name it is also a way to make
+labels (:mod:`sc3d.evaluation.labellings`), so it can be judged, compared and trained on.
 """
 
 from __future__ import annotations
@@ -10,7 +13,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from sc3d import plugins
 from sc3d.config import LabelConfig
+from sc3d.errors import ConfigError
 from sc3d.matching.label import CYCLE, Explanation
 from sc3d.matching.thresholds import passes_geodesic
 
@@ -23,6 +28,14 @@ MAX_DIRECTION_ANGLE = 27.0
 """Greatest angle in degrees between the canonical directions from the box's centre: the 0.15 pi of DIY-SC's spherical filter."""
 
 Filter = Callable[[Explanation, LabelConfig], np.ndarray]
+"""Which of a pair's N candidates survive, (N,) bool, from what is known of them and the configured thresholds.
+
+:class:`~sc3d.matching.label.Explanation` has arrays of N rows, one a matching cell of the source in ascending order, each with its nearest
+cell of the target: the cells and their pixels, the fused cosine, the cycle and the geodesic error, the vertices that were hit and those
+that the other mesh predicts, the cosine of the 3D descriptors, the canonical positions, and which of the project's own tests rejects it
+at the thresholds (``rejected_by``). What needs a surface is ``inf``, -1 or NaN where a cell hits none; a comparison with NaN is false. N
+may be 0. A filter changes none of these arrays, and says the same whenever it is asked.
+"""
 
 
 def keep_all(explanation: Explanation, config: LabelConfig) -> np.ndarray:
@@ -68,3 +81,30 @@ FILTERS: dict[str, Filter] = {
     "cycle + geodesic": keep_geodesic,
 }
 """Name -> which candidates (N,) bool survive."""
+
+
+def filter_named(name: str) -> Filter:
+    """The filter of a name: one of :data:`FILTERS`, ``module:Name``, or an entry point of the group ``sc3d.filters``.
+
+    Raises:
+        ConfigError: there is none of this name, it cannot be imported, or it is no function.
+    """
+    found: Filter = plugins.find(plugins.FILTERS, name, FILTERS, "filter")
+    if not callable(found):
+        raise ConfigError(f"filter '{name}' must be a function of an Explanation and a LabelConfig, not {found!r}")
+    return found
+
+
+def survivors(name: str, explanation: Explanation, config: LabelConfig) -> np.ndarray:
+    """Which candidates (N,) bool a filter of any origin keeps.
+
+    Raises:
+        ConfigError: as :func:`filter_named`; or the filter returns something else than (N,) bool.
+    """
+    keep = filter_named(name)(explanation, config)
+    if not isinstance(keep, np.ndarray) or keep.dtype != bool or keep.shape != (len(explanation),):
+        given = f"an array {keep.shape} of {keep.dtype}" if isinstance(keep, np.ndarray) else f"a {type(keep).__name__}"
+        raise ConfigError(
+            f"filter '{name}' must return an array ({len(explanation)},) of bool, one a candidate; it returned {given}"
+        )
+    return keep

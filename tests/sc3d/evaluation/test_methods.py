@@ -4,6 +4,7 @@ import pytest
 
 from sc3d.config_file import load_config
 from sc3d.errors import ConfigError
+from sc3d.evaluation.labellings import LABELLINGS
 from sc3d.evaluation.methods import METHODS, method_of, methods_of, missing_options, named, resolve, weights_of
 from sc3d.evaluation.protocols import protocol_of, table_name
 from sc3d.evaluation.published import published_pck_rows
@@ -19,6 +20,15 @@ def test_names_checkpoints_and_names_of_ones_own():
     with pytest.raises(ConfigError, match="no method named 'sd_dino'"):
         method_of("sd_dino")
     assert [m.name for m in methods_of(["dino", "dino", "sd"])] == ["dino", "sd"]
+
+
+def test_an_adapter_can_be_trained_on_the_labels_of_any_filter():
+    assert {f"labels-{name}" for name in LABELLINGS} <= set(METHODS)
+    own = method_of("mine=labels-sc3d.matching.filters:keep_cycle")
+    assert (own.name, own.labelling, own.is_zero_shot) == ("mine", "sc3d.matching.filters:keep_cycle", False)
+    assert method_of("labels-cycle").labelling == "cycle"
+    with pytest.raises(ConfigError, match=r"no labelling named 'cycles' \(did you mean cycle"):
+        method_of("labels-cycles")
 
 
 def test_what_a_method_asks_for_becomes_the_configuration_it_reads():

@@ -1,9 +1,12 @@
 """Each filter tests what its name says."""
 
 import numpy as np
+import pytest
 
 from sc3d.config import LabelConfig
-from sc3d.matching.filters import FILTERS, MAX_DIRECTION_ANGLE, MAX_POSITION_DISTANCE, MIN_SHAPE_COSINE
+from sc3d.errors import ConfigError
+from sc3d.matching import filters
+from sc3d.matching.filters import FILTERS, MAX_DIRECTION_ANGLE, MAX_POSITION_DISTANCE, MIN_SHAPE_COSINE, filter_named
 from sc3d.matching.label import CYCLE, GEODESIC, Explanation
 
 
@@ -30,7 +33,7 @@ def explanation(n: int, **columns: np.ndarray) -> Explanation:
 
 
 def survivors(e: Explanation) -> dict[str, list[bool]]:
-    return {name: keeps(e, LabelConfig()).tolist() for name, keeps in FILTERS.items()}
+    return {name: filters.survivors(name, e, LabelConfig()).tolist() for name in FILTERS}
 
 
 def test_all_filters_keep_perfect_candidates():
@@ -60,3 +63,31 @@ def test_geodesic_filter():
     kept = survivors(explanation(3, geodesic_error=error, rejected_by=np.array(["", GEODESIC, GEODESIC])))
     assert kept["cycle + geodesic"] == [True, False, False]
     assert kept["cycle"] == [True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("answer", "given"),
+    [
+        ([True, False, True], "a list"),
+        (None, "a NoneType"),
+        (np.ones(2, bool), r"an array \(2,\) of bool"),
+        (np.ones((3, 1), bool), r"an array \(3, 1\) of bool"),
+        (np.arange(3), r"an array \(3,\) of int64"),
+        (np.ones(3), r"an array \(3,\) of float64"),
+    ],
+)
+def test_a_filter_that_does_not_answer_for_each_candidate_is_refused(monkeypatch, answer, given):
+    monkeypatch.setitem(FILTERS, "mine", lambda explanation, config: answer)
+    with pytest.raises(ConfigError, match=rf"filter 'mine' must return an array \(3,\) of bool, .*; it returned {given}"):
+        filters.survivors("mine", explanation(3), LabelConfig())
+
+
+def test_filters_by_name():
+    assert filter_named("cycle") is FILTERS["cycle"]
+    assert filter_named("sc3d.matching.filters:keep_cycle") is FILTERS["cycle"]
+    for name, reason in (
+        ("cycles", r"no filter named 'cycles' \(did you mean cycle"),
+        ("sc3d.matching.filters:MIN_SHAPE_COSINE", "must be a function of an Explanation and a LabelConfig, not 0.8"),
+    ):
+        with pytest.raises(ConfigError, match=reason):
+            filter_named(name)

@@ -1,26 +1,28 @@
-"""Other ways to make labels, by name: the rows of 3D-SC's ablation, and DIY-SC's recipe, which knows no meshes.
+"""Other ways to make labels, by name: the rows of 3D-SC's ablation, any filter of matches, and DIY-SC's way, which knows no meshes.
 
-The rows of the ablation are filters of the candidates of a pair, from 2D features or with the 3D descriptors. DIY-SC (Duenkel et al., 2025)
-chains matches through images of neighbouring viewpoints: each hop is a nearest neighbour that must come back to within two cells of where
-it started, searched among the points that are still in the chain; at the end, points whose places on a sphere differ are dropped, where a
-map of each image onto the sphere is given.
+The rows of the ablation are filters of the candidates of a pair, from 2D features or with the 3D descriptors. The name of a filter stands
+for the candidates with 3D descriptors that it keeps. DIY-SC (Duenkel et al., 2025) chains matches through images of neighbouring
+viewpoints: each hop is a nearest neighbour that must come back to within two cells of where it started, searched among the points that are
+still in the chain; at the end, points whose places on a sphere differ are dropped, where a map of each image onto the sphere is given.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from sc3d import plugins
 from sc3d.config import LabelConfig
-from sc3d.errors import InputError
+from sc3d.errors import ConfigError, InputError
 from sc3d.matching.azimuth_chains import azimuth_bins
 from sc3d.matching.candidates import similarity
 from sc3d.matching.described import Described
-from sc3d.matching.filters import FILTERS, MAX_DIRECTION_ANGLE
+from sc3d.matching.filters import FILTERS, MAX_DIRECTION_ANGLE, Filter, survivors
 from sc3d.matching.label import Explanation
 from sc3d.pair_ids import pair_id_of
 from sc3d.records import Labels
@@ -31,9 +33,16 @@ _BINS = 8
 
 
 @dataclass(frozen=True)
-class LabelRecipe:
-    """A way to make labels. ``filter``: of :data:`~sc3d.matching.filters.FILTERS`; ``shape``: candidates are made with 3D descriptors too;
-    ``chained``: DIY-SC's chains instead. ``published``: PCK@0.10 of the adapter that the paper trained so, in per cent."""
+class Labelling:
+    """A way to make labels.
+
+    Attributes:
+        name, meaning: its name, and a line for people.
+        filter: name of the filter of candidates, see :func:`~sc3d.matching.filters.filter_named`.
+        shape: candidates are made with 3D descriptors too.
+        chained: DIY-SC's chains instead of candidates.
+        published: PCK@0.10 of the adapter that the paper trained so, in per cent.
+    """
 
     name: str
     meaning: str
@@ -42,31 +51,52 @@ class LabelRecipe:
     chained: bool = False
     published: float | None = None
 
+    @property
+    def code(self) -> str:
+        """What tells the versions of a filter of one's own apart; empty for the project's. Labels depend on it."""
+        return plugins.code_of(plugins.FILTERS, self.filter, FILTERS, "filter")
 
-LABEL_RECIPES = {
-    recipe.name: recipe
-    for recipe in (
-        LabelRecipe("2d", "nearest neighbours of 2D features", published=67.0),
-        LabelRecipe("2d-cycle", "the same, relaxed cycle", "cycle", published=67.6),
-        LabelRecipe("2d-cycle-geodesic", "the same, and the geodesic filter", "cycle + geodesic", published=71.6),
-        LabelRecipe("3d", "nearest neighbours of 2D and 3D features", shape=True, published=66.9),
-        LabelRecipe("3d-cycle", "the same, relaxed cycle", "cycle", shape=True, published=68.8),
-        LabelRecipe(
-            "3d-cycle-geodesic", "the same, and the geodesic filter: 3D-SC", "cycle + geodesic", shape=True, published=72.1
-        ),
-        LabelRecipe("3d-cycle-shape", "relaxed cycle, similar 3D features", "3D-feature similarity", shape=True),
-        LabelRecipe(
-            "diy-sc", "chains over neighbouring viewpoints, relaxed cycle, sphere filter where maps are given", chained=True
-        ),
+
+def _of_filter(name: str, keeps: Filter) -> Labelling:
+    said = (inspect.getdoc(keeps) or "").partition("\n")[0].rstrip(".") if inspect.isroutine(keeps) else ""
+    return Labelling(name, f"2D and 3D features, filter: {said[:1].lower()}{said[1:] or name}", name, shape=True)
+
+
+LABELLINGS: dict[str, Labelling] = {
+    labelling.name: labelling
+    for labelling in (
+        Labelling("2d", "nearest neighbours of 2D features", published=67.0),
+        Labelling("2d-cycle", "the same, relaxed cycle", "cycle", published=67.6),
+        Labelling("2d-cycle-geodesic", "the same, and the geodesic filter", "cycle + geodesic", published=71.6),
+        Labelling("3d", "nearest neighbours of 2D and 3D features", shape=True, published=66.9),
+        Labelling("3d-cycle", "the same, relaxed cycle", "cycle", shape=True, published=68.8),
+        Labelling("3d-cycle-geodesic", "the same, and the geodesic filter: 3D-SC", "cycle + geodesic", shape=True, published=72.1),
+        Labelling("3d-cycle-shape", "relaxed cycle, similar 3D features", "3D-feature similarity", shape=True),
+        Labelling("diy-sc", "chains over neighbouring viewpoints, relaxed cycle, sphere filter where maps are given", chained=True),
+        *(_of_filter(name, keeps) for name, keeps in FILTERS.items()),
     )
 }
-"""Name -> recipe."""
+"""Name -> labelling, of the project's own."""
+
+
+def labelling_named(name: str) -> Labelling:
+    """The labelling of a name: one of :data:`LABELLINGS`, or that of a filter, ``module:Name`` or an entry point of ``sc3d.filters``.
+
+    Raises:
+        ConfigError: there is none of this name, it cannot be imported, or it is no filter.
+    """
+    if name in LABELLINGS:
+        return LABELLINGS[name]
+    keeps = plugins.find(plugins.FILTERS, name, LABELLINGS, "labelling")
+    if not callable(keeps):
+        raise ConfigError(f"labelling '{name}' must be a filter, a function of an Explanation and a LabelConfig, not {keeps!r}")
+    return _of_filter(name, keeps)
 
 
 @dataclass(frozen=True, eq=False)
-class RecipeMatches:
-    """What a recipe keeps of a pair, all (N,) in ascending order of ``source_cells``: flat cells, pixels (N, 2), and what is known of them:
-    ``geodesic_error`` is infinite where nobody measured it."""
+class KeptMatches:
+    """What a labelling keeps of a pair, all (N,) in ascending order of ``source_cells``: flat cells, pixels (N, 2), and what is known of
+    them: ``geodesic_error`` is infinite where nobody measured it."""
 
     source_cells: np.ndarray
     target_cells: np.ndarray
@@ -76,18 +106,22 @@ class RecipeMatches:
     cycle_error: np.ndarray
     geodesic_error: np.ndarray
 
-    def select(self, keep: np.ndarray) -> RecipeMatches:
+    def select(self, keep: np.ndarray) -> KeptMatches:
         """Those that are kept (N,) bool."""
-        return RecipeMatches(*(getattr(self, name)[keep] for name in self.__dataclass_fields__))
+        return KeptMatches(*(getattr(self, name)[keep] for name in self.__dataclass_fields__))
 
 
-def filtered_matches(recipe: LabelRecipe, explanation: Explanation, config: LabelConfig) -> RecipeMatches:
-    """The candidates of a pair that the filter of a recipe keeps."""
-    found = RecipeMatches(*(getattr(explanation, name) for name in RecipeMatches.__dataclass_fields__))
-    return found.select(FILTERS[recipe.filter](explanation, config))
+def filtered_matches(labelling: Labelling, explanation: Explanation, config: LabelConfig) -> KeptMatches:
+    """The candidates of a pair that the filter of a labelling keeps.
+
+    Raises:
+        ConfigError: the filter is not to be found, or does not return (N,) bool.
+    """
+    found = KeptMatches(*(getattr(explanation, name) for name in KeptMatches.__dataclass_fields__))
+    return found.select(survivors(labelling.filter, explanation, config))
 
 
-def chained_matches(images: Sequence[Described]) -> RecipeMatches:
+def chained_matches(images: Sequence[Described]) -> KeptMatches:
     """Matches of the first image with the last one, hop by hop.
 
     Args:
@@ -114,7 +148,7 @@ def chained_matches(images: Sequence[Described]) -> RecipeMatches:
         cosine, error = np.minimum(cosine, cosines[np.arange(len(rows)), forward])[kept], np.maximum(error, off)[kept]
         rows, start = forward[kept], start[kept]
     source_cells, target_cells = first.cells[start], last.cells[rows]
-    return RecipeMatches(
+    return KeptMatches(
         source_cells=source_cells,
         target_cells=target_cells,
         source_xy=first.letterbox.centres(source_cells),
@@ -125,7 +159,7 @@ def chained_matches(images: Sequence[Described]) -> RecipeMatches:
     )
 
 
-def on_one_spot(matches: RecipeMatches, spheres: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+def on_one_spot(matches: KeptMatches, spheres: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     """Whether (N,) both ends of a match lie on one spot of the sphere: at most 27 degrees (0.15 pi) apart.
 
     Args:
@@ -168,7 +202,7 @@ def chain_between(source_id: str, target_id: str, ids: Sequence[str], azimuths: 
     return [*chain, target_id]
 
 
-def to_labels(matches: RecipeMatches, source: Described, target: Described, category: str, candidates: int) -> Labels:
+def to_labels(matches: KeptMatches, source: Described, target: Described, category: str, candidates: int) -> Labels:
     """The label record of a pair. Thresholds of 0 say that they were not applied as the label stage applies its own."""
     return Labels(
         pair_id=pair_id_of(source.image_id, target.image_id),

@@ -1,18 +1,21 @@
-"""Label recipes: chains against plain loops, viewpoints between two images, the sphere filter, and the filters of the ablation."""
+"""Labellings: chains against plain loops, viewpoints between two images, the sphere filter, and the filters of the ablation."""
 
 import itertools
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sc3d.config import LabelConfig, MatchConfig
-from sc3d.errors import InputError
-from sc3d.evaluation.label_recipes import (
-    LABEL_RECIPES,
-    RecipeMatches,
+from sc3d.errors import ConfigError, InputError
+from sc3d.evaluation.labellings import (
+    LABELLINGS,
+    KeptMatches,
     chain_between,
     chained_matches,
     filtered_matches,
+    labelling_named,
     on_one_spot,
     to_labels,
 )
@@ -69,10 +72,10 @@ def test_an_image_without_foreground_ends_a_chain(make_features, images):
 def test_filters_of_the_ablation_keep_what_the_filters_keep(make_features):
     source, target = (Described(make_features(i, f"i{i}"), MatchConfig()) for i in (1, 2))
     explanation = explain_pair(source, target, LabelConfig())
-    for recipe in LABEL_RECIPES.values():
-        if not recipe.chained:
-            keep = FILTERS[recipe.filter](explanation, LabelConfig())
-            found = filtered_matches(recipe, explanation, LabelConfig())
+    for labelling in LABELLINGS.values():
+        if not labelling.chained:
+            keep = FILTERS[labelling.filter](explanation, LabelConfig())
+            found = filtered_matches(labelling, explanation, LabelConfig())
             np.testing.assert_array_equal(found.source_cells, explanation.source_cells[keep])
     labels = to_labels(found, source, target, "toy", len(explanation))
     assert (labels.n_kept, labels.n_candidates) == (len(found.cosine), len(explanation))
@@ -104,7 +107,7 @@ def test_which_image_of_a_viewpoint_follows_from_the_pair():
 
 def test_spheres_keep_what_lies_on_one_spot():
     angles = np.radians([0, 20, 26.9, 27.1, 180])
-    matches = RecipeMatches(np.arange(5), np.arange(5), np.zeros((5, 2)), np.zeros((5, 2)), np.ones(5), np.zeros(5), np.zeros(5))
+    matches = KeptMatches(np.arange(5), np.arange(5), np.zeros((5, 2)), np.zeros((5, 2)), np.ones(5), np.zeros(5), np.zeros(5))
     source = np.tile([2.0, 0, 0], (3, 3, 1))
     target = np.zeros((3, 3, 3))
     target.reshape(-1, 3)[:5] = np.stack([np.cos(angles), np.sin(angles), np.zeros(5)], axis=1)
@@ -113,3 +116,69 @@ def test_spheres_keep_what_lies_on_one_spot():
     assert matches.select(keep).source_cells.tolist() == [0, 1, 2]
     with pytest.raises(InputError, match=r"\(side, side, 3\) of the working grid, not \(2, 2, 3\)"):
         on_one_spot(matches, (np.ones((2, 2, 3)), target))
+
+
+def test_every_filter_is_a_labelling_under_its_own_name():
+    for name, keeps in FILTERS.items():
+        labelling = labelling_named(name)
+        assert (labelling.filter, labelling.shape, labelling.chained, labelling.code) == (name, True, False, "")
+        assert keeps.__doc__.split()[-1].rstrip(".") in labelling.meaning
+    assert labelling_named("2d") is LABELLINGS["2d"]
+
+
+NEAR = """
+import numpy as np
+
+LIMIT = {limit}
+
+def keep_near(explanation, config):
+    \"\"\"Cosines that are large enough.
+
+    More about it.\"\"\"
+    return explanation.cosine > LIMIT
+"""
+
+
+@pytest.fixture
+def near(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The module of a filter of somebody else, which is also an installed package."""
+    module = tmp_path / "near_of_tests.py"
+    module.write_text(NEAR.format(limit=0.5))
+    information = tmp_path / "near_of_tests-1.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: near-of-tests\nVersion: 1\n")
+    (information / "entry_points.txt").write_text("[sc3d.filters]\nnear = near_of_tests:keep_near\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "near_of_tests", raising=False)
+    return module
+
+
+@pytest.mark.parametrize("name", ["near", "near_of_tests:keep_near"])
+def test_a_filter_of_ones_own_makes_labels(near, make_features, name):
+    labelling = labelling_named(name)
+    assert (labelling.name, labelling.filter, labelling.shape) == (name, name, True)
+    assert labelling.meaning == "2D and 3D features, filter: cosines that are large enough"
+    explanation = explain_pair(*(Described(make_features(i, f"i{i}"), MatchConfig()) for i in (1, 2)), LabelConfig())
+    found = filtered_matches(labelling, explanation, LabelConfig())
+    assert 0 < len(found.cosine) < len(explanation)
+    np.testing.assert_array_equal(found.cosine, explanation.cosine[explanation.cosine > 0.5])
+
+
+def test_another_version_of_a_filter_is_told_apart(near):
+    codes = []
+    for limit in (0.5, 0.6, 0.5):
+        near.write_text(NEAR.format(limit=limit))
+        codes.append(labelling_named("near").code)
+    assert codes[0] == codes[2] != codes[1]
+    assert all(codes)
+
+
+def test_unknown_labellings_name_what_is_near(near):
+    for name, reason in (
+        ("2d-cycles", r"no labelling named '2d-cycles' \(did you mean 2d-cycle.*there are 2d, .*diy-sc, none, .*geodesic, near;"),
+        ("neat", r"did you mean near\?"),
+        ("near_of_tests:LIMIT", "labelling 'near_of_tests:LIMIT' must be a filter, .* not 0.5"),
+        ("near_of_tests:keep", "has no keep"),
+    ):
+        with pytest.raises(ConfigError, match=reason):
+            labelling_named(name)
