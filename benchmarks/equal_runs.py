@@ -55,7 +55,9 @@ def _differing(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[int,
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.equal_runs", description="Whether two run folders hold the same rows.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.equal_runs", description="Whether two run folders hold the same rows."
+    )
     parser.add_argument("run", type=Path)
     parser.add_argument("other", type=Path)
     options = parser.parse_args()
