@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from sc3d.config import LabelConfig
-from sc3d.matching.label import CYCLE, Explanation
+from sc3d.matching.explain import CYCLE, Explanation
 from sc3d.matching.thresholds import passes_geodesic
 
 MIN_SHAPE_COSINE = 0.8

@@ -3,8 +3,8 @@
 import numpy as np
 
 from sc3d.config import LabelConfig
+from sc3d.matching.explain import CYCLE, GEODESIC, Explanation
 from sc3d.matching.filters import FILTERS, MAX_DIRECTION_ANGLE, MAX_POSITION_DISTANCE, MIN_SHAPE_COSINE
-from sc3d.matching.label import CYCLE, GEODESIC, Explanation
 
 
 def explanation(n: int, **columns: np.ndarray) -> Explanation:
