@@ -32,7 +32,7 @@ from sc3d.config import RunConfig
 from sc3d.config_file import to_values
 from sc3d.errors import Sc3dError, UpstreamError
 from sc3d.matching.described import Described
-from sc3d.matching.label import explain_pair
+from sc3d.matching.explain import explain_pair
 from sc3d.records import Pair
 from sc3d.report.alignment import AlignmentCard, alignment_card, turn_left, yaw_card
 from sc3d.report.charts import Series, curve, histogram
