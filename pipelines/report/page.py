@@ -81,7 +81,7 @@ def build_page(view: RunView) -> Page:
     return Page(
         run=view.run.uri,
         facts=facts(view),
-        tiles=tuple(tiles(view)),
+        tiles=() if is_rehearsal(view.config) else tuple(tiles(view)),
         config_yaml=yaml.safe_dump(json.loads(json.dumps(to_values(view.config))), sort_keys=False, allow_unicode=True),
         links=tuple(links(view)),
         missing=missing,
