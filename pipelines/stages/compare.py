@@ -76,7 +76,7 @@ class CompareStage(PairStage):
         return "match.alpha", "match.beta", *(() if self._labelling.chained else ("match.transfer",))
 
     def identities(self) -> Mapping[str, Any]:
-        return chain_identities(self.other(OrientStage)) if self._labelling.chained else {}
+        return {"code": self._labelling.code, **(chain_identities(self.other(OrientStage)) if self._labelling.chained else {})}
 
     @cached_property
     def _labelling(self) -> Labelling:

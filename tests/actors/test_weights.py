@@ -26,7 +26,8 @@ from safetensors.torch import save_file
 
 from actors import bucket_weights
 from actors.foundation.device import choose_device, choose_dtype
-from actors.weights import fetch_weights, find_weights, load_strictly, read_state, weights_identity
+from actors.state_dicts import load_strictly, read_state
+from actors.weights import fetch_weights, find_weights, weights_identity
 from sc3d.config import ModelsConfig
 from sc3d.errors import ConfigError, WeightsError
 
