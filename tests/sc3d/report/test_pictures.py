@@ -28,7 +28,7 @@ from sc3d.report.pictures import front_view, grid_picture, outline_mask, overlay
 
 @pytest.fixture(scope="module")
 def scene() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("report_scene", Path(__file__).with_name("report_scene.py"))
+    spec = importlib.util.spec_from_file_location("report_scene", Path(__file__).with_name("scene.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
