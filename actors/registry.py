@@ -2,51 +2,26 @@
 
 from __future__ import annotations
 
-from functools import reduce
-from importlib import import_module
+from inspect import isabstract
 
 from actors.base import Actor
+from actors.models import MODELS, WITHOUT_MODEL, chosen_value
+from sc3d import plugins
 from sc3d.config import RunConfig
 from sc3d.errors import ConfigError
 
-SLOTS: dict[str, dict[str, str]] = {
-    "reconstruct.mask": {
-        "file": "actors.offline.masks:FileMask",
-        "grabcut": "actors.offline.masks:GrabcutMask",
-        "sam3": "actors.foundation.sam3.actor:Sam3Mask",
-        "file_or_sam3": "actors.foundation.sam3.actor:Sam3Mask",
-    },
-    "reconstruct.mesh": {
-        "auto": "actors.offline.reconstruct:OfflineReconstruct",
-        "disturbed_truth": "actors.offline.reconstruct:OfflineReconstruct",
-        "inflate": "actors.offline.reconstruct:OfflineReconstruct",
-        "sam3d": "actors.foundation.sam3d:Sam3dReconstruct",
-    },
-    "orient.estimator": {
-        "consensus": "actors.offline.orient:ConsensusOrient",
-        "none": "actors.offline.orient:KeepOrientation",
-        "orient_anything_v1": "actors.foundation.orient_anything.actor:OrientAnythingV1Orient",
-        "orient_anything_v2": "actors.foundation.orient_anything.actor:OrientAnythingV2Orient",
-    },
-    "describe.dino": {
-        "daisy": "actors.offline.dense:DaisySource",
-        "dinov2": "actors.foundation.dino:DinoV2Source",
-        "dinov2_registers": "actors.foundation.dino:DinoV2RegistersSource",
-        "dinov3": "actors.foundation.dino:DinoV3Source",
-    },
-    "describe.sd": {
-        "hog": "actors.offline.dense:HogSource",
-        "stable_diffusion": "actors.foundation.stable_diffusion:StableDiffusionSource",
-        "dift": "actors.foundation.dift:DiftSource",
-    },
-    "describe.shape": {
-        "spectral": "actors.offline.shape:SpectralShape",
-        "partfield": "actors.foundation.partfield.actor:PartFieldShape",
-    },
-}
-"""Slot, which is the option's name -> value of the option -> ``module:class``."""
 
-_OURS = {"sc3d", "actors", "cluster"}
+def _slots() -> dict[str, dict[str, str]]:
+    slots: dict[str, dict[str, str]] = {}
+    for card in MODELS:
+        slots.setdefault(card.slot, {}).update(dict.fromkeys(card.values, card.actor))
+    for slot, values in WITHOUT_MODEL.items():
+        slots[slot].update(values)
+    return slots
+
+
+SLOTS = _slots()
+"""Slot, which is the option's name -> value of the option -> ``module:class``."""
 
 FIXED: dict[str, str] = {
     "load": "actors.offline.load:LoadImage",
@@ -54,6 +29,7 @@ FIXED: dict[str, str] = {
     "surface": "actors.surface:SurfaceActor",
     "embed": "actors.embed:EmbedActor",
     "match": "actors.match:MatchActor",
+    "match on a GPU": "actors.match:MatchOnGpu",
 }
 """Slots that every profile fills with the same actor."""
 
@@ -72,30 +48,46 @@ REHEARSAL: dict[str, str] = {
 """What fills the slots when ``models.variant`` is none."""
 
 
+_ADVICE = "install it with: pip install 'sc3d[foundation]'"
+
+
 def actor_of(config: RunConfig, slot: str) -> type[Actor]:
-    """The actor that the configuration chooses for a slot.
+    """The actor that the configuration chooses for a slot: of the project, ``module:Class``, or an entry point of ``sc3d.sources``.
 
     Raises:
-        ConfigError: a library that the actor's module needs is not installed.
+        ConfigError: there is none of this name, a library that its module needs is not installed, or it does not fit the slot.
     """
     if is_rehearsal(config) and slot in REHEARSAL:
-        name = REHEARSAL[slot]
-    elif slot == "match" and config.match.device == "cuda":
-        name = "actors.match:MatchOnGpu"
-    elif slot in FIXED:
-        name = FIXED[slot]
-    else:
-        name = SLOTS[slot][str(reduce(getattr, slot.split("."), config))]
-    module, _, class_name = name.partition(":")
-    try:
-        found: type[Actor] = getattr(import_module(module), class_name)
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] in _OURS:
-            raise
-        raise ConfigError(
-            f"{slot}: {class_name} cannot be loaded ({error}); install it with: pip install 'sc3d[foundation]'"
-        ) from None
+        return _ours(REHEARSAL, slot)
+    if slot == "match" and config.match.device == "cuda":
+        slot = "match on a GPU"
+    if slot in FIXED:
+        return _ours(FIXED, slot)
+    value = chosen_value(config, slot)
+    found: type[Actor] = plugins.find(plugins.SOURCES, value, SLOTS[slot], f"value of {slot}", _ADVICE)
+    if value not in SLOTS[slot]:
+        _check(found, slot, value)
     return found
+
+
+def _ours(known: dict[str, str], slot: str) -> type[Actor]:
+    found: type[Actor] = plugins.find(plugins.SOURCES, slot, known, "actor of the slot")
+    return found
+
+
+def _check(found: object, slot: str, value: str) -> None:
+    """Raise :class:`ConfigError` unless what somebody else wrote is an actor that can take the slot."""
+    if not (isinstance(found, type) and issubclass(found, Actor)) or isabstract(found):
+        raise ConfigError(f"{slot} = {value} must be a subclass of actors.base.Actor with its method process, not {found!r}")
+    if not (hasattr(found, "requires") and hasattr(found, "provides")):
+        raise ConfigError(f"{slot} = {value}: {found.__name__} must say what it requires and provides, see actors.base.Actor")
+    # A rehearsal provides no more than it must.
+    missing = set(_ours(REHEARSAL, slot).provides) - set(found.provides)
+    if missing:
+        provided = ", ".join(found.provides) or "nothing"
+        raise ConfigError(
+            f"{slot} = {value}: {found.__name__} must also provide {', '.join(sorted(missing))}; it provides {provided}"
+        )
 
 
 def is_rehearsal(config: RunConfig) -> bool:

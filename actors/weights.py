@@ -17,10 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from actors import bucket_weights, hub_weights
-from actors.state_dicts import load_strictly, read_state
 from sc3d.errors import WeightsError
-
-__all__ = ["fetch_weights", "find_weights", "kind_of", "load_strictly", "pin_source", "read_state", "weights_identity"]
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 

@@ -16,13 +16,20 @@ from sc3d.store import RunFolder
 
 RUN = "run.json"
 
+_RENAMED = (("compare", "recipe", "labelling"), ("evaluate", "recipes", "labellings"))
+"""Options that earlier versions called otherwise: stage, name before, name now."""
+
 _VERSIONS = ("sc3d", "ray", "torch", "numpy", "pyarrow")
 
 
 def stored_values(uri: str) -> dict[str, Any]:
     """The configuration that a run folder was last used with, as nested plain values; empty for a new folder."""
     run = RunFolder(uri)
-    return dict(run.read_json(RUN)["config"]) if run.exists(RUN) else {}
+    values = dict(run.read_json(RUN)["config"]) if run.exists(RUN) else {}
+    for stage, before, now in _RENAMED:
+        if before in values.get(stage, {}):
+            values[stage] = {now if name == before else name: value for name, value in values[stage].items()}
+    return values
 
 
 def record_configuration(run: RunFolder, config: RunConfig, counts: Mapping[str, int] | None = None) -> None:

@@ -7,18 +7,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
-from sc3d.evaluation.labellings import Labelling, labelling_named
-
 from actors.base import Actor, Row
 from pipelines.stages.compare import CHAINED, NO_CHAIN, Chains, chain_identities, kept_matches
 from pipelines.stages.describe import DescribeStage
 from pipelines.stages.match import described_images
 from pipelines.stages.orient import OrientStage
 from pipelines.stages.pairs import SIDES, PairStage, PreparedImages
+from sc3d.config import RunConfig
 from sc3d.evaluation.filter_quality import FilterCounts, filter_quality, judge, unit_of_pair, without_3d
+from sc3d.evaluation.labellings import Labelling, labelling_named
 from sc3d.evaluation.protocols import unit_of
 from sc3d.evaluation.scores import FilterScore
 from sc3d.matching.described import Described
+from sc3d.matching.filters import FILTERS
 from sc3d.records import Pair
 
 _GATHERED = {
@@ -47,7 +48,7 @@ class JudgeActor(Actor):
         judged = [
             *filter_quality(row["source_flat"], row["target_flat"], annotations, label, _FLAT, unit),
             *filter_quality(row["source"], row["target"], annotations, label, _FULL, unit),
-            *(self._judge(labelling_named(name), row) for name in self.config.evaluate.labellings),
+            *(self._judge(labelling, row) for labelling in judged_labellings(self.config)),
         ]
         return {"record": FilterScore.of(row["pair_id"], row["category"], row["split"], judged)}
 
@@ -73,12 +74,13 @@ class JudgeStage(PairStage):
     command = "evaluate"
 
     def identities(self) -> Mapping[str, Any]:
-        return chain_identities(self.other(OrientStage)) if self._chains is not None else {}
+        chained = chain_identities(self.other(OrientStage)) if self._chains is not None else {}
+        codes = [labelling.code for labelling in judged_labellings(self.whole)]
+        return {"filters": list(FILTERS), "codes": codes, **chained}
 
     @cached_property
     def _chains(self) -> Chains | None:
-        labellings = [labelling_named(name) for name in self.whole.evaluate.labellings]
-        return Chains(self.whole) if any(labelling.chained for labelling in labellings) else None
+        return Chains(self.whole) if any(labelling.chained for labelling in judged_labellings(self.whole)) else None
 
     @cached_property
     def _images(self) -> tuple[PreparedImages[Described], PreparedImages[Described]]:
@@ -100,6 +102,11 @@ class JudgeStage(PairStage):
             "unit": unit_of(self.config),
             **(self._chains.of(pair, flat) if self._chains is not None else NO_CHAIN),
         }
+
+
+def judged_labellings(config: RunConfig) -> list[Labelling]:
+    """The labellings that are judged beside the filters, which are judged in any case."""
+    return [labelling_named(name) for name in config.evaluate.labellings if name not in FILTERS]
 
 
 def judged_pairs(pairs: Iterable[Pair], most: int) -> list[Pair]:

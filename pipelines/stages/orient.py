@@ -50,24 +50,21 @@ class OrientStage(Stage):
 
     def load(self, shard: Shard) -> list[Row]:
         found = self.made_from(ReconstructStage, shard)
+        views = self._reference_views(shard.category) if self.needs_whole_category() else {}
         rows: list[Row] = []
         for image_id in shard.ids:
             one = found[image_id]
+            references = [view for i, view in views.items() if i != image_id]
             rows.append(
                 {
                     "image_id": image_id,
                     "category": one.category,
                     "vertices": one.vertices,
                     "faces": one.faces,
-                    "reference_views": self._references_of(image_id, shard.category) if self.needs_whole_category() else [],
+                    "reference_views": references[: self.config.orient.references] if references else [],
                 }
             )
         return rows
-
-    def _references_of(self, image_id: str, category: str) -> list[np.ndarray]:
-        """Views of the meshes that one is compared with."""
-        views = self._reference_views(category)
-        return [view for i, view in views.items() if i != image_id][: self.config.orient.references]
 
     def _reference_views(self, category: str) -> dict[str, np.ndarray]:
         """Image id -> views of its mesh, of the images that the others of the category are compared with.

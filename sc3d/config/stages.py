@@ -35,14 +35,18 @@ class ReconstructConfig:
     """Mask, mesh, camera and aligned pose of each image."""
 
     mask: Annotated[
-        Literal["file", "grabcut", "sam3", "file_or_sam3"],
+        str,
         Field(
-            description="mask files where there are any, else GrabCut; GrabCut; SAM 3, asked for the category; or files, else SAM 3"
+            description="file: mask files where there are any, else GrabCut; grabcut; sam3: SAM 3, asked for the category; file_or_sam3: "
+            "files, else SAM 3"
         ),
     ] = "file"
     mesh: Annotated[
-        Literal["auto", "disturbed_truth", "inflate", "sam3d"],
-        Field(description="where meshes come from; auto: the dataset's own, disturbed, where it has them, else inflate"),
+        str,
+        Field(
+            description="where meshes come from: inflate, sam3d, or disturbed_truth, the dataset's own, disturbed; auto: these where it "
+            "has them, else inflate"
+        ),
     ] = "auto"
     align: Annotated[AlignConfig, Field(description="render and compare")] = AlignConfig()
     max_vertices: Annotated[int, Field(ge=100, description="meshes are decimated to this many vertices")] = 8000
@@ -54,8 +58,10 @@ class OrientConfig:
     """Yaw canonicalisation (3D-SC, stage 1)."""
 
     estimator: Annotated[
-        Literal["consensus", "none", "orient_anything_v1", "orient_anything_v2"],
-        Field(description="what tells the orientation of a rendered view"),
+        str,
+        Field(
+            description="what tells the orientation of a rendered view: consensus, none, orient_anything_v1 or orient_anything_v2"
+        ),
     ] = "consensus"
     views: Annotated[Count, Field(description="rendered views that vote")] = 8
     min_votes: Annotated[Count, Field(description="agreeing votes below which the mesh is left alone")] = 4
@@ -64,15 +70,11 @@ class OrientConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class DescribeConfig:
-    """Per-image features, surface hits and geodesic balls."""
+    """Per-image features, surface hits and geodesic balls. A model of one's own is ``module:Class`` or an entry point of sc3d.sources."""
 
-    dino: Annotated[Literal["daisy", "dinov2", "dinov2_registers", "dinov3"], Field(description="descriptor in the DINO slot")] = (
-        "daisy"
-    )
-    sd: Annotated[Literal["hog", "stable_diffusion", "dift"], Field(description="descriptor in the Stable Diffusion slot")] = "hog"
-    shape: Annotated[Literal["spectral", "partfield"], Field(description="descriptor per mesh vertex, in PartField's slot")] = (
-        "spectral"
-    )
+    dino: Annotated[str, Field(description="descriptor in the DINO slot: daisy, dinov2, dinov2_registers or dinov3")] = "daisy"
+    sd: Annotated[str, Field(description="descriptor in the Stable Diffusion slot: hog, stable_diffusion or dift")] = "hog"
+    shape: Annotated[str, Field(description="descriptor per mesh vertex, in PartField's slot: spectral or partfield")] = "spectral"
     ball_radius: Annotated[Positive, Field(description="radius of the stored geodesic balls, in mesh diagonals")] = 0.4
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from pathlib import Path
 from typing import ClassVar, get_args, get_type_hints
 
 import pytest
@@ -25,9 +27,9 @@ SECTIONS = {"reconstruct": ReconstructConfig, "orient": OrientConfig, "describe"
 @pytest.mark.parametrize("slot", SLOTS)
 def test_every_value_of_a_slot_has_an_actor(slot: str) -> None:
     section, _, option = slot.partition(".")
-    values = get_args(get_args(get_type_hints(SECTIONS[section], include_extras=True)[option])[0])
-    assert set(values) == set(SLOTS[slot])
-    for value in values:
+    (_, described) = get_args(get_type_hints(SECTIONS[section], include_extras=True)[option])
+    for value in SLOTS[slot]:
+        assert value in described.description
         actor = actor_of(load_config(overrides=[f"{slot}={value}"]), slot)
         assert issubclass(actor, Actor)
         assert actor.requires is not None
@@ -41,15 +43,15 @@ def test_actors_of_a_slot_provide_the_same(slot: str) -> None:
 
 
 def test_every_card_selects_something_that_there_is() -> None:
-    selected = set()
     for card in MODELS:
-        slot = card.option.partition("=")[0]
-        assert set(card.values) <= set(SLOTS[slot])
-        selected |= {(slot, value) for value in card.values}
+        for value in card.values:
+            assert card.is_selected(load_config(overrides=[f"{card.slot}={value}"]))
+            assert SLOTS[card.slot][value] == card.actor
         for option, _ in card.sources:
             assert hasattr(ModelsConfig(), option)
-    # Leaving every mesh as it is takes no model.
-    assert {(slot, value) for slot in SLOTS for value in SLOTS[slot]} - selected == {("orient.estimator", "none")}
+    every = [(card.slot, value) for card in MODELS for value in card.values]
+    assert len(set(every)) == len(every), "two models for one value"
+    assert {card.option for card in MODELS} >= {"describe.dino=daisy", "reconstruct.mask=file|grabcut"}
 
 
 class Large(FoundationActor):
@@ -96,7 +98,7 @@ def test_all_models_of_a_stage_fit_one_gpu_and_a_small_node(stage: type[Stage]) 
 
 def test_a_module_that_cannot_be_imported_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SLOTS["describe.dino"], "dinov2", "a_library_that_is_not_installed.dino:DinoV2Source")
-    with pytest.raises(ConfigError, match=r"describe\.dino.* cannot be loaded .*pip install 'sc3d\[foundation\]'"):
+    with pytest.raises(ConfigError, match=r"describe\.dino.* cannot be loaded: .*pip install 'sc3d\[foundation\]'"):
         actor_of(load_config(overrides=["describe.dino=dinov2"]), "describe.dino")
 
 
@@ -104,6 +106,89 @@ def test_a_fault_in_our_own_modules_is_not_taken_for_a_missing_library(monkeypat
     monkeypatch.setitem(sys.modules, "actors.foundation.dino", None)
     with pytest.raises(ModuleNotFoundError, match=r"actors\.foundation\.dino"):
         actor_of(load_config(overrides=["describe.dino=dinov2"]), "describe.dino")
+
+
+@pytest.mark.parametrize("module", ["actors.registry", "actors.catalogue"])
+def test_the_tables_are_there_without_what_models_need(module: str) -> None:
+    heavy = "sorted(name for name in sys.modules if name.split('.')[0] in ('torch', 'transformers', 'scipy', 'cv2', 'skimage'))"
+    loaded = (
+        f"import sys, {module}; print({heavy}, [n for n in sys.modules if n.startswith(('actors.offline', 'actors.foundation'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.stdout == "[] []\n", done.stderr
+
+
+COLOURS = """
+import numpy as np
+from actors.base import Actor
+
+class Colours(Actor):
+    requires = {"image": "upright RGB"}
+    provides = {"dino": "mean colour"}
+
+    def process(self, row):
+        return {"dino": np.zeros((3, 60, 60), np.float16) + row["image"].mean()}
+
+class Unfinished(Actor):
+    requires = {}
+    provides = {"dino": "nothing"}
+
+class Silent(Actor):
+    process = Colours.process
+
+def function(row):
+    return row
+"""
+
+
+@pytest.fixture
+def colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A feature model of somebody else: a module, and an installed package."""
+    (tmp_path / "colours_of_tests.py").write_text(COLOURS)
+    information = tmp_path / "colours_of_tests-1.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: colours-of-tests\nVersion: 1\n")
+    (information / "entry_points.txt").write_text("[sc3d.sources]\ncolours = colours_of_tests:Colours\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "colours_of_tests", raising=False)
+
+
+def chosen(slot: str, value: str) -> type[Actor]:
+    return actor_of(load_config(overrides=[f"{slot}={value}"]), slot)
+
+
+@pytest.mark.usefixtures("colours")
+@pytest.mark.parametrize("value", ["colours", "colours_of_tests:Colours"])
+def test_a_feature_model_of_ones_own_fills_a_slot(value: str) -> None:
+    actor = chosen("describe.dino", value)
+    assert actor.__name__ == "Colours"
+    config = load_config(overrides=[f"describe.dino={value}"])
+    assert actor in DescribeStage(config).actors()
+    assert not any(card.is_selected(config) for card in MODELS if card.slot == "describe.dino")
+
+
+@pytest.mark.usefixtures("colours")
+@pytest.mark.parametrize(
+    ("slot", "value", "reason"),
+    [
+        (
+            "describe.dino",
+            "dinov4",
+            r"no value of describe\.dino named 'dinov4' \(did you mean dinov3 .*there are daisy, .*dinov3, colours;",
+        ),
+        ("describe.sd", "dinov2", r"no value of describe\.sd named 'dinov2'.*there are hog, stable_diffusion, dift"),
+        ("orient.estimator", "concensus", r"did you mean consensus\?"),
+        ("reconstruct.mask", "sam", r"did you mean sam3\?"),
+        ("describe.sd", "colours", r"describe\.sd = colours: Colours must also provide sd; it provides dino"),
+        ("describe.dino", "colours_of_tests:Unfinished", "with its method process"),
+        ("describe.dino", "colours_of_tests:Silent", "Silent must say what it requires and provides"),
+        ("describe.dino", "colours_of_tests:function", r"must be a subclass of actors\.base\.Actor .*, not <function"),
+        ("describe.dino", "colors_of_tests:Colours", "there is no module 'colors_of_tests'; install its package"),
+    ],
+)
+def test_what_cannot_fill_a_slot_says_why(slot: str, value: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        chosen(slot, value)
 
 
 class Broken(Large):

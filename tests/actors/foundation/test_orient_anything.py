@@ -33,7 +33,7 @@ from sc3d.geometry.yaw import YAWS, render_yaw_views
 
 
 def load_scene() -> Any:
-    spec = importlib.util.spec_from_file_location("orient_scene", Path(__file__).with_name("orient_scene.py"))
+    spec = importlib.util.spec_from_file_location("orient_scene", Path(__file__).parent / "orient_anything" / "scene.py")
     assert spec is not None
     assert spec.loader is not None
     scene = importlib.util.module_from_spec(spec)

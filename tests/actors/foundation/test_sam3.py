@@ -22,7 +22,7 @@ from actors.foundation.sam3 import actor as sam3_actor
 from actors.foundation.sam3.actor import Sam3Mask, load_sam3, prompt_of
 from actors.foundation.sam3.loading import load_model, load_tokenizer, random_model
 from actors.foundation.sam3.model import Instances, Sam3, box_overlap, postprocess, preprocess
-from actors.offline.masks import OfflineMask
+from actors.offline.masks import FileMask
 from sc3d.config import RunConfig
 from sc3d.config_file import parse_config
 from sc3d.errors import FeatureError, InputError, PreflightError, WeightsError
@@ -245,8 +245,8 @@ def row(category: str = "car", bbox: Any = None, mask_path: str | None = None) -
 
 class TestActor:
     def test_it_has_the_contract_of_the_offline_actor(self) -> None:
-        assert Sam3Mask.requires == OfflineMask.requires
-        assert Sam3Mask.provides == OfflineMask.provides
+        assert Sam3Mask.requires == FileMask.requires
+        assert Sam3Mask.provides == FileMask.provides
 
     def test_the_box_chooses_among_several_objects(self, actor: Sam3Mask) -> None:
         left, right, best = (

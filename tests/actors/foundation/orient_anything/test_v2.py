@@ -29,7 +29,7 @@ from sc3d.config_file import parse_config
 from sc3d.errors import ConfigError, WeightsError
 from sc3d.geometry.yaw import YAWS, render_yaw_views
 
-SCENE = Path(__file__).with_name("orient_scene.py")
+SCENE = Path(__file__).with_name("scene.py")
 WORKER = "actors.foundation.orient_anything.worker"
 
 # As upstream's, but for what happens inside of the aggregator: it reads the azimuth off the picture, turned by a number of the checkpoint.

@@ -15,7 +15,7 @@ from actors.foundation.partfield.network import FULL, TINY, PartFieldNetwork, ra
 from actors.foundation.partfield.points import PointEncoder, cell_means
 from actors.foundation.partfield.unet import PlaneExchange
 
-GOLDEN = Path(__file__).parents[4] / "shared" / "golden"
+GOLDEN = Path(__file__).parents[5] / "shared" / "golden"
 
 
 def golden(name: str) -> Path:

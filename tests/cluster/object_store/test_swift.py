@@ -15,7 +15,7 @@ from sc3d.errors import BucketError, StoreDeniedError, StoreError, StoreUnavaila
 from sc3d.store import RunFolder
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 MEGABYTE = 1_000_000
 
 
