@@ -73,7 +73,7 @@ def make_run(folder: Path, rows: int) -> RunConfig:
             stage.run.write_table(
                 stage.file(Shard(category, tuple(columns[0]))), table.replace_schema_metadata(template.schema.metadata)
             )
-            planned += [Pair(*ids, category) for ids in zip(*columns, strict=True)]
+            planned += [Pair(*ids, category) for ids in zip(columns[0], source, target, strict=True)]
     stage.run.write_records(Pair, PAIRS, planned)
     return config
 
