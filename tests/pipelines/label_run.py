@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipelines.folder.manifest import IMAGES, PAIRS, RUN
-from pipelines.jobs.label_source import label_artefacts
-from pipelines.stages.match import LabelStage
+from pipelines.folder.configuration import RUN
+from pipelines.folder.manifest import IMAGES, PAIRS
+from pipelines.stages.label import LabelStage, label_artefacts
 from pipelines.stages.reconstruct import ReconstructStage
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config, to_values

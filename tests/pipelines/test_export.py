@@ -21,7 +21,7 @@ from pipelines.folder.manifest import IMAGES
 from pipelines.jobs.export import ExportOptions, export_labels
 from pipelines.jobs.import_labels import import_labels
 from pipelines.jobs.label_card import models_used
-from pipelines.jobs.label_source import label_artefacts
+from pipelines.stages.label import label_artefacts
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config
 from sc3d.errors import ConfigError, InputError, SchemaError, StoreError

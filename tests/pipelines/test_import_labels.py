@@ -14,7 +14,7 @@ from label_run import SIZES, annotation_files, cells, contents, make_run, stored
 
 from pipelines.jobs.export import ExportOptions, export_labels
 from pipelines.jobs.import_labels import import_labels
-from pipelines.jobs.label_source import label_artefacts
+from pipelines.stages.label import label_artefacts
 from sc3d.config import RunConfig
 from sc3d.errors import ConfigError, InputError
 from sc3d.grid import Letterbox

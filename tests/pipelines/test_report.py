@@ -18,15 +18,18 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from pipelines.folder.manifest import IMAGES, PAIRS, RUN
-from pipelines.jobs.train import train_job
+from pipelines.folder.configuration import RUN
+from pipelines.folder.manifest import IMAGES, PAIRS
 from pipelines.report import page as report
 from pipelines.report.summary import print_labels, print_metrics, summarise
 from pipelines.runner.stage import Stage, StageSummary
 from pipelines.runner.timings import record_summary
+from pipelines.stages.adapter import train_job
 from pipelines.stages.describe import DescribeStage
-from pipelines.stages.match import LabelStage, MatchStage
-from pipelines.stages.reconstruct import OrientStage, ReconstructStage
+from pipelines.stages.label import LabelStage
+from pipelines.stages.match import MatchStage
+from pipelines.stages.orient import OrientStage
+from pipelines.stages.reconstruct import ReconstructStage
 from sc3d.config_file import load_config, to_values
 from sc3d.errors import StoreError
 from sc3d.features import encode_features
