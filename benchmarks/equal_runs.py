@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 from safetensors.numpy import load_file
 
 FOLDERS = ("reconstructions", "orientations", "matches", "labels", "scores", "filters")
+_INPUTS = re.compile(r"\.[0-9a-f]{12}$")
 _LEFT_ASIDE = {"seconds", "inputs", "n_bytes"}
 
 
@@ -32,13 +34,13 @@ def rows_of(run: Path, folder: str) -> dict[str, list[str]]:
 
 
 def tensors_of(run: Path, pattern: str) -> dict[str, list[str]]:
-    """Name -> hashes of the tensor files of that name, without what follows the first dot: a feature file's is its image's id."""
+    """Name -> hashes of the tensor files of that name, without the inputs in it: of a feature file what is left is its image's id."""
     found: dict[str, list[str]] = {}
     for file in sorted(run.glob(pattern)):
         state = hashlib.sha256()
         for name, values in sorted(load_file(file).items()):
             state.update(name.encode() + values.tobytes())
-        found.setdefault(file.name.partition(".")[0], []).append(state.hexdigest())
+        found.setdefault(_INPUTS.sub("", file.stem), []).append(state.hexdigest())
     return found
 
 

@@ -28,9 +28,10 @@ from sc3d.features import Features, Surface
 from sc3d.geometry.geodesic import Geodesic
 from sc3d.geometry.mesh import Mesh
 from sc3d.grid import Letterbox
+from sc3d.matching.candidates import find_candidates
 from sc3d.matching.described import Described
 from sc3d.matching.fusion import fuse, group_descriptors, group_weights
-from sc3d.matching.label import find_candidates, match_pair
+from sc3d.matching.label import match_pair
 from sc3d.matching.search import VertexIndex
 
 SIDE, BLOCK = 60, 40

@@ -21,9 +21,9 @@ from sc3d.config import LabelConfig, MatchConfig
 from sc3d.evaluation.filter_quality import judge
 from sc3d.evaluation.setting_counts import count_settings
 from sc3d.features import Features
-from sc3d.matching.candidates import cycle_tolerance, passes_cycle
+from sc3d.matching.candidates import within_cycle
 from sc3d.matching.described import Described
-from sc3d.matching.label import explain_pair
+from sc3d.matching.explain import explain_pair
 from sc3d.matching.thresholds import passes_geodesic
 from sc3d.matching.weight_grid import GroupedImage
 from sc3d.records import ImageRecord
@@ -65,8 +65,7 @@ def evaluate_alone(source: Described, target: Described, annotations: Annotation
     at, correct = judge(explanation, source.letterbox, annotations)
     counts = []
     for tau_cc, tau_geo in product(TAU_CC, TAU_GEO):
-        tolerance = cycle_tolerance(tau_cc, source.extent, source.letterbox.cell_pixels)
-        keep = passes_cycle(explanation.cycle_error, tolerance) & passes_geodesic(explanation.geodesic_error, tau_geo)
+        keep = within_cycle(source, explanation.cycle_error, tau_cc) & passes_geodesic(explanation.geodesic_error, tau_geo)
         counts.append((keep.sum(), keep[at].sum(), (keep[at] & ~correct).sum()))
     return np.array(counts).reshape(len(TAU_CC), len(TAU_GEO), 3)
 

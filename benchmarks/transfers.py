@@ -31,8 +31,8 @@ from sc3d.datasets.toys import ToysConfig, generate_toys
 from sc3d.errors import InputError
 from sc3d.evaluation.filter_quality import judge
 from sc3d.matching.described import DescribedSurface
+from sc3d.matching.explain import explain_pair
 from sc3d.matching.filters import keep_cycle
-from sc3d.matching.label import explain_pair
 from sc3d.matching.transfer import Transfer, transfer_of
 from sc3d.records import ImageRecord, Pair
 from sc3d.store import RunFolder

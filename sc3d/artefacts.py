@@ -60,7 +60,7 @@ class Artefacts:
 
     def reject_file(self, shard: Shard) -> str:
         """Name of the file with a shard's rejects."""
-        return f"{self.reject_prefix}/{shard.name}.parquet"
+        return self.reject_file_of(shard.name)
 
     @property
     def _retried_file(self) -> str:
@@ -115,6 +115,19 @@ class Artefacts:
         """Those of finished shards. The rejects of a shard that was cut short do not count: it is done again."""
         finished = {_stem(name) for name in self.files()}
         return [name for name in self.run.names(self.reject_prefix, ".parquet") if _stem(name) in finished]
+
+    def reject_file_of(self, name: str) -> str:
+        """Name of the file with the rejects of a shard file."""
+        return f"{self.reject_prefix}/{_stem(name)}.parquet"
+
+    def files_of_rejects(self, wanted: pa.Table) -> list[str]:
+        """The shard files whose rejects count, some of them."""
+        known = dict(zip(wanted["id"].to_pylist(), wanted["inputs"].to_pylist(), strict=True))
+        by_stem = {_stem(name): name for name in self.files()}
+        files = self._reject_files()
+        with ThreadPoolExecutor(_READERS) as pool:
+            found = zip(files, pool.map(lambda name: self.run.read_records(Reject, name), files), strict=True)
+            return [by_stem[_stem(name)] for name, rejects in found if any(known.get(one.id) == one.inputs for one in rejects)]
 
     def rejects(self, wanted: pa.Table) -> list[Reject]:
         """The rejects of finished shards that count, as rows do (see :meth:`catalogue`), each id once."""

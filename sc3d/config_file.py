@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,43 @@ def _full_path(path: str) -> str:
     if not path or "://" in path:
         return path
     return str(Path(path).expanduser().absolute())
+
+
+def flat_values(config: RunConfig) -> dict[str, Any]:
+    """``stage.option`` -> its value, of all options."""
+    flat: dict[str, Any] = {}
+
+    def add(values: dict[str, Any], prefix: str, shape: Any) -> None:
+        for name, value in values.items():
+            inner = getattr(shape, name)
+            if dataclasses.is_dataclass(inner):
+                add(value, f"{prefix}{name}.", inner)
+            else:
+                flat[f"{prefix}{name}"] = value
+
+    add(to_values(config), "", config)
+    return flat
+
+
+def without(values: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Nested plain values without some options: ``stage.option``, ``stage``, or ``all``.
+
+    Raises:
+        ConfigError: there is no such option.
+    """
+    left = copy.deepcopy(values)
+    for name in names:
+        if name == "all":
+            return {}
+        *path, last = name.split(".")
+        inner: Any = left
+        for part in path:
+            inner = inner.get(part) if isinstance(inner, dict) else None
+        if name not in flat_values(RunConfig()) and not hasattr(RunConfig(), name):
+            raise ConfigError(f"there is no option {name} to go back to the default of")
+        if isinstance(inner, dict):
+            inner.pop(last, None)
+    return left
 
 
 def to_values(config: Any) -> dict[str, Any]:

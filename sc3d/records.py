@@ -14,7 +14,6 @@ from typing import ClassVar
 import numpy as np
 
 from sc3d.errors import SchemaError
-from sc3d.pair_ids import _SEPARATOR as PAIR_SEPARATOR  # noqa: F401  imported from here by the pipelines
 from sc3d.pair_ids import pair_id_of
 from sc3d.schema import Record, array, column
 

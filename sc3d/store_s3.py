@@ -123,9 +123,8 @@ class S3Store:
 
         def ask(files: pafs.S3FileSystem) -> str:
             with files.open_input_file(path) as stream:
-                facts = {key.lower(): value for key, value in (stream.metadata() or {}).items()}
-                tag = facts.get(b"etag") or facts.get(b"last-modified") or b""
-                return f"{stream.size()} {tag.decode()}"
+                facts = stream.metadata()
+                return f"{stream.size()} {facts.get('ETag', facts.get('Last-Modified', b'')).decode()}"
 
         return self._ask(ask)
 

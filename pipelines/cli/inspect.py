@@ -8,8 +8,20 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pipelines.cli.options import Category, Config, Folder, Images, Kind, Masks, Profile, Run, Set, configuration, dataset_options
-from sc3d.config import RunConfig
+from pipelines.cli.options import (
+    Category,
+    Config,
+    Folder,
+    Images,
+    Kind,
+    Masks,
+    Profile,
+    Run,
+    Set,
+    configuration,
+    dataset_options,
+    stored_configuration,
+)
 from sc3d.errors import ConfigError
 
 app = typer.Typer()
@@ -75,10 +87,30 @@ def status(
     ] = None,
 ) -> None:
     """How far a run is, from whatever machine can read its run folder."""
+    from pipelines.report.leftovers import print_leftovers
     from pipelines.report.status import print_status
     from sc3d.store import RunFolder
 
-    print_status(RunFolder(folder or run or RunConfig().run), watch)
+    settings = stored_configuration(folder or run)
+    if print_status(RunFolder(settings.run), watch) != "running":
+        print_leftovers(settings)
+
+
+@app.command()
+def clean(
+    folder: Folder = None,
+    run: Run = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove it; without this option nothing is changed.")] = False,
+    others: Annotated[
+        bool, typer.Option("--other-configurations", help="Also what other configurations have made, such as other thresholds.")
+    ] = False,
+) -> None:
+    """What lies in a run folder and does not count: of deleted or replaced photos, of pairs not planned any more. Dry by default."""
+    from pipelines.jobs import clean as pipeline
+    from pipelines.report.leftovers import print_found
+
+    found, removed = pipeline.run(stored_configuration(folder or run), delete, others)
+    print_found(found, removed, delete)
 
 
 @app.command()

@@ -13,6 +13,7 @@ from pipelines.cli.options import (
     Kind,
     Masks,
     Profile,
+    Reset,
     RetryRejects,
     Run,
     Set,
@@ -36,13 +37,14 @@ def _stage_command(name: str, text: str) -> None:
         retry_rejects: RetryRejects = False,
         config: Config = None,
         set_: Set = None,
+        reset: Reset = None,
     ) -> None:
         from pipelines.jobs import label
         from pipelines.report import page as report
         from pipelines.report.summary import print_labels
 
         options = {**dataset_options(images, category, masks, kind), "profile": profile, "ray.workers": workers}
-        settings = configuration(run, config, set_, options)
+        settings = configuration(run, config, set_, options, reset=reset, say=True)
         label.run(settings, until=name, retry_rejects=retry_rejects)
         page = report.run(settings)
         print_labels(settings, page)
@@ -64,11 +66,12 @@ def relabel(
     run: Run = None,
     config: Config = None,
     set_: Set = None,
+    reset: Reset = None,
 ) -> None:
     """Other thresholds for the labels of a run: from the stored evidence alone, in seconds, with the photos at hand or not."""
     from pipelines.jobs import relabel as pipeline
 
-    settings = configuration(run, config, set_, {"label.tau_geo": tau_geo, "label.tau_cc": tau_cc})
+    settings = configuration(run, config, set_, {"label.tau_geo": tau_geo, "label.tau_cc": tau_cc}, reset=reset, say=True)
     before = pipeline.count_labels(pipeline.stored_config(settings))
     pipeline.run(settings)
     pipeline.print_counts(settings, before, pipeline.count_labels(settings))
@@ -80,9 +83,10 @@ def demo(
     workers: Workers = None,
     config: Config = None,
     set_: Set = None,
+    reset: Reset = None,
 ) -> None:
     """The whole pipeline on generated images: labels, training, evaluation, and an HTML report. About five minutes on two cores."""
     from pipelines.jobs import demo as pipeline
 
-    settings = configuration(run or "runs/demo", config, set_, {"ray.workers": workers}, pipeline.DEFAULTS)
+    settings = configuration(run or "runs/demo", config, set_, {"ray.workers": workers}, pipeline.DEFAULTS, reset=reset, say=True)
     pipeline.run(settings)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pipelines.cli.options import Config, RetryRejects, Run, Set, configuration
+from pipelines.cli.options import Config, Reset, RetryRejects, Run, Set, configuration
 
 app = typer.Typer()
 
@@ -23,12 +23,13 @@ def train(
     ] = None,
     config: Config = None,
     set_: Set = None,
+    reset: Reset = None,
 ) -> None:
     """Train the adapter on the labels of a run. The same command goes on where it was cut short."""
     from pipelines.jobs import train as pipeline
     from pipelines.stages.adapter import train_job
 
-    settings = configuration(run, config, set_, {"train.preset": preset, "train.workers": workers})
+    settings = configuration(run, config, set_, {"train.preset": preset, "train.workers": workers}, reset=reset, say=True)
     folder = pipeline.run(settings)
     Console().print(f"adapter: {folder.uri}/{train_job(settings).adapter_file}", soft_wrap=True, markup=False, highlight=False)
 
@@ -54,12 +55,13 @@ def sweep(
     retry_rejects: RetryRejects = False,
     config: Config = None,
     set_: Set = None,
+    reset: Reset = None,
 ) -> None:
     """Search on the annotated validation pairs of a run: fusion weights and thresholds, or what the adapter is trained with."""
     from pipelines.jobs import sweep as pipeline
 
     options = {"sweep.level": level, "sweep.objective": objective, "sweep.trials": trials, "sweep.hours": hours}
-    pipeline.run(configuration(run, config, set_, options), retry_rejects=retry_rejects)
+    pipeline.run(configuration(run, config, set_, options, reset=reset, say=True), retry_rejects=retry_rejects)
 
 
 @app.command()
@@ -72,13 +74,14 @@ def evaluate(
     retry_rejects: RetryRejects = False,
     config: Config = None,
     set_: Set = None,
+    reset: Reset = None,
 ) -> None:
     """PCK and filter quality on the annotated pairs of a run: its features, its adapter where one was trained, or any method by name."""
     from pipelines.jobs import evaluate as pipeline
     from pipelines.report.metrics import CSV, LATEX, METRICS
     from pipelines.report.summary import print_metrics
 
-    settings = configuration(run, config, set_, {"evaluate.methods": method or None})
+    settings = configuration(run, config, set_, {"evaluate.methods": method or None}, reset=reset, say=True)
     folder = pipeline.run(settings, retry_rejects)
     print_metrics(folder.read_json(METRICS))
     Console().print(f"tables: {folder.uri}/{METRICS}, {CSV}, {LATEX}", soft_wrap=True, markup=False, highlight=False)
@@ -93,18 +96,18 @@ def compare(
     retry_rejects: RetryRejects = False,
     config: Config = None,
     set_: Set = None,
+    reset: Reset = None,
 ) -> None:
     """Label the pairs of a run by another labelling (the paper's ablation, DIY-SC's), and train an adapter on these labels."""
-    from sc3d.evaluation.labellings import LABELLINGS
-
     from pipelines.jobs import compare as pipeline
+    from sc3d.evaluation.labellings import LABELLINGS
 
     if labelling is None:
         for one in LABELLINGS.values():
             paper = f"; the paper's adapter: PCK@0.10 {one.published:.1f} %" if one.published else ""
             Console().print(f"{one.name:18} {one.meaning}{paper}", soft_wrap=True, highlight=False)
         return
-    folder = pipeline.run(configuration(run, config, set_, {}), labelling, retry_rejects)
+    folder = pipeline.run(configuration(run, config, set_, {}, reset=reset, say=True), labelling, retry_rejects)
     Console().print(f"evaluate it: sc3d evaluate --run {folder.uri} --method labels-{labelling}", soft_wrap=True, markup=False)
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
+from pipelines.folder.configuration import stored_values
 from sc3d.config import RunConfig
-from sc3d.config_file import load_config
+from sc3d.config_file import flat_values, load_config, located, without
 
 Run = Annotated[str | None, typer.Option("--run", help="Run folder: a local path or s3://bucket/prefix. Default: runs/default.")]
 Folder = Annotated[str | None, typer.Argument(metavar="RUN", help="Run folder; the same as --run.")]
@@ -26,6 +28,12 @@ Masks = Annotated[str | None, typer.Option("--masks", help="Folder of object mas
 Profile = Annotated[str | None, typer.Option("--profile", help="offline (no weights, no GPU) or foundation (the paper's models).")]
 Workers = Annotated[int | None, typer.Option("--workers", help="Processes of a CPU stage at once. Default: 2.")]
 
+Reset = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--reset", help="Do not take over an option from earlier commands on the run: stage.option, stage, or all. Repeatable."
+    ),
+]
 RetryRejects = Annotated[bool, typer.Option("--retry-rejects", help="Try again what was rejected before.")]
 
 
@@ -35,28 +43,49 @@ def configuration(
     overrides: Sequence[str] | None,
     options: dict[str, Any],
     defaults: dict[str, Any] | None = None,
+    reset: Sequence[str] | None = None,
+    say: bool = False,
 ) -> RunConfig:
-    """The configuration of a command: ``defaults`` or what the run folder was made with, then YAML, options, and ``--set``."""
-    from pipelines.folder.configuration import stored_values
+    """The configuration of a command: ``defaults`` or what the run folder was last used with, then YAML, options, and ``--set``.
 
+    ``reset`` names options that are not taken over from the run folder; ``say``: print which are, where they differ from the defaults.
+    """
     chosen = [f"{name}={_yaml(value)}" for name, value in {"run": run, **options}.items() if value is not None]
-    # The run folder's own configuration comes first, so that a later command need not repeat the options of an earlier one.
-    folder = load_config(config, [*chosen, *(overrides or ())]).run
-    return load_config(config, [*chosen, *(overrides or ())], stored_values(folder) or defaults)
+    chosen += overrides or ()
+    folder = located(load_config(config, chosen)).run
+    before = without(stored_values(folder), reset or ())
+    found = located(load_config(config, [*chosen, f"run={_yaml(folder)}"], before or defaults))
+    if say and before:
+        _say_taken_over(found, located(load_config(config, chosen, defaults)))
+    return found
+
+
+def stored_configuration(run: str | None) -> RunConfig:
+    """The configuration that a run folder was last used with, for commands that take no options."""
+    return configuration(run, None, None, {})
+
+
+def _say_taken_over(found: RunConfig, fresh: RunConfig) -> None:
+    """Say which options of earlier commands on a run folder go on to hold."""
+    plain = flat_values(fresh)
+    kept = {name: value for name, value in flat_values(found).items() if name != "run" and value != plain[name]}
+    if kept:
+        listed = ", ".join(f"{name}={_yaml(value)}" for name, value in kept.items())
+        Console(stderr=True, highlight=False, soft_wrap=True).print(
+            f"as before on this run: {listed} (--reset OPTION, or --reset all, goes back to the defaults)",
+            style="dim",
+            markup=False,
+        )
 
 
 def _yaml(value: object) -> str:
     return json.dumps(value)
 
 
-def _absolute(path: str) -> str:
-    return path if "://" in path else str(Path(path).absolute())
-
-
 def dataset_options(images: str | None, category: str | None, masks: str | None, kind: str | None) -> dict[str, Any]:
     return {
-        "dataset.root": _absolute(images) if images else None,
+        "dataset.root": images,
         "dataset.category": category,
-        "dataset.masks": str(Path(masks).absolute()) if masks else None,
+        "dataset.masks": masks,
         "dataset.kind": kind,
     }

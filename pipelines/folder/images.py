@@ -23,8 +23,10 @@ _GROUPS_KEPT = 8
 
 
 def read_inputs(run: RunFolder) -> pa.Table:
-    """``id``, ``inputs``, ``annotation`` and ``photo`` of all images of the manifest, see :mod:`pipelines.folder.inputs`."""
+    """``id``, ``inputs``, ``annotation`` and ``photo`` of all images of the manifest, if there is one: :mod:`pipelines.folder.inputs`."""
     names = ["inputs", "annotation", "photo"]
+    if not run.exists(IMAGES):
+        return pa.table({name: pa.array([], pa.string()) for name in ["id", *names]})
     return run.read_table(ImageRecord, IMAGES, ["image_id", *names]).select(["image_id", *names]).rename_columns(["id", *names])
 
 

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import numpy as np
 import yaml
 
+from actors.registry import is_rehearsal
 from pipelines.folder.configuration import RUN
 from pipelines.folder.manifest import IMAGES, PAIRS
 from pipelines.report import search as search_page
@@ -32,7 +33,7 @@ from sc3d.config import RunConfig
 from sc3d.config_file import to_values
 from sc3d.errors import Sc3dError, UpstreamError
 from sc3d.matching.described import Described
-from sc3d.matching.label import explain_pair
+from sc3d.matching.explain import explain_pair
 from sc3d.records import Pair
 from sc3d.report.alignment import AlignmentCard, alignment_card, turn_left, yaw_card
 from sc3d.report.charts import Series, curve, histogram
@@ -72,10 +73,7 @@ def build_page(view: RunView) -> Page:
     fields: Fields = {}
     missing: dict[str, Missing] = {}
     for name, gather in SECTIONS.items():
-        try:
-            found = gather(view)
-        except Sc3dError as error:
-            found = Missing(f"This could not be shown: {error}")
+        found = _REHEARSED if is_rehearsal(view.config) and name not in ("timings", "rejects") else _gathered(view, gather)
         if isinstance(found, Missing):
             missing[name] = found
         else:
@@ -83,7 +81,7 @@ def build_page(view: RunView) -> Page:
     return Page(
         run=view.run.uri,
         facts=facts(view),
-        tiles=tuple(tiles(view)),
+        tiles=() if is_rehearsal(view.config) else tuple(tiles(view)),
         config_yaml=yaml.safe_dump(json.loads(json.dumps(to_values(view.config))), sort_keys=False, allow_unicode=True),
         links=tuple(links(view)),
         missing=missing,
@@ -92,12 +90,22 @@ def build_page(view: RunView) -> Page:
     )
 
 
+_REHEARSED = Missing("This was a rehearsal with actors that do nothing, so there is nothing to see here.")
+
+
+def _gathered(view: RunView, gather: Callable[[RunView], Fields | Missing]) -> Fields | Missing:
+    try:
+        return gather(view)
+    except Sc3dError as error:
+        return Missing(f"This could not be shown: {error}")
+
+
 def facts(view: RunView) -> tuple[tuple[str, str], ...]:
     """Run, data set and versions, for the header."""
     dataset = view.config.dataset
     versions = view.run.read_json(RUN).get("versions", {})
     return (
-        ("profile", view.config.profile),
+        ("profile", "a rehearsal: nothing was computed" if is_rehearsal(view.config) else view.config.profile),
         ("data set", f"{dataset.kind}, {dataset.root}"),
         ("seed", str(view.config.seed)),
         ("made with", ", ".join(f"{name} {value}" for name, value in sorted(versions.items()))),

@@ -83,18 +83,19 @@ def read_status(run: RunFolder) -> dict[str, Any]:
     return run.read_json(STATUS)
 
 
-def print_status(run: RunFolder, watch: float | None = None, console: Console | None = None) -> None:
-    """Print how far a run is; with ``watch``, again every so many seconds until it ends."""
+def print_status(run: RunFolder, watch: float | None = None, console: Console | None = None) -> str:
+    """Print how far a run is; with ``watch``, again every so many seconds until it ends. Returns its state."""
     console = console or Console(highlight=False)
     status = read_status(run)
     if watch is None or status["state"] != "running":
         console.print(_view(run, status))
-        return
+        return str(status["state"])
     with Live(_view(run, status), console=console, auto_refresh=False) as live:
         while status["state"] == "running":
             time.sleep(watch)
             status = read_status(run)
             live.update(_view(run, status), refresh=True)
+    return str(status["state"])
 
 
 def _view(run: RunFolder, status: dict[str, Any]) -> Table:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from actors.registry import is_rehearsal
 from pipelines.folder.manifest import IMAGES, PAIRS, read_images, read_pairs
 from pipelines.report.rejects import read_rejects
 from pipelines.runner.stage import Stage
@@ -102,11 +103,15 @@ def print_labels(config: RunConfig, page: str, console: Console | None = None) -
     table.add_column("what", style="bold", no_wrap=True)
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("meaning", style="dim")
-    for row in [*_image_lines(summary), *_pair_lines(summary), *_time_lines(config)]:
+    found = [] if is_rehearsal(config) else [*_image_lines(summary), *_pair_lines(summary)]
+    for row in [*found, *_time_lines(config)]:
         table.add_row(*(escape(cell) for cell in row))
     console.print()
     console.print(table)
     console.print()
+    if is_rehearsal(config):
+        counts = f"{len(summary.orientations['image_id']):,} images and {len(summary.labels['pair_id']):,} pairs"
+        console.print(f"A rehearsal: {counts} went through actors that do nothing. The labels mean nothing.")
     if _nothing_done(config):
         console.print("Everything was there already; nothing was computed.")
     stage = LabelStage(config)

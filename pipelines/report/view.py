@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections.abc import Callable, Iterable
 from functools import cached_property, lru_cache
@@ -17,6 +18,8 @@ from sc3d.errors import InputError, Sc3dError, StoreError
 from sc3d.images import load_image
 from sc3d.report.page import Missing
 from sc3d.store import RunFolder
+
+logger = logging.getLogger(__name__)
 
 _PHOTOS = 16
 _GREY = 200
@@ -101,7 +104,9 @@ class RunView:
     def _attempt(self, section: str, name: str, make: Callable[[str], T]) -> T | None:
         try:
             return make(name)
-        except (Sc3dError, KeyError) as error:
+        except Exception as error:  # a page that says what it cannot show is worth more than none
+            if not isinstance(error, (Sc3dError, KeyError)):
+                logger.warning("%s of the section %s could not be shown", name, section, exc_info=error)
             self.note(section, f"{name} could not be shown: {error}")
             return None
 

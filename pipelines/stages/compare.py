@@ -9,16 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from sc3d.evaluation.labellings import (
-    KeptMatches,
-    Labelling,
-    chain_between,
-    chained_matches,
-    filtered_matches,
-    labelling_named,
-    on_one_spot,
-    to_labels,
-)
 
 from actors.base import Actor, Row
 from pipelines.stages.azimuths import read_azimuths
@@ -30,8 +20,18 @@ from sc3d.config import RunConfig
 from sc3d.contents import folder_version
 from sc3d.errors import InputError
 from sc3d.evaluation.filter_quality import without_3d
+from sc3d.evaluation.labellings import (
+    KeptMatches,
+    Labelling,
+    chain_between,
+    chained_matches,
+    filtered_matches,
+    labelling_named,
+    on_one_spot,
+    to_labels,
+)
 from sc3d.matching.described import Described
-from sc3d.matching.label import explain_pair
+from sc3d.matching.explain import explain_pair
 from sc3d.records import Labels, Pair
 
 CHAINED: Mapping[str, str] = {

@@ -54,14 +54,14 @@ class OrientStage(Stage):
         rows: list[Row] = []
         for image_id in shard.ids:
             one = found[image_id]
-            references = [view for i, view in views.items() if i != image_id][: self.config.orient.references]
+            references = [view for i, view in views.items() if i != image_id]
             rows.append(
                 {
                     "image_id": image_id,
                     "category": one.category,
                     "vertices": one.vertices,
                     "faces": one.faces,
-                    "reference_views": references,
+                    "reference_views": references[: self.config.orient.references] if references else [],
                 }
             )
         return rows

@@ -8,6 +8,6 @@ from pydantic import ConfigDict, Field
 
 STRICT = ConfigDict(extra="forbid", validate_default=True)
 
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]

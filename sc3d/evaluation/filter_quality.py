@@ -19,8 +19,8 @@ from sc3d.evaluation.pck import box_size, common_keypoints, unit_size
 from sc3d.evaluation.protocols import Unit
 from sc3d.grid import Letterbox
 from sc3d.matching.described import Described
+from sc3d.matching.explain import explain_pair
 from sc3d.matching.filters import FILTERS, survivors
-from sc3d.matching.label import explain_pair
 from sc3d.records import ImageRecord
 
 ALPHA = 0.1

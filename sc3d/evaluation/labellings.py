@@ -22,8 +22,8 @@ from sc3d.errors import ConfigError, InputError
 from sc3d.matching.azimuth_chains import azimuth_bins
 from sc3d.matching.candidates import similarity
 from sc3d.matching.described import Described
+from sc3d.matching.explain import Explanation
 from sc3d.matching.filters import FILTERS, MAX_DIRECTION_ANGLE, Filter, survivors
-from sc3d.matching.label import Explanation
 from sc3d.pair_ids import pair_id_of
 from sc3d.records import Labels
 

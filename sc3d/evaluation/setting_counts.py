@@ -10,7 +10,7 @@ import numpy as np
 from sc3d.config import LabelConfig, MatchConfig
 from sc3d.errors import SchemaError
 from sc3d.evaluation.filter_quality import judge
-from sc3d.matching.candidates import cycle_tolerance, passes_cycle
+from sc3d.matching.candidates import within_cycle
 from sc3d.matching.described import Described
 from sc3d.matching.thresholds import passes_geodesic
 from sc3d.matching.weight_grid import GroupedImage, SettingCandidates, match_settings
@@ -74,8 +74,7 @@ def _counts(
 ) -> np.ndarray:
     at, correct = judge(candidates, source.letterbox, annotations)
     by_cycle, by_geodesic = np.argsort(tau_cc), np.argsort(tau_geo)
-    tolerances = [cycle_tolerance(float(tau), source.extent, source.letterbox.cell_pixels) for tau in tau_cc[by_cycle]]
-    cycle = sum(~passes_cycle(candidates.cycle_error, tolerance) for tolerance in tolerances)
+    cycle = sum(~within_cycle(source, candidates.cycle_error, float(tau)) for tau in tau_cc[by_cycle])
     geodesic = sum(~passes_geodesic(candidates.geodesic_error, float(tau)) for tau in tau_geo[by_geodesic])
     # A candidate passes its first threshold and all wider ones: one histogram, summed up along both axes, counts for all of them.
     shape = (len(tau_cc) + 1, len(tau_geo) + 1)

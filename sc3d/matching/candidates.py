@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -9,6 +10,46 @@ import torch
 
 from sc3d.matching.described import CoarseLayer, Described
 from sc3d.matching.fusion import Taps
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Each matching source cell and its nearest target cell. All arrays have N rows.
+
+    ``source_rows``, ``target_rows`` (N,) int64 rows into the images' ``cells``; ``cosine`` (N,) float32 fused; ``cycle_error`` (N,) float32
+    in source pixels.
+    """
+
+    source_rows: np.ndarray
+    target_rows: np.ndarray
+    cosine: np.ndarray
+    cycle_error: np.ndarray
+
+    @classmethod
+    def none(cls) -> Candidates:
+        """Those of an image without a matching cell."""
+        rows, values = np.zeros(0, np.int64), np.zeros(0, np.float32)
+        return cls(rows, rows, values, values)
+
+    def __len__(self) -> int:
+        return len(self.cosine)
+
+
+def find_candidates(source: Described, target: Described) -> Candidates:
+    """The nearest target cell of each matching source cell, and the cycle error; none if either image has no matching cell.
+
+    Raises:
+        FeatureError: the images were described by different recipes.
+    """
+    source.check_pair(target)
+    n = len(source.cells)
+    if n == 0 or len(target.cells) == 0:
+        return Candidates.none()
+    cosines = similarity(source, target)
+    forward, backward = nearest(cosines)
+    rows = np.arange(n)
+    error = cycle_error(source.cells, forward, backward, source.letterbox.side, source.letterbox.cell_pixels)
+    return Candidates(rows, forward, cosines.numpy()[rows, forward], error)
 
 
 def similarity(source: Described, target: Described) -> torch.Tensor:
@@ -84,3 +125,8 @@ def passes_cycle(errors: np.ndarray, tolerance: float) -> np.ndarray:
     Errors are whole-cell distances stored as float32, so one that equals the tolerance must not fail by its last bit.
     """
     return errors <= tolerance * (1 + 1e-6)
+
+
+def within_cycle(source: Described, errors: np.ndarray, tau: float) -> np.ndarray:
+    """Whether each cycle error (N,), in pixels of ``source``, is at most ``tau`` of its object extents, or one cell."""
+    return passes_cycle(errors, cycle_tolerance(tau, source.extent, source.letterbox.cell_pixels))

@@ -16,11 +16,10 @@ import torch
 from sc3d.config import MatchConfig
 from sc3d.errors import ConfigError
 from sc3d.geometry.geodesic import LEVELS
-from sc3d.matching.candidates import cycle_tolerance, fused_product, passes_cycle
+from sc3d.matching.candidates import Candidates, fused_product
 from sc3d.matching.described import Described, DescribedSurface
 from sc3d.matching.label import collect_matches, match_pair
-from sc3d.matching.thresholds import passes_geodesic
-from sc3d.matching.verify import check_radius
+from sc3d.matching.verify import check_radii
 from sc3d.records import Matches
 
 
@@ -94,8 +93,7 @@ def match_pairs(pairs: Sequence[tuple[DeviceImage, DeviceImage]], category: str,
         raise ConfigError(f"match.transfer = {config.transfer} runs on the CPU alone; match there, or choose nearest")
     queued: list[_Evidence | None] = []
     for source, target in pairs:
-        for side in (source, target):
-            check_radius(side.image, config.tau_geo)
+        check_radii(source.image, target.image, config.tau_geo)
         source.image.check_pair(target.image)
         empty = len(source.image.cells) == 0 or len(target.image.cells) == 0
         queued.append(None if empty else _evidence(source, target))
@@ -134,8 +132,5 @@ def _geodesic(source: DeviceImage, target: DeviceImage, forward: torch.Tensor) -
 def _read_back(source: Described, target: Described, evidence: _Evidence, category: str, config: MatchConfig) -> Matches:
     forward = evidence.forward.cpu().numpy()
     cosine, cycle, geodesic = torch.stack([evidence.cosine, evidence.cycle_error, evidence.geodesic_error]).cpu().numpy()
-    passing = passes_cycle(cycle, cycle_tolerance(config.tau_cc, source.extent, source.letterbox.cell_pixels))
-    rows = np.flatnonzero(passing & passes_geodesic(geodesic, config.tau_geo))
-    return collect_matches(
-        source, target, category, rows, forward[rows], cosine[rows], cycle[rows], geodesic[rows], len(cosine), int(passing.sum())
-    )
+    candidates = Candidates(np.arange(len(cosine)), forward, cosine, cycle)
+    return collect_matches(source, target, category, candidates, geodesic, config)

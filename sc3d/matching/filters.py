@@ -16,7 +16,7 @@ import numpy as np
 from sc3d import plugins
 from sc3d.config import LabelConfig
 from sc3d.errors import ConfigError
-from sc3d.matching.label import CYCLE, Explanation
+from sc3d.matching.explain import CYCLE, Explanation
 from sc3d.matching.thresholds import passes_geodesic
 
 MIN_SHAPE_COSINE = 0.8

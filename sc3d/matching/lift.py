@@ -35,6 +35,13 @@ def lift(source: Described, target: Described, source_rows: np.ndarray, target_r
     return Lifted(index, source_hits[index], target_hits[index])
 
 
+def spread(n: int, rows: np.ndarray, values: np.ndarray, elsewhere: float) -> np.ndarray:
+    """(n,) of the type of ``values`` (K,): those at ``rows`` (K,), and ``elsewhere`` in all others."""
+    result = np.full(n, elsewhere, values.dtype)
+    result[rows] = values
+    return result
+
+
 def positions(surface: Surface, hits: np.ndarray) -> np.ndarray:
     """Canonical positions (K, 3) float64 of surface ``hits`` (K,), centred on the mesh's box and in units of its diagonal."""
     corners = surface.vertices[surface.corners[hits]].astype(np.float64)

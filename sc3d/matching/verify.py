@@ -1,4 +1,4 @@
-"""Geometric verification of matches: the bicyclic geodesic error (3D-SC, stage 2).
+"""Geometric verification (3D-SC, stage 2): the bicyclic geodesic error of matches, and of the candidates of a pair.
 
 ``d = 1/2 (d_Mt(vhat_t, vbar_t) / diag(Mt) + d_Ms(vhat_s, vbar_s) / diag(Ms))``: vbar is the dominant vertex of the hit that a match was
 lifted to, vhat the vertex that the other mesh predicts. Since d is the mean of two non-negative terms, a term over twice the threshold
@@ -11,39 +11,72 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sc3d.config import MatchConfig
 from sc3d.errors import FeatureError, GeometryError
 from sc3d.geometry.geodesic import lookup
+from sc3d.matching.candidates import Candidates, find_candidates, within_cycle
 from sc3d.matching.described import Described, DescribedSurface
-from sc3d.matching.lift import Lifted
+from sc3d.matching.lift import Lifted, lift, spread
 from sc3d.matching.transfer import Transfer
 
 
 @dataclass(frozen=True)
 class Verified:
-    """The evidence of K lifted matches: ``error`` (K,) float32 in mesh diagonals, ``inf`` if a prediction is outside its ball;
-    ``predicted_target``, ``predicted_source`` (K,) vertices vhat, -1 where the first term had already rejected the match."""
+    """What both meshes say of N matches; of one without a hit on both surfaces nothing: -1 and ``inf``. All arrays have N rows.
 
-    error: np.ndarray
+    ``source_hits``, ``target_hits`` (N,) rows of each image's surface; ``predicted_target``, ``predicted_source`` (N,) vertices vhat, -1
+    where the way was not searched; ``error`` (N,) float32 in mesh diagonals, ``inf`` if a prediction is outside its ball.
+    """
+
+    source_hits: np.ndarray
+    target_hits: np.ndarray
     predicted_target: np.ndarray
     predicted_source: np.ndarray
+    error: np.ndarray
 
 
-def check_radius(image: Described, limit: float) -> None:
-    """Raise :class:`FeatureError` unless the image's balls are large enough to decide errors up to ``limit`` mesh diagonals."""
-    if image.mesh is None:
-        return
-    radius = image.mesh.surface.balls.radius / image.mesh.surface.diagonal
-    if radius < 2 * limit * (1 - 1e-6):
-        raise FeatureError(
-            f"{image.image_id}: its geodesic balls reach {radius:.3f} mesh diagonals, but tau_geo = {limit} needs {2 * limit:.3f}; "
-            f"describe again with describe.ball_radius at least {2 * limit:.3f}, or lower tau_geo"
-        )
+@dataclass(frozen=True)
+class VerifiedPair:
+    """The candidates of a pair, and what both meshes say of P of them, whose ascending rows are ``searched`` (P,)."""
+
+    candidates: Candidates
+    searched: np.ndarray
+    verified: Verified
+
+    @property
+    def geodesic_error(self) -> np.ndarray:
+        """The error of each candidate (N,) float32 in mesh diagonals, ``inf`` for those not searched."""
+        return spread(len(self.candidates), self.searched, self.verified.error, np.inf)
 
 
-def bicyclic_error(
-    source: Described, target: Described, lifted: Lifted, transfer: Transfer, limit: float | None = None
+def verify_pair(source: Described, target: Described, transfer: Transfer, limit: MatchConfig | None = None) -> VerifiedPair:
+    """A pair from its images to the errors of its candidates: candidates, relaxed cycle, lifting, transfer, bicyclic error, in order.
+
+    Args:
+        limit: the widest thresholds of interest. What is beyond the cycle threshold is not lifted, and the way back is not searched for
+            what the way there rejects alone. ``None`` searches both ways for all.
+
+    Raises:
+        FeatureError: the images were described by different recipes, or a dominant vertex has no ball.
+    """
+    candidates = find_candidates(source, target)
+    if limit is None:
+        searched, widest = np.arange(len(candidates)), None
+    else:
+        searched, widest = np.flatnonzero(within_cycle(source, candidates.cycle_error, limit.tau_cc)), limit.tau_geo
+    rows = candidates.source_rows[searched], candidates.target_rows[searched]
+    return VerifiedPair(candidates, searched, verify_matches(source, target, *rows, transfer, widest))
+
+
+def verify_matches(
+    source: Described,
+    target: Described,
+    source_rows: np.ndarray,
+    target_rows: np.ndarray,
+    transfer: Transfer,
+    limit: float | None = None,
 ) -> Verified:
-    """The bicyclic geodesic error of lifted matches.
+    """Lift matches between rows of ``source.cells`` and ``target.cells``, both (N,), and compute their bicyclic geodesic error.
 
     Args:
         limit: widest error of interest, in mesh diagonals. The way back is not searched for matches whose first term alone exceeds it;
@@ -52,19 +85,48 @@ def bicyclic_error(
     Raises:
         FeatureError: a dominant vertex has no ball.
     """
+    lifted = lift(source, target, source_rows, target_rows)
+    n, at = len(source_rows), lifted.index
+    there, back, error = _bicyclic_error(source, target, lifted, transfer, limit)
+    return Verified(
+        source_hits=spread(n, at, lifted.source_hits, -1),
+        target_hits=spread(n, at, lifted.target_hits, -1),
+        predicted_target=spread(n, at, there, -1),
+        predicted_source=spread(n, at, back, -1),
+        error=spread(n, at, error, np.inf),
+    )
+
+
+def check_radii(source: Described, target: Described, limit: float) -> None:
+    """Raise :class:`FeatureError` unless the balls of both images are large enough to decide errors up to ``limit`` mesh diagonals."""
+    for image in (source, target):
+        if image.mesh is None:
+            continue
+        radius = image.mesh.surface.balls.radius / image.mesh.surface.diagonal
+        if radius < 2 * limit * (1 - 1e-6):
+            raise FeatureError(
+                f"{image.image_id}: its geodesic balls reach {radius:.3f} mesh diagonals, but tau_geo = {limit} needs {2 * limit:.3f}; "
+                f"describe again with describe.ball_radius at least {2 * limit:.3f}, or lower tau_geo"
+            )
+
+
+def _bicyclic_error(
+    source: Described, target: Described, lifted: Lifted, transfer: Transfer, limit: float | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The vertices predicted on the target and back on the source, and the float32 errors of K lifted matches; see :class:`Verified`."""
     k = len(lifted.index)
-    forward, backward = np.full(k, -1, np.int64), np.full(k, -1, np.int64)
-    if k == 0 or source.mesh is None or target.mesh is None:
-        return Verified(np.zeros(k, np.float32), forward, backward)
-    forward = transfer.predict(lifted.source_hits, source.mesh, target.mesh)
-    first = _term(target, target.mesh, lifted.target_hits, forward)
-    open_ = np.flatnonzero(first <= 2 * limit * (1 + 1e-6)) if limit is not None else np.arange(k)
+    there, back = np.full(k, -1, np.int64), np.full(k, -1, np.int64)
     error = np.full(k, np.inf)
+    if k == 0 or source.mesh is None or target.mesh is None:
+        return there, back, error.astype(np.float32)
+    there = transfer.predict(lifted.source_hits, source.mesh, target.mesh)
+    first = _term(target, target.mesh, lifted.target_hits, there)
+    open_ = np.flatnonzero(first <= 2 * limit * (1 + 1e-6)) if limit is not None else np.arange(k)
     if len(open_):
-        backward[open_] = transfer.predict(lifted.target_hits[open_], target.mesh, source.mesh)
-        second = _term(source, source.mesh, lifted.source_hits[open_], backward[open_])
+        back[open_] = transfer.predict(lifted.target_hits[open_], target.mesh, source.mesh)
+        second = _term(source, source.mesh, lifted.source_hits[open_], back[open_])
         error[open_] = (first[open_] + second) / 2
-    return Verified(error.astype(np.float32), forward, backward)
+    return there, back, error.astype(np.float32)
 
 
 def _term(image: Described, mesh: DescribedSurface, hits: np.ndarray, predicted: np.ndarray) -> np.ndarray:

@@ -16,12 +16,12 @@ import torch
 from sc3d.config import LabelConfig, MatchConfig
 from sc3d.errors import FeatureError
 from sc3d.features import Features
-from sc3d.matching.candidates import cycle_error, cycle_tolerance, passes_cycle, similarity
+from sc3d.matching.candidates import Candidates, cycle_error, similarity, within_cycle
 from sc3d.matching.described import Described
 from sc3d.matching.fusion import DINO, SD, SHAPE, group_weights, layers_of, renormalise, surface_rows
-from sc3d.matching.lift import lift
+from sc3d.matching.lift import spread
 from sc3d.matching.transfer import Transfer, transfer_of
-from sc3d.matching.verify import bicyclic_error, check_radius
+from sc3d.matching.verify import check_radii, verify_matches
 from sc3d.matching.weighted_nearest import weighted_nearest
 
 _OUT_OF_REACH = np.float32(-1e30)
@@ -86,16 +86,6 @@ class SettingCandidates:
         return len(self.cosine)
 
 
-@dataclass(frozen=True)
-class _Proposal:
-    """Rows (N,) into the two images' cells, before verification."""
-
-    source_rows: np.ndarray
-    target_rows: np.ndarray
-    cosine: np.ndarray
-    cycle_error: np.ndarray
-
-
 def match_settings(
     source: GroupedImage,
     target: GroupedImage,
@@ -115,28 +105,26 @@ def match_settings(
         FeatureError: the images were described by different recipes, their geodesic balls are too small for ``widest.tau_geo``, or a
             setting gives all the weight to groups that they do not have.
     """
-    check_radius(source, widest.tau_geo)
-    check_radius(target, widest.tau_geo)
+    check_radii(source, target, widest.tau_geo)
     proposals = _propose(source, target, settings)
-    tolerance = cycle_tolerance(widest.tau_cc, source.extent, source.letterbox.cell_pixels)
-    passing = [np.flatnonzero(passes_cycle(one.cycle_error, tolerance)) for one in proposals]
+    passing = [np.flatnonzero(within_cycle(source, one.cycle_error, widest.tau_cc)) for one in proposals]
     n_target = max(len(target.cells), 1)
     flat = [one.source_rows[rows] * n_target + one.target_rows[rows] for one, rows in zip(proposals, passing, strict=True)]
     matches, position = np.unique(np.concatenate([*flat, np.zeros(0, np.int64)]), return_inverse=True)
     pairs_of_rows = matches // n_target, matches % n_target
-    errors = _verify(source, target, *pairs_of_rows, transfer or transfer_of(source.transfer), widest.tau_geo)[position]
+    verified = verify_matches(source, target, *pairs_of_rows, transfer or transfer_of(source.transfer), widest.tau_geo)
+    errors = verified.error[position]
     centres = target.letterbox.centres(target.cells)
     result, first = [], 0
     for one, rows in zip(proposals, passing, strict=True):
-        geodesic = np.full(len(one.cosine), np.inf, np.float32)
-        geodesic[rows] = errors[first : first + len(rows)]
+        geodesic = spread(len(one), rows, errors[first : first + len(rows)], np.inf)
         first += len(rows)
         cells = source.cells[one.source_rows], target.cells[one.target_rows]
         result.append(SettingCandidates(*cells, centres[one.target_rows], one.cosine, one.cycle_error, geodesic))
     return result
 
 
-def _propose(source: GroupedImage, target: GroupedImage, settings: Sequence[MatchConfig]) -> list[_Proposal]:
+def _propose(source: GroupedImage, target: GroupedImage, settings: Sequence[MatchConfig]) -> list[Candidates]:
     source.check_pair(target)
     if source.groups.keys() != target.groups.keys():
         raise FeatureError(
@@ -146,8 +134,7 @@ def _propose(source: GroupedImage, target: GroupedImage, settings: Sequence[Matc
     # A wanted 3D group is never "absent": an image without a mesh has no cells then, rather than other weights.
     shares = [renormalise(group_weights(setting), {*source.groups, SHAPE}, source.image_id) for setting in settings]
     if not settings or not len(source.cells) or not len(target.cells):
-        none = np.zeros(0, np.int64)
-        return [_Proposal(none, none, np.zeros(0, np.float32), np.zeros(0, np.float32)) for _ in settings]
+        return [Candidates.none() for _ in settings]
     weights = np.array([[share.get(group, 0.0) for group in (SD, DINO, SHAPE)] for share in shares], np.float32)
     found = weighted_nearest(_similarities(source, target), weights)
     proposals = []
@@ -157,7 +144,7 @@ def _propose(source: GroupedImage, target: GroupedImage, settings: Sequence[Matc
             rows = np.flatnonzero(source.covered) if target.covered.any() else rows[:0]
         forward, box = found.forward[s], source.letterbox
         error = cycle_error(source.cells, forward, found.backward[s], box.side, box.cell_pixels)
-        proposals.append(_Proposal(rows, forward[rows], found.similarity[s, rows], error[rows]))
+        proposals.append(Candidates(rows, forward[rows], found.similarity[s, rows], error[rows]))
     return proposals
 
 
@@ -171,13 +158,3 @@ def _similarities(source: GroupedImage, target: GroupedImage) -> tuple[np.ndarra
         shape[~source.covered] = _OUT_OF_REACH
         shape[:, ~target.covered] = _OUT_OF_REACH
     return found.get(SD, shape), found.get(DINO, shape), shape
-
-
-def _verify(
-    source: Described, target: Described, source_rows: np.ndarray, target_rows: np.ndarray, transfer: Transfer, limit: float
-) -> np.ndarray:
-    """Bicyclic geodesic errors (K,) float32 of distinct matches, ``inf`` without a hit and where the first term alone is too large."""
-    lifted = lift(source, target, source_rows, target_rows)
-    errors = np.full(len(source_rows), np.inf, np.float32)
-    errors[lifted.index] = bicyclic_error(source, target, lifted, transfer, limit).error
-    return errors

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sc3d.matching.label import CYCLE, GEODESIC, SURFACE
+from sc3d.matching.explain import CYCLE, GEODESIC, SURFACE
 
 FILTERS = {CYCLE: "#4aa3ff", SURFACE: "#ffb000", GEODESIC: "#dc267f"}
 """What a rejected match is drawn in: distinct from each other with any common colour blindness, and readable on photos."""

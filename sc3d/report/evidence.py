@@ -15,7 +15,7 @@ from sc3d.geometry.mesh import Mesh
 from sc3d.geometry.sampling import scattered
 from sc3d.matching.candidates import cycle_tolerance, nearest, similarity
 from sc3d.matching.described import Described
-from sc3d.matching.label import CYCLE, GEODESIC, SURFACE, Explanation, explain_pair
+from sc3d.matching.explain import CYCLE, GEODESIC, SURFACE, Explanation, explain_pair
 from sc3d.records import Pair
 from sc3d.report.colours import FILTERS, hex_of, position_colours
 from sc3d.report.page import render_template

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from sc3d.geometry.camera import project
 from sc3d.geometry.mesh import Mesh
-from sc3d.matching.label import GEODESIC
+from sc3d.matching.explain import GEODESIC
 from sc3d.report.evidence import FATE_COLOURS, FATES, WIDTH, PairEvidence
 from sc3d.report.pairs import KEPT, Side, cropped_photo, place_sides
 from sc3d.report.pictures import MeshView, mesh_view

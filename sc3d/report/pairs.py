@@ -10,7 +10,7 @@ import numpy as np
 
 from sc3d.geometry.sampling import scattered
 from sc3d.grid import Letterbox
-from sc3d.matching.label import CYCLE, GEODESIC, SURFACE, Explanation
+from sc3d.matching.explain import CYCLE, GEODESIC, SURFACE, Explanation
 from sc3d.report.colours import FILTERS, hex_of, position_colours
 from sc3d.report.pictures import enlarge, faded, grid_picture, jpeg_uri, outline_mask, png_uri, shrink, shrink_mask
 

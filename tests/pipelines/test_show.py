@@ -25,7 +25,7 @@ from pipelines.stages.describe import DescribeStage
 from sc3d.config import LabelConfig
 from sc3d.errors import ConfigError, GeometryError, InputError, StoreError, UpstreamError
 from sc3d.matching.described import Described
-from sc3d.matching.label import explain_pair
+from sc3d.matching.explain import explain_pair
 from sc3d.report.evidence import FATES, PairEvidence, Shown, evidence_page, gather_evidence
 from sc3d.report.evidence_picture import evidence_figure
 

@@ -18,7 +18,7 @@ from sc3d.geometry.camera import Camera, Pose
 from sc3d.geometry.mesh import Mesh
 from sc3d.images import decode_mask
 from sc3d.matching.described import Described
-from sc3d.matching.label import CYCLE, GEODESIC, explain_pair
+from sc3d.matching.explain import CYCLE, GEODESIC, explain_pair
 from sc3d.report.alignment import alignment_card, turn_left, yaw_card
 from sc3d.report.colours import MASK, hex_of, position_colours
 from sc3d.report.feature_maps import feature_card

@@ -9,8 +9,8 @@ from sc3d.config import LabelConfig, MatchConfig
 from sc3d.errors import InputError
 from sc3d.evaluation.filter_quality import FilterCounts, filter_quality, judge, summarise
 from sc3d.matching.described import Described
+from sc3d.matching.explain import explain_pair
 from sc3d.matching.filters import FILTERS
-from sc3d.matching.label import explain_pair
 from sc3d.records import ImageRecord
 
 

@@ -21,8 +21,8 @@ from sc3d.evaluation.labellings import (
 )
 from sc3d.matching.candidates import similarity
 from sc3d.matching.described import Described
+from sc3d.matching.explain import explain_pair
 from sc3d.matching.filters import FILTERS
-from sc3d.matching.label import explain_pair
 
 FLAT = MatchConfig(alpha=0.6, beta=0.4)
 

@@ -10,7 +10,7 @@ from sc3d.errors import SchemaError
 from sc3d.evaluation.filter_quality import filter_quality
 from sc3d.evaluation.setting_counts import SettingCounts, count_settings
 from sc3d.matching.described import Described
-from sc3d.matching.label import explain_pair
+from sc3d.matching.explain import explain_pair
 from sc3d.matching.weight_grid import GroupedImage
 from sc3d.records import ImageRecord
 

@@ -6,8 +6,8 @@ import pytest
 from sc3d.config import LabelConfig
 from sc3d.errors import ConfigError
 from sc3d.matching import filters
+from sc3d.matching.explain import CYCLE, GEODESIC, Explanation
 from sc3d.matching.filters import FILTERS, MAX_DIRECTION_ANGLE, MAX_POSITION_DISTANCE, MIN_SHAPE_COSINE, filter_named
-from sc3d.matching.label import CYCLE, GEODESIC, Explanation
 
 
 def explanation(n: int, **columns: np.ndarray) -> Explanation:

@@ -11,9 +11,13 @@ from sc3d.config import LabelConfig, MatchConfig
 from sc3d.errors import FeatureError
 from sc3d.features import Features
 from sc3d.grid import Letterbox
+from sc3d.matching.candidates import within_cycle
 from sc3d.matching.described import Described
-from sc3d.matching.label import CYCLE, GEODESIC, SURFACE, explain_pair, match_pair
+from sc3d.matching.explain import CYCLE, GEODESIC, SURFACE, explain_pair
+from sc3d.matching.label import match_pair
 from sc3d.matching.lift import positions
+from sc3d.matching.transfer import transfer_of
+from sc3d.matching.verify import verify_pair
 from sc3d.records import Matches
 from sc3d.schema import from_table, to_table
 
@@ -71,6 +75,36 @@ def test_explanation_holds_every_error_and_agrees_with_match_pair(make_features,
         assert explanation.target_vertex[i] == surfaces[1].dominant[other_row]
         mine, theirs = reference.unit(query), reference.unit(reference.point_descriptor(features[1], other_row))
         assert explanation.shape_cosine[i] == pytest.approx(mine @ theirs, abs=1e-5)
+
+
+class Asked:
+    """The nearest transfer, and how many hits it was asked for in each direction."""
+
+    def __init__(self):
+        self.counts = []
+
+    def predict(self, hits, origin, destination):
+        self.counts.append(len(hits))
+        return transfer_of("nearest").predict(hits, origin, destination)
+
+
+def test_a_limit_leaves_out_what_cannot_be_kept_and_changes_nothing_else(make_features):
+    config = MatchConfig(tau_cc=0.1, tau_geo=0.1)
+    source, target = (Described(make_features(i, f"i{i}", n_foreground=80), config) for i in (5, 6))
+    asked, limited = Asked(), Asked()
+    whole, part = verify_pair(source, target, asked), verify_pair(source, target, limited, limit=config)
+    passing = within_cycle(source, whole.candidates.cycle_error, config.tau_cc)
+    np.testing.assert_array_equal(part.searched, np.flatnonzero(passing))
+    assert asked.counts == [(whole.verified.source_hits >= 0).sum()] * 2
+    assert limited.counts[0] == (passing & (whole.verified.source_hits >= 0)).sum() < asked.counts[0]
+    assert 0 < limited.counts[1] < limited.counts[0]
+    searched_back = part.verified.predicted_source >= 0
+    assert searched_back.sum() == limited.counts[1]
+    np.testing.assert_array_equal(part.verified.error[searched_back], whole.geodesic_error[part.searched[searched_back]])
+    np.testing.assert_array_equal(np.isfinite(part.geodesic_error).nonzero()[0], part.searched[np.isfinite(part.verified.error)])
+    close = passing & (whole.geodesic_error <= np.float32(config.tau_geo))
+    assert close.any()
+    np.testing.assert_array_equal(part.geodesic_error[close], whole.geodesic_error[close])
 
 
 def test_positions_are_from_the_box_centre_in_diagonals(make_features):

@@ -22,9 +22,10 @@ from sc3d.geometry.sampling import scattered
 from sc3d.geometry.shape_descriptors import shape_descriptors
 from sc3d.geometry.spectrum import laplacian_spectrum, points_spectrum
 from sc3d.matching.described import Described, DescribedSurface
+from sc3d.matching.explain import explain_pair
 from sc3d.matching.functional_map import functional_map
 from sc3d.matching.fusion import interpolate_shape
-from sc3d.matching.label import explain_pair, match_pair
+from sc3d.matching.label import match_pair
 from sc3d.matching.search import VertexIndex
 from sc3d.matching.spectral import Spectral
 from sc3d.matching.transfer import transfer_of

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from sc3d.config import LabelConfig, MatchConfig
 from sc3d.errors import FeatureError
 from sc3d.matching.described import Described
+from sc3d.matching.explain import explain_pair
 from sc3d.matching.fusion import fuse, group_descriptors, group_weights
-from sc3d.matching.label import explain_pair
 from sc3d.matching.weight_grid import GroupedImage, match_settings
 
 WEIGHTS = [
