@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import fake_stage
 import numpy as np
 import pytest
-from ray import cloudpickle
-
-sys.path.insert(0, str(Path(__file__).parent))
-import fake_stage
 from fake_stage import FakeStage, First, Second
+from ray import cloudpickle
 
 from actors.base import check_actors
 from cluster.session import RaySession
