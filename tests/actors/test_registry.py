@@ -16,7 +16,8 @@ from actors.foundation.actor import FoundationActor
 from actors.registry import SLOTS, actor_of
 from pipelines.runner.stage import Stage
 from pipelines.stages.describe import DescribeStage
-from pipelines.stages.reconstruct import OrientStage, ReconstructStage
+from pipelines.stages.orient import OrientStage
+from pipelines.stages.reconstruct import ReconstructStage
 from sc3d.config import DescribeConfig, ModelsConfig, OrientConfig, ReconstructConfig, RunConfig
 from sc3d.config_file import load_config
 from sc3d.errors import ConfigError, PreflightError
