@@ -79,8 +79,10 @@ def _check(found: object, slot: str, value: str) -> None:
     """Raise :class:`ConfigError` unless what somebody else wrote is an actor that can take the slot."""
     if not (isinstance(found, type) and issubclass(found, Actor)) or isabstract(found):
         raise ConfigError(f"{slot} = {value} must be a subclass of actors.base.Actor with its method process, not {found!r}")
-    if not (hasattr(found, "requires") and hasattr(found, "provides")):
-        raise ConfigError(f"{slot} = {value}: {found.__name__} must say what it requires and provides, see actors.base.Actor")
+    if not all(hasattr(found, name) for name in ("requires", "provides", "version")):
+        raise ConfigError(
+            f"{slot} = {value}: {found.__name__} must say what it requires, what it provides and its version, see actors.base.Actor"
+        )
     # A rehearsal provides no more than it must.
     missing = set(_ours(REHEARSAL, slot).provides) - set(found.provides)
     if missing:

@@ -22,12 +22,14 @@ import numpy as np
 
 from benchmarks import row
 from cluster.session import RaySession
-from pipelines.folder.manifest import read_pair_items, stored_values
+from pipelines.folder.configuration import stored_values
+from pipelines.folder.manifest import read_pair_items
 from pipelines.jobs import evaluate
-from pipelines.jobs.compare import CompareStage, labelled_by
-from pipelines.jobs.train import train_job
+from pipelines.report.metrics import METRICS
 from pipelines.runner.progress import Progress
-from pipelines.runner.run import run_stage
+from pipelines.runner.run import run_graph
+from pipelines.stages.adapter import train_job
+from pipelines.stages.compare import CompareStage, labelled_by
 from sc3d.config import RunConfig
 from sc3d.config_file import parse_config
 from sc3d.evaluation.labellings import LABELLINGS
@@ -57,7 +59,7 @@ def _train(config: RunConfig, name: str, seeds: int) -> list[str]:
     stage = CompareStage(chosen)
     items = read_pair_items(stage.run)
     with RaySession(config.ray) as ray, Progress() as progress:
-        run_stage(stage, items, progress, ray)
+        run_graph([stage], items, progress, ray)
         ray.start()
         # Not before: Ray reads the settings of the session when it is imported.
         from training.train import train
@@ -76,7 +78,7 @@ def _train(config: RunConfig, name: str, seeds: int) -> list[str]:
 def _scores(config: RunConfig, methods: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
     chosen = ["zero-shot", *(method for found in methods.values() for method in found)]
     settings = dataclasses.replace(config.evaluate, methods=tuple(chosen), filter_pairs=0)
-    pck = evaluate.run(dataclasses.replace(config, evaluate=settings))["pck"]
+    pck = evaluate.run(dataclasses.replace(config, evaluate=settings)).read_json(METRICS)["pck"]
     for subset in ("all", "geo-aware"):
         for average in ("image", "keypoint"):
             for name, found in {"zero-shot": ["zero-shot="], **methods}.items():

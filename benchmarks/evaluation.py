@@ -15,23 +15,25 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from benchmarks import row
 from pipelines.folder.manifest import IMAGES, PAIRS
-from pipelines.jobs.evaluate import EvaluateStage, ScoreActor, evaluate_stages
 from pipelines.stages.describe import DescribeStage
+from pipelines.stages.evaluate import EvaluateStage, ScoreActor, evaluate_stages
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config
-from sc3d.evaluation.scores import PairScore
 from sc3d.features import Features, encode_features
 from sc3d.grid import Letterbox
 from sc3d.records import FeatureIndex, ImageRecord, Pair
+from sc3d.schema import Record
 from sc3d.shards import Shard, item_table
 from sc3d.store import RunFolder
 
@@ -47,26 +49,26 @@ def make_run(config: RunConfig, images: int) -> list[Pair]:
     """Write the manifest and the features of one category; returns all its ordered pairs."""
     run, stage = RunFolder(config.run), DescribeStage(config)
     common = np.random.default_rng(0).standard_normal((CHANNELS, 60, 60), np.float32)
-    records, index = [], []
+    box, records, index = np.array([50, 40, 450, 340], np.float32), [], []
     for i in range(images):
-        rng = np.random.default_rng(i + 1)
-        box = np.array([50, 40, 450, 340], np.float32)
-        xy = rng.uniform(box[:2], box[2:], (KEYPOINTS, 2)).astype(np.float32)
+        xy = np.random.default_rng(i + 1).uniform(box[:2], box[2:], (KEYPOINTS, 2)).astype(np.float32)
         image = ImageRecord(f"bus-{i:02d}", "photo.jpg", "bus", "test", box, keypoint_ids=np.arange(KEYPOINTS), keypoint_xy=xy)
-        values = (common + rng.standard_normal(common.shape, np.float32)).astype(np.float16)
-        features = Features(image.image_id, Letterbox(*SIZE), np.ones((60, 60), bool), 400.0, {"dino": values})
-        data = encode_features(features)
-        run.write_bytes(stage.feature_file(image.image_id), data)
         records.append(image)
-        index.append(FeatureIndex(image.image_id, "bus", 3600, 0, 0, len(data)))
-    stage.artefacts.commit(Shard("bus", tuple(r.image_id for r in records)), index, [])
     pairs = [Pair.of(source, target) for source, target in itertools.permutations(records, 2)]
     run.write_records(ImageRecord, IMAGES, records)
     run.write_records(Pair, PAIRS, pairs)
+    for i, image in enumerate(records):
+        noise = np.random.default_rng(images + i + 1).standard_normal(common.shape, np.float32)
+        values = (common + noise).astype(np.float16)
+        features = Features(image.image_id, Letterbox(*SIZE), np.ones((60, 60), bool), 400.0, {"dino": values})
+        data = encode_features(features)
+        run.write_bytes(stage.feature_file(image.image_id), data)
+        index.append(FeatureIndex(image.image_id, "bus", 3600, 0, 0, len(data)))
+    stage.artefacts.commit(Shard("bus", tuple(r.image_id for r in records)), index, [])
     return pairs
 
 
-def score(stage: EvaluateStage, actor: ScoreActor, shard: Shard) -> list[PairScore]:
+def score(stage: EvaluateStage, actor: ScoreActor, shard: Shard) -> list[Record]:
     """The scores of a shard, as the stage's worker makes them."""
     return [stage.finish({**row, **actor.process(row)}, 0.0) for row in stage.load(shard)]
 
@@ -83,14 +85,15 @@ def work(config: RunConfig, shards: list[Shard], channel: Connection) -> None:
     scored = 0
     for shard in shards:
         scores = score(stage, actor, shard)
-        stage.artefacts.commit(shard, scores, [])
+        inputs = stage.inputs_of(pa.array(shard.ids, pa.string()))
+        stage.artefacts.commit(replace(shard, inputs=tuple(inputs.to_pylist())), scores, [])
         scored += len(scores)
     channel.send((scored, next(iter(stage.counters().values()))))
 
 
 def scored_per_second(config: RunConfig, pairs: list[Pair], processes: int) -> tuple[float, float]:
     """Pairs a second of all processes together, and reads of an image's features a pair."""
-    shards = EvaluateStage(config).plan(item_table((pair.category, pair.pair_id) for pair in pairs))
+    shards = EvaluateStage(config).cut(item_table((pair.category, pair.pair_id) for pair in pairs))
     cuts = [round(len(shards) * i / processes) for i in range(processes + 1)]
     context = multiprocessing.get_context("spawn")
     running: list[tuple[SpawnProcess, Connection]] = []
@@ -147,7 +150,7 @@ def run(images: int = IMAGES_PER_CATEGORY, reference_pairs: int = REFERENCE_PAIR
         )
         pairs = make_run(config, images)
         stage = evaluate_stages(config)[0]
-        rate, reads = scored_per_second(stage.config, pairs, cores)
+        rate, reads = scored_per_second(stage.whole, pairs, cores)
         torch.set_num_threads(cores)
         described, records = (
             DescribeStage(config),
@@ -157,7 +160,7 @@ def run(images: int = IMAGES_PER_CATEGORY, reference_pairs: int = REFERENCE_PAIR
         chosen = pairs[:: max(len(pairs) // reference_pairs, 1)][:reference_pairs]
         expected = [reference_pair(described, records[p.source_id], records[p.target_id]) for p in chosen]
         reference = len(chosen) / (time.perf_counter() - started)
-        scores = stage.artefacts.catalogue().read(p.pair_id for p in chosen)
+        scores = stage.catalogue().read(p.pair_id for p in chosen)
         errors = [np.abs(scores[p.pair_id].distances.reshape(2, -1) - e).max() for p, e in zip(chosen, expected, strict=True)]
     minutes = SPAIR_TEST_PAIRS / rate / 60
     beside = f"full 3,600 x 3,600 matrices: {reference:.2f} pairs/s"

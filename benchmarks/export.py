@@ -21,17 +21,18 @@ import pyarrow as pa
 
 from benchmarks import row
 from benchmarks.pairs import peak_memory
-from pipelines.folder.manifest import IMAGES
+from pipelines.folder.manifest import IMAGES, PAIRS
 from pipelines.jobs.export import ExportOptions, export_labels
 from pipelines.jobs.label_source import LabelSource
-from pipelines.stages.match import LabelStage
+from pipelines.stages.label import LabelStage
 from pipelines.stages.reconstruct import ReconstructStage
+from sc3d.artefacts import INPUTS
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config
 from sc3d.datasets.label_export import diy_sc
 from sc3d.grid import SIDE, Letterbox
 from sc3d.images import encode_mask
-from sc3d.records import ImageRecord, Labels, Reconstruction
+from sc3d.records import ImageRecord, Labels, Pair, Reconstruction
 from sc3d.schema import from_table, to_table
 from sc3d.shards import Shard
 
@@ -46,7 +47,8 @@ PLAIN_ROWS = 10_000
 def make_run(folder: Path, rows: int) -> RunConfig:
     """A run folder with so many label rows. Every shard has the same labels, of other pairs."""
     config = load_config(None, [f"run={json.dumps(str(folder))}"])
-    stage = LabelStage(config).artefacts
+    labels = LabelStage(config)
+    stage = labels.artefacts
     images = [ImageRecord(f"{c}-{i}", f"/photos/{c}/{i}.jpg", c) for c in CATEGORIES for i in range(IMAGES_A_CATEGORY)]
     stage.run.write_records(ImageRecord, IMAGES, images)
     mask = encode_mask(np.ones(SIZE[::-1], bool))
@@ -56,6 +58,7 @@ def make_run(folder: Path, rows: int) -> RunConfig:
         for i in images
     ]
     ReconstructStage(config).artefacts.commit(Shard("all", tuple(image.image_id for image in images)), sizes, [])
+    planned = []
     for category in CATEGORIES:
         template = to_table(Labels, [_labels(category, number) for number in range(ROWS_A_SHARD)])
         for start in range(0, rows // len(CATEGORIES), ROWS_A_SHARD):
@@ -66,9 +69,12 @@ def make_run(folder: Path, rows: int) -> RunConfig:
             table = template.slice(0, len(pairs))
             for index, column in enumerate(columns):
                 table = table.set_column(index, template.schema.field(index), pa.array(column))
+            table = table.append_column(INPUTS, labels.inputs_of(table["pair_id"].combine_chunks()))
             stage.run.write_table(
                 stage.file(Shard(category, tuple(columns[0]))), table.replace_schema_metadata(template.schema.metadata)
             )
+            planned += [Pair(*ids, category) for ids in zip(columns[0], source, target, strict=True)]
+    stage.run.write_records(Pair, PAIRS, planned)
     return config
 
 

@@ -17,18 +17,20 @@ import numpy as np
 
 from benchmarks import row
 from cluster.session import RaySession
-from pipelines.folder.manifest import prepare
+from pipelines.folder.manifest import read_images
 from pipelines.jobs import label
 from pipelines.jobs.demo import DEFAULTS
 from pipelines.runner.progress import Progress
-from pipelines.runner.run import run_stage
+from pipelines.runner.run import run_graph
 from pipelines.stages.describe import DescribeStage
-from pipelines.stages.match import IMAGE_READS, MatchStage
+from pipelines.stages.match import MatchStage
+from pipelines.stages.pairs import IMAGE_READS
 from sc3d.config import PairsConfig, RunConfig
 from sc3d.config_file import load_config
 from sc3d.datasets.toys import ToysConfig, generate_toys
 from sc3d.matching.pairs import plan_pairs_table
 from sc3d.shards import ITEMS
+from sc3d.store import RunFolder
 
 IMAGES = 34
 """Images a category: nine categories have 10,098 ordered pairs."""
@@ -39,7 +41,7 @@ def run(images: int = IMAGES, counts: tuple[int, ...] = COUNTS) -> Iterator[dict
     """Seconds, milliseconds a pair, and reads a pair for each number of pairs."""
     with tempfile.TemporaryDirectory() as folder:
         config = _described(Path(folder), images)
-        pairs = plan_pairs_table(prepare(config), PairsConfig(strategy="all"), config.seed)
+        pairs = plan_pairs_table(read_images(RunFolder(config.run)), PairsConfig(strategy="all"), config.seed)
         items = pairs.select(["category", "pair_id"]).rename_columns(ITEMS.names)
         order = np.random.default_rng(0).permutation(len(items))
         with RaySession(config.ray) as ray, Progress() as progress:
@@ -47,7 +49,7 @@ def run(images: int = IMAGES, counts: tuple[int, ...] = COUNTS) -> Iterator[dict
             for position, wanted in enumerate((min(counts), *counts)):
                 shutil.rmtree(Path(config.run) / MatchStage.folder, ignore_errors=True)
                 chosen = items.take(np.sort(order[:wanted]))
-                summary, count = run_stage(MatchStage(config), chosen, progress, ray), len(chosen)
+                [summary], count = run_graph([MatchStage(config)], chosen, progress, ray), len(chosen)
                 if position:
                     reads = summary.counters[IMAGE_READS] / count
                     yield row("growth", f"match stage, {count} pairs", summary.seconds, "s", "lower", n=1)
@@ -69,7 +71,7 @@ def _described(folder: Path, images: int) -> RunConfig:
     pairs = {"trn": images * (images - 1), "val": 0, "test": 0}
     generate_toys(folder / "toys", ToysConfig(images={"trn": images, "val": 0, "test": 0}, max_pairs=pairs, workers=2))
     config = load_config(None, [f"run={folder / 'run'}", f"dataset.root={folder / 'toys'}"], DEFAULTS)
-    label.run(config, until=DescribeStage)
+    label.run(config, until=DescribeStage.name)
     return config
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmarks import row
 from pipelines.jobs import label
+from pipelines.stages.registry import chain_to
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config
 from sc3d.store import RunFolder
@@ -77,7 +78,7 @@ class _StorePeak:
 
 def _figures(config: RunConfig, images: int, peak: float) -> Iterator[dict[str, Any]]:
     folder, workers = RunFolder(config.run), config.ray.workers
-    stages = {kind.name: folder.read_json(f"timings/{kind.name}.json") for kind in label.STAGES}
+    stages = {kind.name: folder.read_json(f"timings/{kind.name}.json") for kind in chain_to(config, "label")}
     groups = {"image": ("reconstruct", "orient", "describe"), "pair": ("match", "label")}
     pairs = stages["label"]["items"]
     for unit, names in groups.items():
@@ -92,7 +93,7 @@ def _figures(config: RunConfig, images: int, peak: float) -> Iterator[dict[str, 
     peak_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     yield _row("peak memory of the driver", peak_memory, "GiB", 1)
     yield _row("peak of Ray's object store", peak / 2**20, "MiB", 1)
-    for kind in label.STAGES:
+    for kind in chain_to(config, "label"):
         yield _row(f"objects in {kind.folder}", len(folder.names(kind.folder)), "objects", 1)
 
 

@@ -20,17 +20,19 @@ from typing import Any, get_args
 import numpy as np
 
 from benchmarks import row
+from pipelines.folder.configuration import stored_values
 from pipelines.folder.images import ImageManifest
-from pipelines.folder.manifest import read_pairs, stored_values
+from pipelines.folder.manifest import read_pairs
 from pipelines.jobs import label
 from pipelines.stages.describe import DescribeStage
-from pipelines.stages.match import DescribedImages
+from pipelines.stages.match import described_images
+from pipelines.stages.pairs import PreparedImages
 from sc3d.config import LabelConfig, RunConfig, TransferName
 from sc3d.config_file import parse_config
 from sc3d.datasets.toys import ToysConfig, generate_toys
 from sc3d.errors import InputError
 from sc3d.evaluation.filter_quality import judge
-from sc3d.matching.described import DescribedSurface
+from sc3d.matching.described import Described, DescribedSurface
 from sc3d.matching.explain import explain_pair
 from sc3d.matching.filters import keep_cycle
 from sc3d.matching.transfer import Transfer, transfer_of
@@ -110,7 +112,7 @@ def make_run(folder: Path) -> RunConfig:
     generate_toys(folder / "toys", ToysConfig(images=IMAGES))
     values = {"run": str(folder / "run"), "dataset": {"kind": "toys", "root": str(folder / "toys")}}
     config = parse_config(values)
-    label.run(config, until=DescribeStage)
+    label.run(config, until=DescribeStage.name)
     return config
 
 
@@ -120,7 +122,7 @@ def held_out_pairs(config: RunConfig) -> dict[str, list[Pair]]:
     Raises:
         InputError: there are none.
     """
-    described = DescribeStage(config).artefacts.catalogue()
+    described = DescribeStage(config).catalogue()
     pairs: dict[str, list[Pair]] = {}
     for pair in sorted(read_pairs(RunFolder(config.run), labelled=False), key=lambda p: p.pair_id):
         if pair.split == "test" and pair.source_id in described and pair.target_id in described:
@@ -133,7 +135,7 @@ def held_out_pairs(config: RunConfig) -> dict[str, list[Pair]]:
 def compare(config: RunConfig) -> Iterator[dict[str, Any]]:
     """Judge every transfer on the held-out pairs of a run, and yield one row a figure."""
     pairs = held_out_pairs(config)
-    images = DescribedImages(config, config.match, CACHE_MB)
+    images = described_images(DescribeStage(config), config.match, CACHE_MB)
     yield from _preparing(images, sorted({i for members in pairs.values() for p in members for i in (p.source_id, p.target_id)}))
     records, seconds = ImageManifest(RunFolder(config.run)), {}
     outcomes: dict[str, dict[str, Outcome]] = {}
@@ -153,7 +155,7 @@ def compare(config: RunConfig) -> Iterator[dict[str, Any]]:
         )
 
 
-def judge_pair(pair: Pair, images: DescribedImages, records: Mapping[str, ImageRecord], transfer: Transfer) -> Outcome:
+def judge_pair(pair: Pair, images: PreparedImages[Described], records: Mapping[str, ImageRecord], transfer: Transfer) -> Outcome:
     """The candidates of a pair that pass the cycle, with the errors that a transfer gives them."""
     source, target = images.get(pair.source_id), images.get(pair.target_id)
     explanation = explain_pair(source, target, THRESHOLDS, transfer)
@@ -162,7 +164,7 @@ def judge_pair(pair: Pair, images: DescribedImages, records: Mapping[str, ImageR
     return Outcome(errors, errors[rows], correct)
 
 
-def _preparing(images: DescribedImages, image_ids: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _preparing(images: PreparedImages[Described], image_ids: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Time of what each transfer computes once an image. It is kept, so that predictions are timed without it."""
     surfaces = [mesh for mesh in (images.get(image_id).mesh for image_id in image_ids) if mesh is not None]
     start = time.perf_counter()

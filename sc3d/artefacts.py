@@ -75,7 +75,7 @@ class Artefacts:
         """Which of the rows that are there count.
 
         Rows of other ids, and rows that were made from other inputs, may lie about: nobody takes them. Of rows that are there twice, one
-        counts. A damaged shard counts as missing: it is deleted, to be made again.
+        counts. A damaged file counts as missing; whoever runs the stage next makes it again.
 
         Args:
             wanted: ids and inputs (:data:`~sc3d.shards.COUNTED`), each id once.
@@ -83,8 +83,9 @@ class Artefacts:
         files = self.files()
         with ThreadPoolExecutor(_READERS) as pool:
             found = list(pool.map(self._rows_of, files))
-        sizes = np.array([len(table) for table in found], np.int64)
-        rows = pa.concat_tables([COUNTED.empty_table(), *found])
+        damaged = tuple(name for name, table in zip(files, found, strict=True) if table is None)
+        sizes = np.array([0 if table is None else len(table) for table in found], np.int64)
+        rows = pa.concat_tables([COUNTED.empty_table(), *(table for table in found if table is not None)])
         place = pc.index_in(_keys(rows), value_set=_keys(wanted)).to_numpy(zero_copy_only=False)
         counted = np.flatnonzero(~np.isnan(place)) if place.dtype.kind == "f" else np.arange(len(place))
         counted = counted[np.unique(place[counted], return_index=True)[1]]
@@ -92,20 +93,21 @@ class Artefacts:
         file = np.repeat(np.arange(len(sizes)), sizes)
         row = np.arange(len(rows)) - (np.cumsum(sizes) - sizes)[file]
         ids = rows["id"].take(pa.array(counted))
-        return Catalogue(self, tuple(files), ids, file[counted], row[counted], np.delete(file, counted), wanted)
+        others = np.delete(file, counted)
+        return Catalogue(self, tuple(files), ids, file[counted], row[counted], others, wanted, damaged)
 
     def all_ids(self) -> pa.Array:
         """Ids of all rows that are there, each once, whether they count or not."""
         with ThreadPoolExecutor(_READERS) as pool:
-            tables = list(pool.map(self._rows_of, self.files()))
+            tables = [table for table in pool.map(self._rows_of, self.files()) if table is not None]
         return pc.unique(pa.concat_tables([COUNTED.empty_table(), *tables])["id"].combine_chunks())
 
-    def _rows_of(self, name: str) -> pa.Table:
+    def _rows_of(self, name: str) -> pa.Table | None:
+        """Ids and inputs of a file's rows; ``None`` for a damaged one."""
         try:
             return self._ids_and_inputs(name)
         except DamagedFileError:
-            self.run.delete(name)
-            return COUNTED.empty_table()
+            return None
 
     def _ids_and_inputs(self, name: str) -> pa.Table:
         table = self.run.read_table(self.record, name, [self.key, INPUTS])
@@ -138,8 +140,13 @@ class Artefacts:
         return list(counted.values())
 
     def standing(self, wanted: pa.Table) -> Standing:
-        """How far the stage has come with what is wanted (:data:`~sc3d.shards.COUNTED`), looked up in the run folder."""
+        """How far the stage has come with what is wanted (:data:`~sc3d.shards.COUNTED`), looked up in the run folder.
+
+        For those who write the folder: damaged files are deleted, since what is made again may lie in others.
+        """
         catalogue = self.catalogue(wanted)
+        for name in catalogue.damaged:
+            self.run.delete(name)
         place = pc.index_in(wanted["id"], value_set=catalogue.ids.combine_chunks())
         kept = place.is_valid().to_numpy(zero_copy_only=False)
         file = np.full(len(wanted), -1, np.int64)
@@ -155,7 +162,10 @@ class Artefacts:
         name = self.file(shard)
         if not self.run.exists(name):
             return None
-        kept = set(self._rows_of(name)["id"].to_pylist())
+        rows = self._rows_of(name)
+        if rows is None:
+            return None
+        kept = set(rows["id"].to_pylist())
         reject_file = self.reject_file(shard)
         rejected = {reject.id for reject in self.run.read_records(Reject, reject_file)} if self.run.exists(reject_file) else set()
         if kept | rejected != set(shard.ids):
@@ -176,7 +186,7 @@ class Artefacts:
         self.run.write_table(self.file(shard), table.append_column(INPUTS, made_from))
 
     def keep_counted(self, catalogue: Catalogue, name: str) -> None:
-        """Write what counts of a shard file as a shard of its own, and delete the file. Cut short, it leaves rows twice, where one counts."""
+        """Write what counts of a shard file as a shard of its own, and delete the file. Cut short, it leaves rows twice: one counts."""
         table = self.run.read_table(self.record, name).take(
             pa.array(catalogue.row_of[catalogue.file_of == catalogue.files.index(name)])
         )
@@ -237,7 +247,8 @@ class Standing:
 class Catalogue:
     """The rows of one recipe of one stage that count: id ``ids[i]`` is row ``row_of[i]`` of ``files[file_of[i]]``.
 
-    ``file_of_others``: of each row that does not count, which file it is in. ``counted``: what was asked for.
+    ``file_of_others``: of each row that does not count, which file it is in. ``counted``: what was asked for. ``damaged``: files of
+    which nobody knows what is in them.
     """
 
     artefacts: Artefacts
@@ -247,6 +258,7 @@ class Catalogue:
     row_of: np.ndarray
     file_of_others: np.ndarray
     counted: pa.Table
+    damaged: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -263,6 +275,11 @@ class Catalogue:
 
     def __contains__(self, id_: object) -> bool:
         return id_ in self.located
+
+    def refuse_damaged(self) -> None:
+        """For those who need all that was made: raise :class:`DamagedFileError` if a file is damaged, so that its rows are missing."""
+        for name in self.damaged:
+            self.artefacts.run.read_table(self.artefacts.record, name)
 
     def among(self, items: pa.Table) -> pa.Table:
         """Those of a table of items that are there."""

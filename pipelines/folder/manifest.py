@@ -112,9 +112,15 @@ def read_pair_table(run: RunFolder, labelled: bool) -> pa.Table:
     return table.filter(chosen if labelled else pc.invert(chosen))
 
 
-def read_pair_items(run: RunFolder) -> pa.Table:
-    """The pairs to label as items of a stage (:data:`~sc3d.shards.ITEMS`)."""
-    return read_pair_table(run, labelled=True).select(["category", "pair_id"]).rename_columns(ITEMS.names)
+def read_image_items(run: RunFolder) -> pa.Table:
+    """The images of the manifest as items of a stage (:data:`~sc3d.shards.ITEMS`)."""
+    names = ["category", "image_id"]
+    return run.read_table(ImageRecord, IMAGES, names).select(names).rename_columns(ITEMS.names)
+
+
+def read_pair_items(run: RunFolder, labelled: bool = True) -> pa.Table:
+    """The pairs to label, or the annotated ones, as items of a stage."""
+    return read_pair_table(run, labelled).select(["category", "pair_id"]).rename_columns(ITEMS.names)
 
 
 def read_dataset(config: RunConfig) -> tuple[list[ImageRecord], list[Pair]]:

@@ -186,7 +186,9 @@ def _check_data(config: RunConfig) -> None:
         raise ConfigError(
             "the adapter level makes labels from the run's own matches; leave train.labels out, or search with sc3d train"
         )
-    if not len(_matches(config)):
+    matches = _matches(config)
+    matches.refuse_damaged()
+    if not len(matches):
         raise InputError(
             f"{folder.uri} holds no matches of this configuration, so there are no labels to search on; run sc3d label first"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pipelines.folder.manifest import read_pair_items
 from pipelines.jobs import train
 from pipelines.jobs.job import Job
 from pipelines.stages.compare import CompareStage, labelled_by
@@ -23,7 +22,7 @@ def run(config: RunConfig, name: str, retry_rejects: bool = False) -> RunFolder:
     """
     with Job(config, "compare", retry_rejects=retry_rejects) as job:
         stage = CompareStage(labelled_by(job.config, name))
-        items = read_pair_items(job.folder)
+        items = stage.items()
         if not items.num_rows or not len(stage.other(DescribeStage).known):
             raise InputError(f"{job.folder.uri} has no described pairs to label; run sc3d describe on it first")
         job.begin()

@@ -68,6 +68,6 @@ class Job:
             again = sum(stage.artefacts.forget_rejects() for stage in stages_of(self.config))
             self.progress.say(f"  {again} rejected records are tried again")
 
-    def run_stage(self, stage: Stage, items: pa.Table) -> StageSummary:
-        """Compute what is missing of a stage's items (:data:`~sc3d.shards.ITEMS`)."""
-        return run_graph([stage], items, self.progress, self.ray, self.lease.check)[0]
+    def run_stage(self, stage: Stage, items: pa.Table | None = None) -> StageSummary:
+        """Compute what is missing of a stage's items (:data:`~sc3d.shards.ITEMS`); by default of all that it answers for."""
+        return run_graph([stage], stage.items() if items is None else items, self.progress, self.ray, self.lease.check)[0]

@@ -155,11 +155,13 @@ class LabelSource:
     Raises:
         ConfigError: the options ask for wider thresholds than the labels have.
         InputError: there are none.
+        DamagedFileError: some of them cannot be read.
     """
 
     def __init__(self, config: RunConfig, options: ExportOptions) -> None:
         self.config, self.options = config, options
         self.catalogue = label_catalogue(config, options.labels)
+        self.catalogue.refuse_damaged()
         self.artefacts = self.catalogue.artefacts
         self.is_own = self.artefacts.recipe == LabelStage(config).recipe
         self.files = self.catalogue.files_used

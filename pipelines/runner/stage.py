@@ -14,12 +14,13 @@ import pyarrow.compute as pc
 from actors.base import Actor, Row
 from actors.registry import actor_of
 from pipelines.folder.images import ImageManifest, read_inputs
+from pipelines.folder.manifest import read_image_items
 from sc3d.artefacts import Artefacts, Catalogue, read_from
 from sc3d.config import RunConfig
 from sc3d.config_view import values_of, view_of
 from sc3d.errors import UpstreamError
-from sc3d.records import Reject
-from sc3d.schema import Record
+from sc3d.records import ImageRecord, Reject
+from sc3d.schema import Record, column_meanings
 from sc3d.shards import COUNTED, Shard, cut_shards, recipe_of
 from sc3d.store import RunFolder
 
@@ -45,7 +46,7 @@ class Stage(ABC):
         key: the id column, ``image_id`` or ``pair_id``.
         by_category: shards lie in ``category=<c>`` folders.
         upstream: the stages whose artefacts it reads.
-        given: row keys that :meth:`load` provides -> their meaning.
+        given: row keys that :meth:`load` provides -> their meaning; by default the columns of the manifest.
         command: the command that runs it.
     """
 
@@ -58,7 +59,7 @@ class Stage(ABC):
     key: ClassVar[str] = "image_id"
     by_category: ClassVar[bool] = False
     upstream: ClassVar[tuple[type[Stage], ...]] = ()
-    given: ClassVar[Mapping[str, str]]
+    given: ClassVar[Mapping[str, str]] = column_meanings(ImageRecord)
     command: ClassVar[str] = "label"
 
     def __init__(self, config: RunConfig) -> None:
@@ -108,6 +109,18 @@ class Stage(ABC):
     def needs_whole_category(self) -> bool:
         """Whether a row depends on other images of its category, so that the stages before must be through with all of these."""
         return False
+
+    def items(self) -> pa.Table:
+        """What it answers for (:data:`~sc3d.shards.ITEMS`): what the manifest or the plan names and the stages before it have."""
+        items = self.named()
+        for kind in self.upstream:
+            if kind.key == self.key:
+                items = self.other(kind).catalogue().among(items)
+        return items
+
+    def named(self) -> pa.Table:
+        """What the manifest names of the kind that it works on (:data:`~sc3d.shards.ITEMS`)."""
+        return read_image_items(self.run)
 
     @property
     def counted(self) -> pa.Table:

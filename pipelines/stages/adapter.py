@@ -39,8 +39,14 @@ def trained_labels(config: RunConfig) -> Catalogue:
 
 
 def check_labels(config: RunConfig) -> Catalogue:
-    """:func:`trained_labels`, of which there are some. Raises InputError that says what there is instead."""
+    """:func:`trained_labels`, of which there are some.
+
+    Raises:
+        InputError: there are none; says what there is instead.
+        DamagedFileError: some of them cannot be read.
+    """
     catalogue = trained_labels(config)
+    catalogue.refuse_damaged()
     if not len(catalogue):
         raise InputError(_no_labels(config, catalogue.artefacts))
     return catalogue

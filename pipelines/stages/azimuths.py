@@ -16,8 +16,8 @@ def read_azimuths(config: RunConfig) -> CueReader:
     """Azimuths of the cameras around the yaw-corrected meshes, by the aligned poses; all categories are read at once."""
     poses = ReconstructStage(config).catalogue().columns(["image_id", "rotation", "translation"])
     turns = OrientStage(config).catalogue().columns(["image_id", "category", "turn"])
-    rotations, translations = (_stacked(poses.column(name)) for name in ("rotation", "translation"))
-    azimuths = camera_azimuth(rotations.reshape(-1, 3, 3), translations)
+    rotations, translations = _stacked(poses.column("rotation"), 3, 3), _stacked(poses.column("translation"), 3)
+    azimuths = camera_azimuth(rotations, translations)
     of = dict(zip(poses.column("image_id").to_pylist(), azimuths.tolist(), strict=True))
     known: dict[str, tuple[list[str], list[float]]] = {}
     for image_id, category, turn in zip(*(turns.column(n).to_pylist() for n in ("image_id", "category", "turn")), strict=True):
@@ -27,7 +27,7 @@ def read_azimuths(config: RunConfig) -> CueReader:
     return lambda category: ImageCues(known[category][0], np.array(known[category][1]))
 
 
-def _stacked(column: pa.ChunkedArray) -> np.ndarray:
-    """A column of lists of one length as rows of an array."""
+def _stacked(column: pa.ChunkedArray, *shape: int) -> np.ndarray:
+    """A column of lists as an array of arrays of a shape; of an empty column, too."""
     values = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(values.reshape(len(column), -1))
+    return np.asarray(values.reshape(-1, *shape))

@@ -11,8 +11,7 @@ from actors.base import Actor, Row
 from pipelines.stages.describe import DescribeStage, FeatureStage
 from pipelines.stages.reconstruct import image_row
 from sc3d.features import Features
-from sc3d.records import FeatureIndex, ImageRecord
-from sc3d.schema import column_meanings
+from sc3d.records import FeatureIndex
 from sc3d.shards import Shard
 
 
@@ -35,7 +34,6 @@ class MirrorStage(FeatureStage):
     folder = "mirrored"
     slots = ("load", MirrorImage, "describe.dino", "describe.sd")
     upstream = (DescribeStage,)
-    given = column_meanings(ImageRecord)
     command = "evaluate"
 
     def load(self, shard: Shard) -> list[Row]:

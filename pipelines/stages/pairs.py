@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from actors.base import Row
-from pipelines.folder.manifest import LABELLED_SPLIT, PAIRS, read_pair_table
+from pipelines.folder.manifest import LABELLED_SPLIT, PAIRS, read_pair_items, read_pair_table
 from pipelines.runner.stage import Stage
 from pipelines.stages.describe import DescribeStage, FeatureStage
 from sc3d.cache import ByteCache
@@ -136,11 +136,14 @@ class PairStage(Stage):
         ids = table["pair_id"].to_pylist()
         return {name: dict(zip(ids, table[name].to_pylist(), strict=True)) for name in table.column_names}
 
+    def named(self) -> pa.Table:
+        return read_pair_items(self.run, labelled=not self.annotated)
+
     @property
     def counted(self) -> pa.Table:
         if not self.run.exists(PAIRS):
             return COUNTED.empty_table()
-        ids = read_pair_table(self.run, labelled=not self.annotated)["pair_id"].combine_chunks()
+        ids = self.named()["id"].combine_chunks()
         return pa.Table.from_arrays([ids, self.inputs_of(ids)], schema=COUNTED)
 
     def inputs_of(self, ids: pa.Array) -> pa.Array:

@@ -8,7 +8,6 @@ from actors.base import Row
 from pipelines.runner.stage import Stage
 from sc3d.images import encode_mask
 from sc3d.records import ImageRecord, Reconstruction
-from sc3d.schema import column_meanings
 from sc3d.shards import Shard
 
 
@@ -19,7 +18,6 @@ class ReconstructStage(Stage):
     folder = "reconstructions"
     record = Reconstruction
     slots = ("load", "reconstruct.mask", "reconstruct.mesh", "align")
-    given = column_meanings(ImageRecord)
 
     def load(self, shard: Shard) -> list[Row]:
         images = self.images

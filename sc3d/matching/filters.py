@@ -30,11 +30,11 @@ MAX_DIRECTION_ANGLE = 27.0
 Filter = Callable[[Explanation, LabelConfig], np.ndarray]
 """Which of a pair's N candidates survive, (N,) bool, from what is known of them and the configured thresholds.
 
-:class:`~sc3d.matching.label.Explanation` has arrays of N rows, one a matching cell of the source in ascending order, each with its nearest
-cell of the target: the cells and their pixels, the fused cosine, the cycle and the geodesic error, the vertices that were hit and those
-that the other mesh predicts, the cosine of the 3D descriptors, the canonical positions, and which of the project's own tests rejects it
-at the thresholds (``rejected_by``). What needs a surface is ``inf``, -1 or NaN where a cell hits none; a comparison with NaN is false. N
-may be 0. A filter changes none of these arrays, and says the same whenever it is asked.
+:class:`~sc3d.matching.explain.Explanation` has arrays of N rows, one a matching cell of the source in ascending order, each with its
+nearest cell of the target: the cells and their pixels, the fused cosine, the cycle and the geodesic error, the vertices that were hit and
+those that the other mesh predicts, the cosine of the 3D descriptors, the canonical positions, and which of the project's own tests
+rejects it at the thresholds (``rejected_by``). What needs a surface is ``inf``, -1 or NaN where a cell hits none; a comparison with NaN
+is false. N may be 0. A filter changes none of these arrays, and says the same whenever it is asked.
 """
 
 

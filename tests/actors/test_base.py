@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from actors.base import Actor, check_actors, run_actors
 from sc3d.config import RunConfig
-from sc3d.errors import ConfigError, InputError
+from sc3d.errors import ConfigError, InputError, UndeclaredOptionError
 
 BROKEN = InputError("photo is broken; remove it")
 
@@ -22,6 +22,7 @@ class OutOfMemoryError(RuntimeError):
 class Double(Actor):
     requires = {"x": "a number"}
     provides = {"y": "twice the number"}
+    version = "double-1"
     batch_size = 8
 
     def __init__(self, bad=(), capacity=None, error=BROKEN):
@@ -42,8 +43,9 @@ class Double(Actor):
 
 
 class Increment(Actor):
-    requires = {"y": "twice the number"}
+    requires = {"x": "a number", "y": "twice the number"}
     provides = {"z": "one more"}
+    version = "increment-1"
 
     def __init__(self):
         super().__init__(RunConfig())
@@ -138,6 +140,17 @@ def test_rows_of_the_caller_stay_as_they_are():
     assert given_rows == rows(3)
 
 
+def test_an_actor_gets_what_it_requires_alone():
+    class Curious(Increment):
+        def process(self, row):
+            assert list(row) == list(self.requires)
+            return super().process(row)
+
+    outcomes = run([Double(), Curious()], 3)
+    assert [o.reject for o in outcomes] == [None] * 3
+    assert [o.row["image_id"] for o in outcomes] == ["i0", "i1", "i2"]
+
+
 def test_contract_check_accepts_what_fits():
     check_actors([Double, Increment], ["image_id", "x"])
 
@@ -147,6 +160,28 @@ def test_contract_check_names_what_nobody_provides(actors, given_keys):
     missing = "x" if actors == [Double] else "y"
     with pytest.raises(ConfigError, match=rf"needs {missing} \(.*\), which no earlier actor provides"):
         check_actors(actors, given_keys)
+
+
+def test_contract_check_asks_for_a_version():
+    class Nameless(Actor):
+        requires, provides = Double.requires, Double.provides
+
+        def process(self, row):
+            return {"y": 0}
+
+    with pytest.raises(ConfigError, match="Nameless declares no version"):
+        check_actors([Nameless], ["x"])
+
+
+def test_an_option_that_is_not_declared_cannot_be_read():
+    class Reader(Increment):
+        options = ("label.tau_geo",)
+
+    config = Reader().config
+    assert config.label.tau_geo == RunConfig().label.tau_geo
+    with pytest.raises(UndeclaredOptionError, match=r"label\.tau_cc is read but not declared"):
+        _ = config.label.tau_cc
+    assert Reader.made_of(RunConfig()) != Increment.made_of(RunConfig())
 
 
 def test_actor_without_process_cannot_be_built():

@@ -154,14 +154,14 @@ class TestPinning:
         assert pinned.models.dinov3 == config.models.dinov3
         assert pin_sources(pinned) == pinned
         for actor in DescribeStage(config).actors():
-            assert actor.fingerprint(pinned) == actor.fingerprint(config)
+            assert actor.made_of(pinned) == actor.made_of(config)
 
     def test_a_pinned_run_keeps_its_weights_when_the_branch_moves(self, hub_cache: Path) -> None:
         cached(hub_cache, "facebook/dinov2-base", COMMIT, "model.safetensors")
         pinned = pin_sources(load_config(overrides=["describe.dino=dinov2"]))
         cached(hub_cache, "facebook/dinov2-base", NEWER, "model.safetensors")
         (actor,) = (a for a in DescribeStage(pinned).actors() if a is dino.DinoV2Source)
-        assert actor.fingerprint(pinned)["weights"] == f"facebook/dinov2-base@{COMMIT}"
+        assert actor.made_of(pinned)["weights"] == {"models.dinov2": f"facebook/dinov2-base@{COMMIT}"}
 
     def test_the_depth_model_is_pinned_with_sam_3d(self, monkeypatch: pytest.MonkeyPatch, hub_cache: Path) -> None:
         asked: list[str] = []

@@ -16,7 +16,8 @@ from actors.foundation.actor import FoundationActor
 from actors.registry import SLOTS, actor_of
 from pipelines.runner.stage import Stage
 from pipelines.stages.describe import DescribeStage
-from pipelines.stages.reconstruct import OrientStage, ReconstructStage
+from pipelines.stages.orient import OrientStage
+from pipelines.stages.reconstruct import ReconstructStage
 from sc3d.config import DescribeConfig, ModelsConfig, OrientConfig, ReconstructConfig, RunConfig
 from sc3d.config_file import load_config
 from sc3d.errors import ConfigError, PreflightError
@@ -125,6 +126,7 @@ from actors.base import Actor
 class Colours(Actor):
     requires = {"image": "upright RGB"}
     provides = {"dino": "mean colour"}
+    version = "colours-1"
 
     def process(self, row):
         return {"dino": np.zeros((3, 60, 60), np.float16) + row["image"].mean()}
@@ -135,6 +137,9 @@ class Unfinished(Actor):
 
 class Silent(Actor):
     process = Colours.process
+
+class Nameless(Silent):
+    requires, provides = Colours.requires, Colours.provides
 
 def function(row):
     return row
@@ -181,7 +186,8 @@ def test_a_feature_model_of_ones_own_fills_a_slot(value: str) -> None:
         ("reconstruct.mask", "sam", r"did you mean sam3\?"),
         ("describe.sd", "colours", r"describe\.sd = colours: Colours must also provide sd; it provides dino"),
         ("describe.dino", "colours_of_tests:Unfinished", "with its method process"),
-        ("describe.dino", "colours_of_tests:Silent", "Silent must say what it requires and provides"),
+        ("describe.dino", "colours_of_tests:Silent", "Silent must say what it requires, what it provides and its version"),
+        ("describe.dino", "colours_of_tests:Nameless", "Nameless must say what it requires, what it provides and its version"),
         ("describe.dino", "colours_of_tests:function", r"must be a subclass of actors\.base\.Actor .*, not <function"),
         ("describe.dino", "colors_of_tests:Colours", "there is no module 'colors_of_tests'; install its package"),
     ],

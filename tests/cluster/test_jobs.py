@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from cluster.local import LocalCluster
-from pipelines.jobs.label import LabelStage, ReconstructStage
+from pipelines.stages.label import LabelStage
+from pipelines.stages.reconstruct import ReconstructStage
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config
 
@@ -23,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 pytest.importorskip("aiohttp", reason="jobs need ray[default]")
 
 ROOT = Path(__file__).resolve().parents[2]
-LABEL = ("python", "-m", "pipelines.jobs.label", "--config", "run.yaml")
+LABEL = ("python", "-m", "pipelines.label", "--config", "run.yaml")
 NOT_CARRIED = ("tests", "docs", "runs", ".git")
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
@@ -94,7 +95,7 @@ def configure(checkout: Path, run: Path, toys: Path) -> RunConfig:
 
 
 def rows(config: RunConfig) -> list[dict[str, object]]:
-    found = LabelStage(config).artefacts.catalogue().read_all()
+    found = LabelStage(config).catalogue().read_all()
     return [{key: value.tolist() if hasattr(value, "tolist") else value for key, value in vars(row).items()} for row in found]
 
 

@@ -22,7 +22,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from actors.base import Resources
 from actors.foundation.sam3d import Sam3dReconstruct
 from pipelines.cli import app
-from pipelines.jobs.label import EVERY_STAGE
+from pipelines.stages.registry import LABELLING
 from sc3d.config_file import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,7 +64,7 @@ def needs_of_actors() -> dict[str, Resources]:
     config = load_config(
         KUBERAY / "run.yaml", ["match.device=cuda", "pairs.strategy=nearest", "orient.estimator=orient_anything_v1"]
     )
-    return {actor.__name__: actor.needs(config) for stage in EVERY_STAGE for actor in stage(config).actors()}
+    return {actor.__name__: actor.needs(config) for stage in LABELLING for actor in stage(config).actors()}
 
 
 def fits(needs: Resources, offered: Mapping[str, float]) -> bool:

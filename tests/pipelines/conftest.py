@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ import pytest
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config
 from sc3d.datasets.toys import ToysConfig, generate_toys
+
+# The helpers beside this file, for the tests of all folders below it.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 SMALL: dict[str, Any] = {
     "dataset": {"kind": "toys"},

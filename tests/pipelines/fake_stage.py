@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,15 +23,13 @@ class First(Actor):
 
     requires = {"image_id": "id"}
     provides = {"numbers": "array", "nested": "dictionary of arrays", "blob": "bytes", "note": "plain value"}
+    version = "first-1"
+    options = ("seed",)
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
         if config.seed == 13:
             raise WeightsError("the weights are gone; fetch them again")
-
-    @classmethod
-    def fingerprint(cls, config: RunConfig) -> Mapping[str, Any]:
-        return {"seed": config.seed}
 
     def process(self, row: Row) -> Row:
         image_id = row["image_id"]
@@ -56,8 +53,15 @@ class First(Actor):
 class Second(Actor):
     """Lives in a pool of its own, because it asks for a custom resource; checks what came over."""
 
-    requires = {"numbers": "array", "nested": "dictionary of arrays", "blob": "bytes", "note": "plain value"}
+    requires = {
+        "image_id": "id",
+        "numbers": "array",
+        "nested": "dictionary of arrays",
+        "blob": "bytes",
+        "note": "plain value",
+    }
     provides = {"turn": "0"}
+    version = "second-1"
     # Every head node has this resource, so no special cluster is needed.
     resources = Resources(num_cpus=0.5, custom={"node:__internal_head__": 0.001})
 
@@ -77,21 +81,19 @@ class FakeStage(Stage):
     folder = "fakes"
     record = Orientation
     by_category = True
+    slots = (First, Second)
     given = {"image_id": "id", "category": "category"}
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
         self._loaded = 0
 
-    def actors(self) -> Sequence[type[Actor]]:
-        return First, Second
-
     @property
     def shard_size(self) -> int:
         return 3
 
-    def plan(self, items: pa.Table) -> list[Shard]:
-        return super().plan(items)[::-1]
+    def cut(self, items: pa.Table) -> list[Shard]:
+        return super().cut(items)[::-1]
 
     def counters(self) -> Mapping[str, int]:
         return {"loaded": self._loaded}

@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from commit_rows import commit_rows
 from PIL import Image
 
-from pipelines.folder.manifest import IMAGES, PAIRS, RUN
-from pipelines.jobs.label_source import label_artefacts
-from pipelines.stages.match import LabelStage
+from pipelines.folder.configuration import RUN
+from pipelines.folder.manifest import IMAGES, PAIRS
+from pipelines.stages.label import LabelStage, label_artefacts
 from pipelines.stages.reconstruct import ReconstructStage
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config, to_values
 from sc3d.grid import SIDE, Letterbox
 from sc3d.images import encode_mask
 from sc3d.records import ImageRecord, Labels, Pair, Reconstruction, Reject
-from sc3d.shards import Shard
 from sc3d.store import RunFolder
 
 SIZES = ((200, 120), (90, 160), (150, 150), (333, 221))
@@ -44,22 +44,26 @@ def make_run(
 ) -> RunConfig:
     """A labelled run of all ordered pairs of ``images`` photos a category, and a held-out photo each; pair i has i * ``count`` labels."""
     config = load_config(None, [f"run={json.dumps(uri)}", f"dataset.root={json.dumps(str(photos))}", "ray.pairs_per_shard=5"])
-    run, records, pairs = RunFolder(uri), [], []
+    run, records, pairs, labels, photographed = RunFolder(uri), [], [], [], []
     for category in categories:
         mine = [_photo(photos, category, i, "trn") for i in range(images)]
-        records += [*mine, _photo(photos, category, images, "test")]
+        held_out = _photo(photos, category, images, "test")
+        photographed.append((mine, held_out))
+        records += [*mine, held_out]
         ordered = [(a, b) for a in range(images) for b in range(images) if a != b]
         pairs += [Pair.of(mine[a], mine[b]) for a, b in ordered]
         rows = [
             make_labels(mine[a], mine[b], (SIZES[a % 4], SIZES[b % 4]), count * i % (SIDE * SIDE))
             for i, (a, b) in enumerate(ordered)
         ]
-        for start in range(0, len(rows), 5):
-            part = rows[start : start + 5]
-            LabelStage(config).artefacts.commit(Shard(category, tuple(row.pair_id for row in part)), part, [])
-        _reconstructions(config, mine)
-    run.write_records(ImageRecord, IMAGES, records)
+        labels += [(category, rows[start : start + 5]) for start in range(0, len(rows), 5)]
+    run.write_records(ImageRecord, IMAGES, sorted(records, key=lambda image: image.image_id))
     run.write_records(Pair, PAIRS, pairs)
+    stage = LabelStage(config)
+    for category, part in labels:
+        commit_rows(stage, category, part)
+    for mine, held_out in photographed:
+        _reconstructions(config, mine, held_out)
     run.write_json(RUN, {"config": to_values(config), "counts": {}, "versions": {}})
     return config
 
@@ -68,10 +72,11 @@ def _photo(folder: Path, category: str, number: int, split: str) -> ImageRecord:
     path = folder / category / f"photo {number}.jpg"
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", SIZES[number % 4]).save(path)
-    return ImageRecord(f"{category.replace(' ', '-')}-{number}", str(path), category, split)
+    image_id = f"{category.replace(' ', '-')}-{number}"
+    return ImageRecord(image_id, str(path), category, split, photo=f"photo of {image_id}", inputs=f"inputs of {image_id}")
 
 
-def _reconstructions(config: RunConfig, images: Sequence[ImageRecord]) -> None:
+def _reconstructions(config: RunConfig, images: Sequence[ImageRecord], rejected: ImageRecord) -> None:
     corners, face, turn, origin = np.eye(3, dtype=np.float32), np.array([[0, 1, 2]], np.int32), np.eye(3), np.zeros(3)
     rows = []
     for number, image in enumerate(images):
@@ -79,9 +84,8 @@ def _reconstructions(config: RunConfig, images: Sequence[ImageRecord]) -> None:
         mask = encode_mask(np.ones((height, width), bool))
         ids = image.image_id, image.category, width, height
         rows.append(Reconstruction(*ids, mask, corners, face, turn, turn, 1.0, origin, 1.0, origin, 0.5, 0.9))
-    shard = Shard(images[0].category, tuple(image.image_id for image in images))
-    reject = Reject(f"{images[0].category}-gone", "reconstruct", "InputError", "the file is empty")
-    ReconstructStage(config).artefacts.commit(shard, rows, [reject])
+    reject = Reject(rejected.image_id, "reconstruct", "InputError", "the file is empty")
+    commit_rows(ReconstructStage(config), rejected.category, rows, [reject])
 
 
 def stored(config: RunConfig, recipe: str | None = None) -> dict[str, Labels]:

@@ -16,7 +16,8 @@ from rich.console import Console
 
 from pipelines.jobs import adapter_search, sweep
 from pipelines.jobs.search_space import matched_weights, present_settings, search_space, with_settings
-from pipelines.stages.match import LabelStage, MatchStage
+from pipelines.stages.label import LabelStage
+from pipelines.stages.match import MatchStage
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config, to_values
 from sc3d.errors import ConfigError, InputError
@@ -86,7 +87,7 @@ def test_labels_of_a_trial_are_those_of_the_label_stage(finished: RunConfig, tmp
     stage = LabelStage(config)
     from sc3d.matching.thresholds import apply_thresholds
 
-    expected = LabelSet.of([apply_thresholds(row, config.label) for row in MatchStage(config).artefacts.catalogue().read_all()])
+    expected = LabelSet.of([apply_thresholds(row, config.label) for row in MatchStage(config).catalogue().read_all()])
     assert found.pair_ids == expected.pair_ids
     for index in range(len(found)):
         for one, other in zip(found.coordinates(index), expected.coordinates(index), strict=True):

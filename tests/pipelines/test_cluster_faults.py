@@ -19,7 +19,7 @@ from faulty_s3 import FaultyS3
 
 from cluster.local import LocalCluster
 from pipelines.jobs.label import STAGES
-from pipelines.stages.match import LabelStage
+from pipelines.stages.label import LabelStage
 from sc3d.config import RunConfig
 from sc3d.config_file import to_values
 from sc3d.store import RunFolder
@@ -47,7 +47,7 @@ def start(cluster: LocalCluster, config: RunConfig, tmp_path: Path) -> Iterator[
     """Starts a driver of the run as a process of its own."""
     settings, log = tmp_path / "run.yaml", (tmp_path / "log.txt").open("ab")
     settings.write_text(json.dumps(to_values(config)))
-    command = [sys.executable, "-m", "pipelines.jobs.label", "--config", str(settings)]
+    command = [sys.executable, "-m", "pipelines.label", "--config", str(settings)]
     drivers: list[subprocess.Popen[bytes]] = []
 
     def begin() -> subprocess.Popen[bytes]:
@@ -97,9 +97,7 @@ def assert_exactly_the_labels_of(config: RunConfig, expected: RunConfig) -> None
     assert found["pair_id"].to_pylist() == wanted["pair_id"].to_pylist()
     assert found.equals(wanted)
     for kind in STAGES:
-        assert sorted(kind(config).artefacts.catalogue().ids.to_pylist()) == sorted(
-            kind(expected).artefacts.catalogue().ids.to_pylist()
-        )
+        assert sorted(kind(config).catalogue().ids.to_pylist()) == sorted(kind(expected).catalogue().ids.to_pylist())
 
 
 def test_killed_workers_a_killed_node_and_a_killed_driver(

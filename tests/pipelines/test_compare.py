@@ -12,12 +12,12 @@ import pytest
 
 from pipelines.folder.manifest import read_pairs
 from pipelines.jobs import compare, evaluate
-from pipelines.jobs.compare import CompareStage, labelled_by
-from pipelines.stages.match import LabelStage
+from pipelines.stages.compare import CompareStage, labelled_by
+from pipelines.stages.label import LabelStage
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config, to_values
 from sc3d.errors import ConfigError
-from sc3d.evaluation.label_recipes import LABEL_RECIPES
+from sc3d.evaluation.labellings import LABELLINGS
 from sc3d.store import RunFolder
 
 
@@ -50,13 +50,13 @@ def test_recipes_are_labelled_trained_and_evaluated_by_name(copy: RunConfig) -> 
     names = ("2d", "2d-cycle", "3d-cycle-geodesic", "diy-sc")
     for name in names:
         compare.run(copy, name)
-    kept = {name: sum(x.n_kept for x in CompareStage(labelled_by(copy, name)).artefacts.catalogue().read_all()) for name in names}
+    kept = {name: sum(x.n_kept for x in CompareStage(labelled_by(copy, name)).catalogue().read_all()) for name in names}
     assert kept["2d"] > kept["2d-cycle"] > 0
     assert kept["2d"] > kept["diy-sc"] > 0
-    assert len({CompareStage(labelled_by(copy, name)).recipe for name in LABEL_RECIPES}) == len(LABEL_RECIPES)
+    assert len({CompareStage(labelled_by(copy, name)).recipe for name in LABELLINGS}) == len(LABELLINGS)
     # The project's own recipe by this way keeps the labels of the label stage.
-    own = {x.pair_id: x for x in LabelStage(copy).artefacts.catalogue().read_all()}
-    for label in CompareStage(labelled_by(copy, "3d-cycle-geodesic")).artefacts.catalogue().read_all():
+    own = {x.pair_id: x for x in LabelStage(copy).catalogue().read_all()}
+    for label in CompareStage(labelled_by(copy, "3d-cycle-geodesic")).catalogue().read_all():
         np.testing.assert_array_equal(label.source_xy, own[label.pair_id].source_xy)
         np.testing.assert_array_equal(label.target_xy, own[label.pair_id].target_xy)
     metrics = evaluate.run(
@@ -70,7 +70,7 @@ def test_recipes_are_labelled_trained_and_evaluated_by_name(copy: RunConfig) -> 
 @pytest.mark.usefixtures("ray_session")
 def test_recipes_are_judged_beside_the_filters(copy: RunConfig, tmp_path: Path) -> None:
     def rows(*overrides: str) -> dict[tuple[str, str], dict[str, Any]]:
-        chosen = changed(copy, "evaluate.methods=[dino]", "evaluate.recipes=[2d-cycle, 3d-cycle-geodesic, diy-sc]", *overrides)
+        chosen = changed(copy, "evaluate.methods=[dino]", "evaluate.labellings=[2d-cycle, 3d-cycle-geodesic, diy-sc]", *overrides)
         return {(row["filter"], row["descriptors"]): row for row in evaluate.run(chosen)["filters"]}
 
     free = rows()
@@ -86,4 +86,4 @@ def test_unknown_recipes_are_refused(finished: RunConfig) -> None:
     with pytest.raises(ConfigError, match="no label recipe named '4d'; there are 2d, "):
         compare.run(finished, "4d")
     with pytest.raises(ConfigError, match="no label recipe named '4d'"):
-        evaluate.run(changed(finished, "evaluate.recipes=[4d]"))
+        evaluate.run(changed(finished, "evaluate.labellings=[4d]"))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipelines.jobs import demo
-from pipelines.jobs.evaluate import METRICS
+from pipelines.report.metrics import METRICS
 from sc3d.config_file import load_config
 from sc3d.store import RunFolder
 

@@ -17,12 +17,12 @@ from rich.console import Console
 from actors.offline.descriptors import daisy_descriptor
 from pipelines.folder.manifest import IMAGES, read_images, read_pairs
 from pipelines.jobs import evaluate
-from pipelines.jobs.evaluate import EvaluateStage, ScoreActor, evaluate_stages
-from pipelines.jobs.train import train_job
 from pipelines.report import page as report
 from pipelines.report.metrics import CSV, LATEX
 from pipelines.report.summary import print_metrics
+from pipelines.stages.adapter import train_job
 from pipelines.stages.describe import DescribeStage
+from pipelines.stages.evaluate import EvaluateStage, ScoreActor, evaluate_stages
 from pipelines.stages.judge import judged_pairs
 from pipelines.stages.methods import ImageCells
 from pipelines.stages.mirror import MirrorStage
@@ -232,13 +232,13 @@ def test_mirror_images_are_described_for_the_flip(finished: RunConfig, tmp_path:
     metrics = evaluate.run(config)
     [stage] = evaluate_stages(config)
     mirrored, pairs = MirrorStage(stage.config), read_pairs(stage.run, labelled=False)
-    assert set(mirrored.artefacts.catalogue().located) == {pair.source_id for pair in pairs}
+    assert set(mirrored.catalogue().located) == {pair.source_id for pair in pairs}
     original, other = (one.read_features(pairs[0].source_id) for one in (DescribeStage(stage.config), mirrored))
     np.testing.assert_array_equal(original.foreground, other.foreground[:, ::-1])
     assert set(other.sources) == set(original.sources)
     photo = load_image(stage.images[pairs[0].source_id].path)
     np.testing.assert_array_equal(other.sources["dino"], daisy_descriptor(np.ascontiguousarray(photo[:, ::-1])).astype(np.float16))
-    scores = [score for score in stage.artefacts.catalogue().read_all() if score.split == "test"]
+    scores = [score for score in stage.catalogue().read_all() if score.split == "test"]
     assert metrics["counts"][0]["flipped"] == sum(score.flipped for score in scores)
 
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from label_run import annotation_files, cells, contents, make_run, stored
 
 import pipelines.jobs.export as exporting
@@ -21,7 +18,7 @@ from pipelines.folder.manifest import IMAGES
 from pipelines.jobs.export import ExportOptions, export_labels
 from pipelines.jobs.import_labels import import_labels
 from pipelines.jobs.label_card import models_used
-from pipelines.jobs.label_source import label_artefacts
+from pipelines.stages.label import label_artefacts
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config
 from sc3d.errors import ConfigError, InputError, SchemaError, StoreError
@@ -242,7 +239,7 @@ def test_images_of_one_name_are_exported_by_id(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--names id"):
         export_labels(config, str(tmp_path / "out"), ExportOptions("diy-sc"))
     export_labels(config, str(tmp_path / "out"), ExportOptions("diy-sc", names="id", overwrite=True))
-    assert annotation_files(tmp_path / "out")["bus"][0]["src_imname"] == "bus-0.jpg"
+    assert {one["src_imname"] for one in annotation_files(tmp_path / "out")["bus"]} == {f"bus-{i}.jpg" for i in range(4)}
     found = import_labels(config, str(tmp_path / "out"))
     assert found.labels == sum(map(len, stored(config).values()))
 

@@ -12,8 +12,9 @@ from PIL import Image
 from pipelines.jobs import label
 from pipelines.report.summary import summarise
 from pipelines.stages.describe import DescribeStage
-from pipelines.stages.match import LabelStage
-from pipelines.stages.reconstruct import OrientStage, ReconstructStage
+from pipelines.stages.label import LabelStage
+from pipelines.stages.orient import OrientStage
+from pipelines.stages.reconstruct import ReconstructStage
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config
 
@@ -48,8 +49,8 @@ def config(tmp_path: Path) -> RunConfig:
 def test_photos_become_labels(config: RunConfig) -> None:
     label.run(config)
     assert summarise(config).rejects == []
-    reconstructions = ReconstructStage(config).artefacts.catalogue().read_all()
-    orientations = OrientStage(config).artefacts.catalogue().read_all()
+    reconstructions = ReconstructStage(config).catalogue().read_all()
+    orientations = OrientStage(config).catalogue().read_all()
     assert len(reconstructions) == len(orientations) == 2
     assert all(len(one.votes) == config.orient.views for one in orientations)
     features = DescribeStage(config).read_features(reconstructions[0].image_id)
@@ -62,7 +63,7 @@ def test_photos_become_labels(config: RunConfig) -> None:
     }
     assert features.shape is not None
     assert np.isfinite(features.shape).all()
-    labels = LabelStage(config).artefacts.catalogue().read_all()
+    labels = LabelStage(config).catalogue().read_all()
     assert len(labels) == 2
     assert all(row.n_candidates > 0 for row in labels)
     other = dataclasses.replace(config, models=dataclasses.replace(config.models, sd_timestep=100))

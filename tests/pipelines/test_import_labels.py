@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 from label_run import SIZES, annotation_files, cells, contents, make_run, stored
 
+from pipelines.folder.images import IMAGES
 from pipelines.jobs.export import ExportOptions, export_labels
 from pipelines.jobs.import_labels import import_labels
-from pipelines.jobs.label_source import label_artefacts
+from pipelines.stages.label import label_catalogue
 from sc3d.config import RunConfig
 from sc3d.errors import ConfigError, InputError
 from sc3d.grid import Letterbox
+from sc3d.records import ImageRecord
+from sc3d.store import RunFolder
 from training.data import LabelledPairs
 
 
@@ -29,7 +29,7 @@ def run(tmp_path: Path) -> RunConfig:
 def test_training_reads_imported_labels(run: RunConfig, tmp_path: Path) -> None:
     export_labels(run, str(tmp_path / "anns"), ExportOptions("diy-sc"))
     found = import_labels(run, str(tmp_path / "anns"))
-    rows = label_artefacts(run, found.recipe).catalogue().read_all()
+    rows = label_catalogue(run, found.recipe).read_all()
 
     class Described:
         def __init__(self, image_id: str) -> None:
@@ -99,16 +99,38 @@ def test_unknown_images(run: RunConfig, tmp_path: Path) -> None:
         import_labels(run, other, skip_unknown=True)
 
 
+def kept(config: RunConfig) -> dict[str, bytes]:
+    """What is in a run folder but for the traces of whoever had it last."""
+    return {name: data for name, data in contents(Path(config.run)).items() if name != "status.json" and "lease" not in name}
+
+
 def test_nothing_is_written_when_one_file_is_bad(run: RunConfig, tmp_path: Path) -> None:
     folder = write_annotations(tmp_path / "anns", [annotation()])
     write_annotations(tmp_path / "anns", [annotation(source_kps=[[840.0, 0.0]])], "trn/dining table_anns.pt")
-    before = contents(Path(run.run))
+    before = kept(run)
     with pytest.raises(InputError, match=r"dining table_anns\.pt: annotation 0 .*outside the frame"):
         import_labels(run, folder)
-    assert contents(Path(run.run)) == before
+    assert kept(run) == before
 
 
 def test_import_refuses_another_version_of_an_image(run: RunConfig, tmp_path: Path) -> None:
     folder = write_annotations(tmp_path / "anns", [annotation(src_imsize=(120, 200))])
     with pytest.raises(InputError, match="120 x 200 pixels, the run's has 200 x 120"):
         import_labels(run, folder)
+
+
+def test_imported_labels_count_as_long_as_their_photos_stay(run: RunConfig, tmp_path: Path) -> None:
+    found = import_labels(run, write_annotations(tmp_path / "anns", [annotation(), annotation(trg_imname="photo 2.jpg")]))
+    folder = RunFolder(run.run)
+    images = folder.read_records(ImageRecord, IMAGES)
+
+    def counted(**changes: str) -> list[str]:
+        changed = [image.replace(**changes) if image.image_id == "bus-2" else image for image in images]
+        folder.write_records(ImageRecord, IMAGES, changed)
+        return sorted(label_catalogue(run, found.recipe).ids.to_pylist())
+
+    assert counted() == ["bus-0~bus-1", "bus-0~bus-2"]
+    assert counted(inputs="another mask") == ["bus-0~bus-1", "bus-0~bus-2"], "labels of others have nothing to do with masks"
+    assert counted(photo="another photo") == ["bus-0~bus-1"]
+    assert counted(split="test") == ["bus-0~bus-1"], "what is held out is not trained on"
+    assert counted() == ["bus-0~bus-1", "bus-0~bus-2"]

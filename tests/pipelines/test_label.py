@@ -20,10 +20,12 @@ from PIL import Image
 
 from pipelines.cli import main
 from pipelines.jobs import label
-from pipelines.jobs.evaluate import METRICS
+from pipelines.report.metrics import METRICS
 from pipelines.stages.describe import DescribeStage
-from pipelines.stages.match import LabelStage, MatchStage
-from pipelines.stages.reconstruct import OrientStage, ReconstructStage
+from pipelines.stages.label import LabelStage
+from pipelines.stages.match import MatchStage
+from pipelines.stages.orient import OrientStage
+from pipelines.stages.reconstruct import ReconstructStage
 from sc3d.config import LabelConfig, RunConfig
 from sc3d.config_file import to_values
 from sc3d.errors import InputError, RejectBudgetError, StoreError
@@ -53,8 +55,8 @@ def copied(config: RunConfig, folder: Path) -> RunConfig:
 def test_a_finished_run_holds_every_artefact(finished: RunConfig) -> None:
     run = RunFolder(finished.run)
     n_images, n_pairs = 16, 16
-    assert len(ReconstructStage(finished).artefacts.catalogue().located) == n_images
-    assert len(OrientStage(finished).artefacts.catalogue().located) == n_images
+    assert len(ReconstructStage(finished).catalogue().located) == n_images
+    assert len(OrientStage(finished).catalogue().located) == n_images
     assert len(run.names(DescribeStage(finished).artefacts.prefix, ".safetensors")) == n_images
     labels = label_rows(finished)
     assert labels.num_rows == n_pairs
@@ -182,11 +184,11 @@ def test_bad_photos_are_rejected_with_reasons_and_take_nobody_along(tmp_path: Pa
     config = small_config_for_photos(tmp_path / "run", root)
     label.run(config)
     stage = ReconstructStage(config)
-    kept, rejects = stage.artefacts.catalogue().located, stage.artefacts.rejects()
+    kept, rejects = stage.catalogue().located, stage.rejects()
     assert len(kept) + len(rejects) == 11
     assert {r.id.split("-")[0] for r in rejects} >= {"truncated", "text", "empty", "pixel"}
     assert all(r.error_type == "InputError" and len(r.message) > 20 for r in rejects)
-    turned = next(r for r in stage.artefacts.catalogue().read_all() if r.image_id.startswith("turned"))
+    turned = next(r for r in stage.catalogue().read_all() if r.image_id.startswith("turned"))
     assert (turned.width, turned.height) == (150, 200)
 
 
@@ -208,7 +210,7 @@ def test_a_category_with_one_image_has_no_pairs_and_says_so(tmp_path: Path, shar
     (root / "bus_2.jpg").unlink()
     config = small_config_for_photos(tmp_path / "run", root)
     label.run(config)
-    assert len(DescribeStage(config).artefacts.catalogue().located) == 1
+    assert len(DescribeStage(config).catalogue().located) == 1
     assert LabelStage(config).artefacts.files() == []
 
 
@@ -248,7 +250,7 @@ def test_a_killed_run_resumes_to_the_labels_of_an_undisturbed_one(finished: RunC
     config = dataclasses.replace(finished, run=str(tmp_path / "run"))
     settings = tmp_path / "run.yaml"
     settings.write_text(json.dumps(to_values(config)))
-    command = [sys.executable, "-m", "pipelines.jobs.label", "--config", str(settings)]
+    command = [sys.executable, "-m", "pipelines.label", "--config", str(settings)]
     for wanted in ("reconstructions", "features", "matches"):
         process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 240

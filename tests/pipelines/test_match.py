@@ -12,12 +12,15 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
+from actors.match import MatchActor, MatchOnGpu
 from pipelines.folder.manifest import read_pair_table
 from pipelines.jobs import label
 from pipelines.report.summary import print_labels
 from pipelines.runner.stage import Stage, StageSummary
 from pipelines.runner.timings import read_summaries, record_summary
-from pipelines.stages.match import IMAGE_READS, LabelStage, MatchActor, MatchOnGpu, MatchStage
+from pipelines.stages.label import LabelStage
+from pipelines.stages.match import MatchStage
+from pipelines.stages.pairs import IMAGE_READS
 from sc3d.config import PairsConfig, RunConfig
 from sc3d.shards import ITEMS
 from sc3d.store import RunFolder

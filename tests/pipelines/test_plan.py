@@ -11,11 +11,12 @@ import pytest
 
 from pipelines.folder.manifest import planned_by, prepare, read_images, read_pair_table, read_pairs
 from pipelines.jobs import label
+from pipelines.stages.azimuths import read_azimuths
 from pipelines.stages.describe import DescribeStage
 from pipelines.stages.embed import EmbedStage
-from pipelines.stages.match import LabelStage, MatchStage
-from pipelines.stages.planning import read_azimuths
-from pipelines.stages.reconstruct import OrientStage
+from pipelines.stages.label import LabelStage
+from pipelines.stages.match import MatchStage
+from pipelines.stages.orient import OrientStage
 from sc3d.config import PairsConfig, RunConfig
 from sc3d.geometry.camera import camera_azimuth
 from sc3d.matching.pairs import plan_pairs_table
@@ -31,7 +32,7 @@ def with_pairs(config: RunConfig, folder: Path, strategy: str, targets: int = 1)
 
 
 def labelled_pairs(config: RunConfig) -> list[str]:
-    catalogue = LabelStage(config).artefacts.catalogue()
+    catalogue = LabelStage(config).catalogue()
     planned = read_pair_table(RunFolder(config.run), labelled=True)["pair_id"].to_pylist()
     assert all(pair_id in catalogue for pair_id in planned)
     return planned
@@ -117,7 +118,7 @@ def test_a_lost_feature_file_is_a_reject_of_its_image_alone(
     files[0].unlink()
     files[1].write_bytes(files[1].read_bytes()[:1000])
     label.run(config)
-    rejects = EmbedStage(config).artefacts.rejects()
+    rejects = EmbedStage(config).rejects()
     assert {r.id for r in rejects} == {files[0].stem, files[1].stem}
     planned = read_pair_table(RunFolder(config.run), labelled=True)
     assert planned.num_rows == 2 + 12
@@ -128,7 +129,7 @@ def test_azimuths_are_those_of_the_true_cameras(finished: RunConfig) -> None:
     """The disturbed and partly turned reconstructions of the toys, against the cameras they were generated with."""
     read = read_azimuths(finished)
     gaps = []
-    turned = {o.image_id: o for o in OrientStage(finished).artefacts.catalogue().read_all()}
+    turned = {o.image_id: o for o in OrientStage(finished).catalogue().read_all()}
     for category in ("car", "chair"):
         cues = read(category)
         of = dict(zip(cues.image_ids, cues.values.tolist(), strict=True))

@@ -8,8 +8,10 @@ import pytest
 
 from pipelines.stages.describe import DescribeStage
 from pipelines.stages.embed import EmbedStage
-from pipelines.stages.match import LabelStage, MatchStage
-from pipelines.stages.reconstruct import OrientStage, ReconstructStage
+from pipelines.stages.label import LabelStage
+from pipelines.stages.match import MatchStage
+from pipelines.stages.orient import OrientStage
+from pipelines.stages.reconstruct import ReconstructStage
 from sc3d.config_file import load_config
 
 STAGES = (ReconstructStage, OrientStage, DescribeStage, EmbedStage, MatchStage, LabelStage)

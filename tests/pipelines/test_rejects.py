@@ -11,7 +11,7 @@ from PIL import Image
 from pipelines.cli import main
 from pipelines.jobs import label
 from pipelines.report.status import read_status
-from pipelines.stages.match import LabelStage
+from pipelines.stages.label import LabelStage
 from pipelines.stages.reconstruct import ReconstructStage
 from sc3d.config_file import load_config
 from sc3d.store import RunFolder
@@ -40,7 +40,7 @@ def test_a_mended_photo_is_labelled_when_rejects_are_tried_again(
     }
     config = load_config(None, [], values)
     label.run(config)
-    assert sorted(r.id.split("-")[0] for r in ReconstructStage(config).artefacts.rejects()) == ["broken", "hopeless"]
+    assert sorted(r.id.split("-")[0] for r in ReconstructStage(config).rejects()) == ["broken", "hopeless"]
 
     assert command("rejects", run, "--examples", "1") == 0
     shown = capsys.readouterr().out
@@ -50,12 +50,12 @@ def test_a_mended_photo_is_labelled_when_rejects_are_tried_again(
 
     Image.open(shared / "data" / "photos" / "bus_2.jpg").save(root / "broken.jpg")
     label.run(config)
-    assert len(ReconstructStage(config).artefacts.rejects()) == 2, "nothing is tried again unasked"
+    assert len(ReconstructStage(config).rejects()) == 2, "nothing is tried again unasked"
     label.run(config, retry_rejects=True)
-    (reject,) = ReconstructStage(config).artefacts.rejects()
+    (reject,) = ReconstructStage(config).rejects()
     assert reject.id.startswith("hopeless")
     assert reject.attempts == 2
-    labels = LabelStage(config).artefacts.catalogue()
+    labels = LabelStage(config).catalogue()
     assert len(labels.ids) == 2
     assert sum(row.n_kept for row in labels.read_all()) > 0
 

@@ -11,7 +11,8 @@ import pytest
 
 from pipelines.cli import main
 from pipelines.jobs import label, relabel
-from pipelines.stages.match import LabelStage, MatchStage
+from pipelines.stages.label import LabelStage
+from pipelines.stages.match import MatchStage
 from sc3d.config import LabelConfig, RunConfig
 from sc3d.errors import InputError
 from sc3d.store import RunFolder

@@ -3,135 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import io
-import json
 import os
 import re
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+import report_browser as browser
+from report_run import EVIL, Made
 from rich.console import Console
 
-from pipelines.folder.manifest import IMAGES, PAIRS, RUN
-from pipelines.jobs.train import train_job
 from pipelines.report import page as report
 from pipelines.report.summary import print_labels, print_metrics, summarise
-from pipelines.runner.stage import Stage, StageSummary
+from pipelines.runner.stage import StageSummary
 from pipelines.runner.timings import record_summary
+from pipelines.stages.adapter import train_job
 from pipelines.stages.describe import DescribeStage
-from pipelines.stages.match import LabelStage, MatchStage
-from pipelines.stages.reconstruct import OrientStage, ReconstructStage
-from sc3d.config_file import load_config, to_values
+from pipelines.stages.label import LabelStage
+from pipelines.stages.match import MatchStage
+from pipelines.stages.orient import OrientStage
+from pipelines.stages.reconstruct import ReconstructStage
+from sc3d.config_file import load_config
 from sc3d.errors import StoreError
-from sc3d.features import encode_features
-from sc3d.matching.described import Described
-from sc3d.matching.label import match_pair
 from sc3d.matching.thresholds import apply_thresholds
-from sc3d.records import FeatureIndex, ImageRecord, Pair, Record, Reject
-from sc3d.shards import Shard
+from sc3d.records import Reject
 from sc3d.store import RunFolder
-
-EVIL = "<script>alert(1)</script>"
-CATEGORIES = ("blob", "bump")
-
-
-def _load(path: Path) -> ModuleType:
-    """A module beside the tests (which are no package)."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-browser = _load(Path(__file__).with_name("report_browser.py"))
-
-
-class Made:
-    """A run folder filled stage by stage through the real records, without running the pipeline."""
-
-    def __init__(self, folder: Path) -> None:
-        self.root = folder
-        self.config = load_config(overrides=[f"run={json.dumps(str(folder / 'run'))}", f"dataset.root={json.dumps(EVIL)}"])
-        self.run = RunFolder(self.config.run)
-        scene = _load(Path(__file__).parents[1] / "sc3d" / "report_scene.py")
-        self.scenes = {
-            f"{category}-{i}": scene.scene_image(f"{category}-{i}", 10 * k + i, category, turn=90 * (i == 1))
-            for k, category in enumerate(CATEGORIES)
-            for i in range(3)
-        }
-
-    def manifest(self, held_out: bool = False) -> None:
-        images = []
-        for image_id, one in self.scenes.items():
-            path = self.root / f"{image_id}.png"
-            Image.fromarray(one.photo).save(path)
-            images.append(ImageRecord(image_id=image_id, path=str(path), category=one.reconstruction.category))
-        self.images = images
-        self.pairs = [Pair.of(a, b) for a in images for b in images if a.category == b.category and a.image_id < b.image_id]
-        extra = [dataclasses.replace(Pair.of(images[1], images[0]), split="test")] if held_out else []
-        self.run.write_records(ImageRecord, IMAGES, images)
-        self.run.write_records(Pair, PAIRS, self.pairs + extra)
-        self.run.write_json(RUN, {"config": to_values(self.config), "counts": {}, "versions": {"sc3d": "1.2.3"}})
-
-    def commit(self, stage: type[Stage], records: dict[str, list[Record]], rejects: list[Reject] | None = None) -> None:
-        artefacts = stage(self.config).artefacts
-        ids = [getattr(r, stage.key) for rows in records.values() for r in rows] + [r.id for r in rejects or []]
-        for category, rows in records.items():
-            mine = tuple(getattr(r, stage.key) for r in rows) or (f"none-{category}",)
-            artefacts.commit(Shard(category, mine), rows, [])
-        if rejects:
-            artefacts.commit(Shard("blob", tuple(r.id for r in rejects)), [], rejects)
-        record_summary(self.run, StageSummary(stage.name, len(ids), len(ids), len(rejects or []), 1.5))
-
-    def by_category(self, records: list[Any]) -> dict[str, list[Record]]:
-        return {c: [r for r in records if r.category == c] for c in CATEGORIES}
-
-    def reconstruct(self) -> None:
-        self.commit(ReconstructStage, self.by_category([s.reconstruction for s in self.scenes.values()]))
-        self.commit(OrientStage, self.by_category([s.orientation for s in self.scenes.values()]))
-
-    def describe(self) -> None:
-        stage = DescribeStage(self.config)
-        records = []
-        for image_id, one in self.scenes.items():
-            data = encode_features(one.features)
-            self.run.write_bytes(stage.feature_file(image_id), data)
-            records.append(FeatureIndex(image_id, one.reconstruction.category, 1, 1, 1, len(data)))
-        self.commit(DescribeStage, self.by_category(records))
-
-    def match(self) -> None:
-        described = {i: Described(s.features, self.config.match) for i, s in self.scenes.items()}
-        self.matches = [
-            match_pair(described[p.source_id], described[p.target_id], config=self.config.match, category=p.category)
-            for p in self.pairs
-        ]
-        self.commit(MatchStage, self.by_category(self.matches))
-
-    def label(self, nothing: bool = False) -> None:
-        rejects = [Reject("blob-9", "label", "InputError", f"{EVIL} was not liked")]
-        labels = [apply_thresholds(m, self.config.label) for m in self.matches]
-        if nothing:
-            labels = [dataclasses.replace(x, n_kept=0, **_emptied(x)) for x in labels]
-        self.commit(LabelStage, self.by_category(labels), rejects)
-
-    def page(self) -> str:
-        path = report.run(self.config)
-        assert path == f"{self.config.run}/report/index.html"
-        return Path(path).read_text(encoding="utf-8")
-
-
-def _emptied(labels: Any) -> dict[str, np.ndarray]:
-    return {name: getattr(labels, name)[:0] for name in ("source_xy", "target_xy", "cosine", "cycle_error", "geodesic_error")}
-
 
 METRICS = {
     "filters": [{"filter": "cycle + geodesic", "descriptors": EVIL, "fpr": 0.02, "kept": 400.0, "pairs": 40}],
@@ -297,7 +195,7 @@ def test_run_without_a_single_label(made: Made) -> None:
 
 def test_run_with_everything_rejected(made: Made) -> None:
     rejects = [Reject(i, "reconstruct", "InputError", f"LoadImage: {EVIL}: the file is empty") for i in made.scenes]
-    made.commit(ReconstructStage, {}, rejects)
+    made.commit(ReconstructStage, [], rejects)
     page = made.page()
     assert "Every record was rejected" in text_of(page, "pairs")
     assert "Every image was rejected" in text_of(page, "alignment")

@@ -8,14 +8,16 @@ from collections.abc import Sequence
 import pytest
 
 from actors.base import Resources
-from pipelines.jobs.label import sections_of
 from pipelines.jobs.node_check import NodeReport
 from pipelines.jobs.preflight import _check_nodes, check_models
 from pipelines.runner.graph import Pool, fitting_parts, pools_of
 from pipelines.runner.stage import Stage
 from pipelines.stages.describe import DescribeStage
-from pipelines.stages.match import LabelStage, MatchStage
-from pipelines.stages.reconstruct import OrientStage, ReconstructStage
+from pipelines.stages.label import LabelStage
+from pipelines.stages.match import MatchStage
+from pipelines.stages.orient import OrientStage
+from pipelines.stages.reconstruct import ReconstructStage
+from pipelines.stages.registry import graphs_of
 from sc3d.config import PoolConfig, RayConfig, RunConfig
 from sc3d.config_file import load_config
 from sc3d.errors import PreflightError
@@ -63,10 +65,10 @@ def test_pools_have_the_sizes_and_shares_that_were_asked_for() -> None:
 
 def test_images_stream_through_all_models_unless_one_needs_whole_categories() -> None:
     foundation = load_config(overrides=["profile=foundation", "models.variant=tiny"])
-    assert sections_of(foundation) == [[ReconstructStage, OrientStage, DescribeStage], [MatchStage, LabelStage]]
-    offline = sections_of(RunConfig())
+    assert graphs_of(foundation) == [[ReconstructStage, OrientStage, DescribeStage], [MatchStage, LabelStage]]
+    offline = graphs_of(RunConfig())
     assert offline == [[ReconstructStage], [OrientStage, DescribeStage], [MatchStage, LabelStage]]
-    nearest = sections_of(load_config(overrides=["pairs.strategy=nearest"]), MatchStage)
+    nearest = graphs_of(load_config(overrides=["pairs.strategy=nearest"]), MatchStage)
     assert [[kind.name for kind in section] for section in nearest] == [["reconstruct"], ["orient", "describe", "embed"], ["match"]]
 
 
@@ -98,5 +100,5 @@ def test_the_first_check_of_a_run_tells_what_it_will_do() -> None:
 
     config = RunConfig()
     with RaySession(config.ray) as ray:
-        lines = check_models(config, ray, sections_of(config))
+        lines = check_models(config, ray, graphs_of(config))
     assert any("profile     offline" in line for line in lines)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import importlib.util
 import io
 import json
 import re
-import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import report_browser as browser
+import report_run
 from PIL import Image
 from rich.console import Console
 
@@ -22,7 +22,7 @@ from pipelines import cli
 from pipelines.report import show
 from pipelines.report.view import RunView
 from pipelines.stages.describe import DescribeStage
-from sc3d.config import LabelConfig
+from sc3d.config import LabelConfig, MatchConfig
 from sc3d.errors import ConfigError, GeometryError, InputError, StoreError, UpstreamError
 from sc3d.matching.described import Described
 from sc3d.matching.explain import explain_pair
@@ -30,21 +30,6 @@ from sc3d.report.evidence import FATES, PairEvidence, Shown, evidence_page, gath
 from sc3d.report.evidence_picture import evidence_figure
 
 EVIL = "</script><img src=x onerror=alert(1)>"
-
-
-def _load(path: Path) -> ModuleType:
-    """A module beside the tests (which are no package)."""
-    spec = importlib.util.spec_from_file_location(f"show_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-browser = _load(Path(__file__).with_name("report_browser.py"))
-report_run = _load(Path(__file__).with_name("test_report.py"))
 
 
 @pytest.fixture(scope="module")
@@ -175,9 +160,8 @@ def test_nothing_from_outside_is_markup(evidence: PairEvidence) -> None:
 
 def test_pair_without_candidates_has_a_page_and_a_picture(evidence: PairEvidence) -> None:
     source, target = evidence.shown
-    scene = report_run._load(Path(__file__).parents[1] / "sc3d" / "report_scene.py")
-    features = dataclasses.replace(scene.scene_image("blob-0", 0).features, foreground=np.zeros((60, 60), bool))
-    nothing = dataclasses.replace(source, described=Described(features, report_run.load_config().match))
+    features = dataclasses.replace(report_run.load_scene().scene_image("blob-0", 0).features, foreground=np.zeros((60, 60), bool))
+    nothing = dataclasses.replace(source, described=Described(features, MatchConfig()))
     empty = gather_evidence(evidence.pair, nothing, target, LabelConfig())
     assert sum(empty.counts.values()) == 0
     assert data_of(evidence_page(empty))["candidates"]["fate"] == []

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import fake_stage
 import numpy as np
 import pytest
-from ray import cloudpickle
-
-sys.path.insert(0, str(Path(__file__).parent))
-import fake_stage
 from fake_stage import FakeStage, First, Second
+from ray import cloudpickle
 
 from actors.base import check_actors
 from cluster.session import RaySession
+from pipelines.folder.images import IMAGES
 from pipelines.runner.block import Block, decode_block, encode_block
 from pipelines.runner.progress import Progress
-from pipelines.runner.run import SectionRun, run_stage
+from pipelines.runner.run import GraphRun, run_graph
 from pipelines.runner.stage import StageSummary
 from pipelines.runner.worker import SegmentWorker, segments
 from sc3d.artefacts import KEPT, MISSING
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config
 from sc3d.errors import ConfigError, RejectBudgetError, WorkerError
-from sc3d.records import Orientation
+from sc3d.records import ImageRecord, Orientation
 from sc3d.shards import Shard, item_table
 
 cloudpickle.register_pickle_by_value(fake_stage)
@@ -34,8 +33,16 @@ def stage_in(folder: Path, *overrides: str) -> FakeStage:
     return FakeStage(load_config(overrides=[f"run={folder}", *overrides]))
 
 
-def run(stage: FakeStage, ids: list[str]) -> StageSummary:
-    return run_stage(stage, [("car", i) for i in ids], Progress(), RaySession(stage.config.ray))
+def name_images(stage: FakeStage, ids: Sequence[str], **inputs: str) -> None:
+    """Write the manifest; ``inputs`` are those of images that were not made of the usual."""
+    images = [ImageRecord(i, f"{i}.png", "car", inputs=inputs.get(i, "usual")) for i in ids]
+    stage.run.write_records(ImageRecord, IMAGES, images)
+
+
+def run(stage: FakeStage, ids: Sequence[str], **inputs: str) -> StageSummary:
+    name_images(stage, ids, **inputs)
+    [summary] = run_graph([stage], item_table(("car", i) for i in ids), Progress(), RaySession(stage.config.ray))
+    return summary
 
 
 def rows(stage: FakeStage) -> list[str]:
@@ -90,11 +97,29 @@ def test_another_configuration_is_computed_beside_the_old_one(tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("ray_session")
+def test_what_is_made_of_something_else_is_computed_again_alone(tmp_path: Path) -> None:
+    ids = [f"i{n:02}" for n in range(7)]
+    run(stage_in(tmp_path), ids)
+    stage = stage_in(tmp_path)
+    assert run(stage, ids, i03="another photo").computed == 1
+    assert stage.catalogue().ids.to_pylist().count("i03") == 1
+    assert sorted(stage.catalogue().ids.to_pylist()) == ids
+    assert sorted((tmp_path / "calls").read_text().split()) == sorted([*ids, "i03"])
+    # The photo of before is back, and so is what was made of it.
+    assert run(stage_in(tmp_path), ids).computed == 0
+    # What the manifest does not name does not count, and is not lost either.
+    fewer = stage_in(tmp_path)
+    assert run(fewer, ids[:2]).computed == 0
+    assert sorted(fewer.catalogue().ids.to_pylist()) == ids[:2]
+    assert run(stage_in(tmp_path), ids).computed == 0
+
+
+@pytest.mark.usefixtures("ray_session")
 def test_bad_rows_become_rejects_and_take_nobody_along(tmp_path: Path) -> None:
     stage = stage_in(tmp_path, "max_reject_fraction=0.5")
     summary = run(stage, ["a1", "a2", "bad1", "crash1", "z1", "z2"])
     assert rows(stage) == ["a1", "a2", "z1", "z2"]
-    rejects = {r.id: r for r in stage.artefacts.rejects()}
+    rejects = {r.id: r for r in stage.rejects()}
     assert summary.rejects == 2
     assert set(rejects) == {"bad1", "crash1"}
     assert rejects["bad1"].error_type == "InputError"
@@ -131,7 +156,7 @@ def test_what_kills_its_process_each_time_is_rejected_and_takes_nobody_along(tmp
     stage = stage_in(tmp_path, "max_reject_fraction=0.5")
     assert run(stage, ["a1", "deadly1", "z1", "z2"]).rejects == 1
     assert rows(stage) == ["a1", "z1", "z2"]
-    (reject,) = stage.artefacts.rejects()
+    (reject,) = stage.rejects()
     assert (reject.id, reject.error_type) == ("deadly1", "ProcessDied")
     assert run(stage_in(tmp_path, "max_reject_fraction=0.5"), ["a1", "deadly1", "z1", "z2"]).computed == 0
 
@@ -142,10 +167,9 @@ def test_a_category_is_through_only_when_what_killed_its_process_was_tried_again
     stage = stage_in(tmp_path, "max_reject_fraction=0.5")
     ids = ["a1", "a2", "deadly1", "z1", "z2", "z3"]
     settled: list[int] = []
-    section = SectionRun([stage], Progress(), RaySession(stage.config.ray))
-    section.compute(
-        item_table([("car", i) for i in ids]), lambda category: settled.append(len(rows(stage)) + len(stage.artefacts.rejects()))
-    )
+    name_images(stage, ids)
+    graph = GraphRun([stage], Progress(), RaySession(stage.config.ray))
+    graph.compute(item_table(("car", i) for i in ids), lambda category: settled.append(len(rows(stage)) + len(stage.rejects())))
     assert settled == [len(ids)]
 
 
@@ -155,15 +179,16 @@ def test_an_actor_that_cannot_start_ends_the_run_with_its_own_words(tmp_path: Pa
     with pytest.raises(WorkerError, match="WeightsError: the weights are gone; fetch them again"):
         run(stage, ["a1", "a2"])
     assert rows(stage) == []
-    assert stage.artefacts.rejects() == []
+    assert stage.rejects() == []
 
 
 @pytest.mark.usefixtures("ray_session")
 def test_a_committed_shard_is_not_computed_again_by_a_retried_task(tmp_path: Path) -> None:
     stage = stage_in(tmp_path)
-    shard = Shard("car", ("a1", "a2"))
+    name_images(stage, ("a1", "a2"))
+    shard = Shard("car", ("a1", "a2"), ("usual", "usual"))
     stage.artefacts.commit(shard, [Orientation(i, "car", 0, np.zeros(8), False) for i in shard.ids], [])
-    worker = SegmentWorker(FakeStage, stage.config, 0, 0)
+    worker = SegmentWorker(FakeStage, stage.whole, 0, 0)
     row = encode_block(Block.of("car", shard.ids, [[MISSING, MISSING]], {}))
     block = decode_block({key: value[0] for key, value in worker({key: [value] for key, value in row.items()}).items()})
     assert block.states == [[KEPT, KEPT]]

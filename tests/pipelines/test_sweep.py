@@ -81,7 +81,7 @@ def test_a_pair_that_cannot_be_evaluated_is_a_reject(swept: tuple[RunConfig, lis
     )
     with pytest.raises(InputError, match=r"none of the annotated validation pairs .* rejects/sweep"):
         sweep.run(config)
-    reasons = {reject.message for reject in sweep.SweepStage(config).artefacts.rejects()}
+    reasons = {reject.message for reject in sweep.SweepStage(config).rejects()}
     assert len(reasons) > 0
     assert all("geodesic balls reach" in reason for reason in reasons)
 

@@ -12,7 +12,7 @@ import pytest
 from web_server import WebServer
 
 from pipelines.jobs import label
-from pipelines.stages.match import LabelStage
+from pipelines.stages.label import LabelStage
 from pipelines.stages.reconstruct import ReconstructStage
 from sc3d.config_file import load_config
 
@@ -41,8 +41,8 @@ def test_an_address_that_times_out_is_one_reject(tmp_path: Path, shared: Path, b
     config = load_config(None, (), values)
     label.run(config)
     stage = ReconstructStage(config)
-    assert set(stage.artefacts.catalogue().located) == {"here", "bucket"}
-    (reject,) = stage.artefacts.rejects()
+    assert set(stage.catalogue().located) == {"here", "bucket"}
+    (reject,) = stage.rejects()
     assert (reject.id, reject.error_type) == ("web", "InputError")
     assert "says nothing for 0.3 s" in reject.message
     assert "nobody" not in reject.message

@@ -14,7 +14,7 @@ from rich.console import Console
 from pipelines.jobs import export_adapter, train
 from pipelines.runner.progress import Progress
 from pipelines.stages.describe import DescribeStage
-from pipelines.stages.match import LabelStage
+from pipelines.stages.label import LabelStage
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config
 from sc3d.errors import ConfigError, FeatureError, InputError, PreflightError, StoreError

@@ -182,12 +182,12 @@ def test_weights_from_a_folder_are_those_that_run(tmp_path: Path, models, photos
     config = RunConfig(models=ModelsConfig(device="cpu", cache=str(tmp_path), **{kind: str(tmp_path / kind)}))
     loaded, random = source(config), source(TINY)
     np.testing.assert_array_equal(loaded.process({"image": photos[0]})["dino"], random.process({"image": photos[0]})["dino"])
-    first = source.fingerprint(config)
-    assert first["weights"] != source.fingerprint(TINY)["weights"]
+    first = source.made_of(config)
+    assert first["weights"] != source.made_of(TINY)["weights"]
     changed = copy.deepcopy(models[kind])
     torch.nn.init.ones_(changed.embeddings.cls_token)
     changed.save_pretrained(tmp_path / kind)
-    assert source.fingerprint(config)["weights"] != first["weights"]
+    assert source.made_of(config)["weights"] != first["weights"]
 
 
 def test_weights_of_another_dino_are_refused(tmp_path: Path, models):

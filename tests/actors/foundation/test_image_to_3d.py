@@ -50,13 +50,11 @@ class Known:
 
 
 class KnownReconstruct(ImageTo3DReconstruct):
+    version = "known-1"
+
     def __init__(self, config: RunConfig, posed: PosedMesh) -> None:
         super().__init__(config)
         self.model = Known(posed)
-
-    @classmethod
-    def fingerprint(cls, config: RunConfig):
-        return {**super().fingerprint(config), "mesh": "known-1"}
 
 
 def posed_bus(**changes: object) -> PosedMesh:
@@ -139,10 +137,10 @@ def test_seeds_depend_on_the_image_and_the_run_alone() -> None:
     assert len({*forward.model.seeds, *other.model.seeds}) == 3
 
 
-def test_fingerprints_follow_what_the_results_depend_on() -> None:
-    base = KnownReconstruct.fingerprint(RunConfig())
+def test_recipes_follow_what_the_results_depend_on() -> None:
+    base = KnownReconstruct.made_of(RunConfig())
     for values in ({"seed": 1}, {"reconstruct": {"max_vertices": 999}}):
-        assert KnownReconstruct.fingerprint(parse_config(values)) != base
+        assert KnownReconstruct.made_of(parse_config(values)) != base
 
 
 @pytest.mark.parametrize(

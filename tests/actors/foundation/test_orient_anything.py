@@ -320,7 +320,7 @@ class TestVersion1:
         checkpoint(tmp_path / v1.FILE, OrientAnythingNetwork(32, 1, 722, pretrained_side=56))
         config = parse_config({"models": {"orient_anything_v1": str(tmp_path), "device": "cpu", "cache": str(tmp_path / "c")}})
         assert OrientAnythingV1Orient(config).estimator.network.down_sampler.net2[1].num_features == 722  # type: ignore[attr-defined]
-        assert OrientAnythingV1Orient.fingerprint(config)["weights"].startswith("sha256:")
+        assert OrientAnythingV1Orient.made_of(config)["weights"]["models.orient_anything_v1"].startswith("sha256:")
 
     def test_foreign_checkpoints_are_refused(self, tmp_path: Path) -> None:
         network = OrientAnythingNetwork(32, 1, 602, pretrained_side=56)
@@ -364,7 +364,7 @@ class TestActors:
         for a, b in zip(first, second, strict=True):
             assert a["votes"].shape == (8,)
             assert np.array_equal(a["votes"], b["votes"])
-        assert "tiny" in OrientAnythingV1Orient.fingerprint(config)["weights"]
+        assert "tiny" in OrientAnythingV1Orient.made_of(config)["weights"]["models.orient_anything_v1"]
 
     def test_a_broken_mesh_is_a_reject_and_its_batch_is_not(self) -> None:
         good = {"vertices": masts().vertices, "faces": masts().faces}
@@ -379,10 +379,10 @@ class TestActors:
         assert outcomes[1].reject.error_type == "GeometryError"
 
     @pytest.mark.parametrize("actor", [OrientAnythingV1Orient, OrientAnythingV2Orient])
-    def test_the_fingerprint_follows_the_options(self, actor: Any) -> None:
-        base = actor.fingerprint(parse_config(TINY))
+    def test_the_recipe_follows_the_options(self, actor: Any) -> None:
+        base = actor.made_of(parse_config(TINY))
         for change in ({"orient": {"views": 4}}, {"orient": {"min_votes": 3}}, {"models": {**TINY["models"], "dtype": "bfloat16"}}):
-            assert actor.fingerprint(parse_config({**TINY, **change})) != base
+            assert actor.made_of(parse_config({**TINY, **change})) != base
 
     def test_version_2_says_that_it_needs_upstreams_repository(self) -> None:
         with pytest.raises(ConfigError, match=r"models\.orient_anything_v2_repository"):

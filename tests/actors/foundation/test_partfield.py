@@ -202,15 +202,15 @@ def test_a_bad_mesh_is_rejected_and_its_batch_is_not(kind: str) -> None:
 
 
 def test_the_recipe_names_what_features_depend_on(tmp_path: Path) -> None:
-    tiny = PartFieldShape.fingerprint(CONFIG)
-    assert "random" in tiny["weights"]
-    assert PartFieldShape.fingerprint(load_config(overrides=["models.variant=tiny", "seed=1"])) != tiny
-    assert PartFieldShape.fingerprint(load_config(overrides=["models.variant=tiny", "models.dtype=bfloat16"])) != tiny
+    tiny = PartFieldShape.made_of(CONFIG)
+    assert "random" in tiny["weights"]["models.partfield"]
+    assert PartFieldShape.made_of(load_config(overrides=["models.variant=tiny", "seed=1"])) != tiny
+    assert PartFieldShape.made_of(load_config(overrides=["models.variant=tiny", "models.dtype=bfloat16"])) != tiny
     source = [f"models.partfield={tmp_path}", f"models.cache={tmp_path / 'cache'}"]
     checkpoint(tmp_path / FILE)
-    first = PartFieldShape.fingerprint(load_config(overrides=source))
+    first = PartFieldShape.made_of(load_config(overrides=source))
     checkpoint(tmp_path / FILE, {"logit_scale": torch.zeros(1)})
-    assert PartFieldShape.fingerprint(load_config(overrides=source)) != first
+    assert PartFieldShape.made_of(load_config(overrides=source)) != first
 
 
 def test_the_full_variant_reads_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,7 +232,7 @@ def test_absent_weights_are_named_before_any_mesh_is_read(tmp_path: Path) -> Non
 
 def test_fewer_channels_are_projections_that_images_share() -> None:
     projected = load_config(overrides=["models.variant=tiny", "models.device=cpu", "models.partfield_dims=8"])
-    assert PartFieldShape.fingerprint(projected) != PartFieldShape.fingerprint(CONFIG)
+    assert PartFieldShape.made_of(projected) != PartFieldShape.made_of(CONFIG)
     meshes = [row(ellipsoid(0.2, 0.5, 0.3)), row(ellipsoid(0.5, 0.2, 0.3))]
     shapes = [
         np.concatenate([a.process(m)["shape"] for m in meshes]).astype(float)

@@ -304,7 +304,7 @@ class TestActor:
         masks = [run_actors([Sam3Mask(config)], rows, "id", "s")[0].row["mask"] for _ in range(2)]
         assert masks[0].any()
         assert np.array_equal(*masks)
-        assert "tiny" in Sam3Mask.fingerprint(config)["weights"]
+        assert "tiny" in Sam3Mask.made_of(config)["weights"]["models.sam3"]
 
 
 def saved(folder: Path, **tokenizer_files: str) -> Path:
@@ -379,13 +379,16 @@ class TestLoading:
         with pytest.raises(PreflightError, match=r"sc3d\[foundation\]"):
             Sam3Mask(parse_config({"models": {"variant": "tiny"}}))
 
-    def test_the_fingerprint_follows_weights_precision_and_options(self, tmp_path: Path) -> None:
-        first = Sam3Mask.fingerprint(config_of(saved(tmp_path / "a")))
-        assert first["weights"].startswith("sha256:")
+    def test_the_recipe_follows_weights_precision_and_options(self, tmp_path: Path) -> None:
+        first = Sam3Mask.made_of(config_of(saved(tmp_path / "a")))
+        assert first["weights"]["models.sam3"].startswith("sha256:")
         tensors = load_file(saved(tmp_path / "b") / "model.safetensors")
         next(iter(tensors.values())).add_(1)
         save_file(tensors, tmp_path / "b" / "model.safetensors", {"format": "pt"})
-        assert Sam3Mask.fingerprint(config_of(tmp_path / "b")) != first
+        assert Sam3Mask.made_of(config_of(tmp_path / "b")) != first
         base = {"models": {"variant": "tiny"}}
-        for change in ({"models": {"variant": "tiny", "dtype": "float32"}}, {**base, "reconstruct": {"mask": "sam3"}}):
-            assert Sam3Mask.fingerprint(parse_config(change)) != Sam3Mask.fingerprint(parse_config(base))
+        for change in ({"models": {"variant": "tiny", "dtype": "bfloat16"}}, {**base, "reconstruct": {"mask": "sam3"}}):
+            assert Sam3Mask.made_of(parse_config(change)) != Sam3Mask.made_of(parse_config(base))
+        # What auto stands for where a tiny model runs.
+        named = parse_config({"models": {"variant": "tiny", "dtype": "float32"}})
+        assert Sam3Mask.made_of(named) == Sam3Mask.made_of(parse_config(base))

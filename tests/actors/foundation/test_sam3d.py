@@ -321,15 +321,24 @@ def test_what_the_actor_asks_of_a_node() -> None:
     assert Sam3dReconstruct.needs(parse_config({"models": {"variant": "tiny", "device": "cuda"}})) == Resources(num_cpus=1)
 
 
-def test_fingerprints_follow_weights_precision_and_sampling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "weights_identity", lambda source, cache, files: f"of {source}")
+def test_recipes_follow_weights_precision_and_sampling(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.weights.weights_identity", lambda source, cache, files: f"of {source}")
 
-    configs = [{}, {"sam3d": "other/one"}, {"dtype": "float16"}, {"variant": "tiny"}, {"sam3d_steps": 8}, {"sam3d_distilled": True}]
-    prints = [Sam3dReconstruct.fingerprint(parse_config({"models": values})) for values in configs]
-    prints.append(Sam3dReconstruct.fingerprint(parse_config({"seed": 3})))
-    assert len({str(sorted(p.items())) for p in prints}) == len(prints)
-    assert prints[0]["weights"] == f"of {ModelsConfig().sam3d}"
-    assert "tiny" in prints[3]["weights"]
+    configs = [
+        {},
+        {"sam3d": "other/one"},
+        {"sam3d_depth": "other/depth"},
+        {"dtype": "float16"},
+        {"variant": "tiny"},
+        {"sam3d_steps": 8},
+        {"sam3d_distilled": True},
+    ]
+    recipes = [Sam3dReconstruct.made_of(parse_config({"models": values})) for values in configs]
+    recipes.append(Sam3dReconstruct.made_of(parse_config({"seed": 3})))
+    assert len({str(sorted(p.items())) for p in recipes}) == len(recipes)
+    defaults = ModelsConfig()
+    assert recipes[0]["weights"] == {"models.sam3d": f"of {defaults.sam3d}", "models.sam3d_depth": f"of {defaults.sam3d_depth}"}
+    assert all("tiny" in identity for identity in recipes[4]["weights"].values())
 
 
 # --- the tiny variant

@@ -180,7 +180,7 @@ def test_dift_s_actor(photos):
     small = replace(TINY, models=replace(TINY.models, dift_frame=128))
     rows = DiftSource(small).process_batch([{"image": photo, "category": "bus"} for photo in photos])
     assert [row["sd"]["sd.dift"].shape for row in rows] == [(32, 8, 8)] * 2
-    assert DiftSource.fingerprint(small) != DiftSource.fingerprint(TINY)
+    assert DiftSource.made_of(small) != DiftSource.made_of(TINY)
 
 
 def test_weights_and_options_are_in_the_recipe(tmp_path: Path, photos, described):
@@ -192,13 +192,13 @@ def test_weights_and_options_are_in_the_recipe(tmp_path: Path, photos, described
     for name, layer in described[0].items():
         np.testing.assert_allclose(row["sd"][name], layer, atol=3e-3)
     recipes = [
-        StableDiffusionSource.fingerprint(config),
-        StableDiffusionSource.fingerprint(TINY),
-        StableDiffusionSource.fingerprint(replace(config, models=replace(config.models, sd_freeu=True))),
+        StableDiffusionSource.made_of(config),
+        StableDiffusionSource.made_of(TINY),
+        StableDiffusionSource.made_of(replace(config, models=replace(config.models, sd_freeu=True))),
     ]
     torch.nn.init.ones_(networks.unet.conv_in.weight)
     networks.unet.save_pretrained(tmp_path / "sd" / "unet")
-    recipes.append(StableDiffusionSource.fingerprint(config))
+    recipes.append(StableDiffusionSource.made_of(config))
     assert all(a != b for i, a in enumerate(recipes) for b in recipes[:i])
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from actors.base import check_actors, run_actors
 from actors.offline.load import LoadImage
-from actors.offline.masks import OfflineMask, grabcut_mask
+from actors.offline.masks import FileMask, GrabcutMask, grabcut_mask
 from sc3d.config import RunConfig
 from sc3d.config_file import parse_config
 from sc3d.errors import InputError
@@ -79,16 +79,16 @@ def test_box_outside_the_image_is_an_input_error(box):
 
 
 def row(path, **more):
-    return {"image_id": path.stem, "path": str(path), "mask_path": None, "bbox": None, **more}
+    return {"image_id": path.stem, "path": str(path), "category": "car", "mask_path": None, "bbox": None, **more}
 
 
-def run(rows, config=None):
-    actors = [LoadImage(config or RunConfig()), OfflineMask(config or RunConfig())]
-    return run_actors(actors, rows, "image_id", "reconstruct")
+def run(rows, actor=FileMask):
+    return run_actors([LoadImage(RunConfig()), actor(RunConfig())], rows, "image_id", "reconstruct")
 
 
 def test_contracts_fit_the_manifest():
-    check_actors([LoadImage, OfflineMask], ["image_id", "path", "category", "mask_path", "bbox"])
+    check_actors([LoadImage, FileMask], ["image_id", "path", "category", "mask_path", "bbox"])
+    check_actors([LoadImage, GrabcutMask], ["image_id", "path", "bbox"])
 
 
 def test_mask_file_is_preferred_unless_told_otherwise(tmp_path):
@@ -101,7 +101,7 @@ def test_mask_file_is_preferred_unless_told_otherwise(tmp_path):
     outcome = run([one])[0]
     assert (outcome.row["width"], outcome.row["height"]) == (400, 300)
     np.testing.assert_array_equal(outcome.row["mask"], other > 0)
-    cut = run([one], parse_config({"reconstruct": {"mask": "grabcut"}}))[0]
+    cut = run([one], GrabcutMask)[0]
     assert iou(cut.row["mask"], mask) > 0.95
 
 
@@ -141,7 +141,10 @@ def test_every_bad_file_is_rejected_alone_with_its_name(tmp_path):
     assert iou(outcomes[-1].row["mask"], mask) > 0.95
 
 
-def test_fingerprint_follows_what_the_mask_depends_on():
-    other = parse_config({"reconstruct": {"mask": "grabcut"}, "seed": 5})
-    assert OfflineMask.fingerprint(RunConfig()) != OfflineMask.fingerprint(other)
-    assert OfflineMask.fingerprint(RunConfig()) == OfflineMask.fingerprint(parse_config({"seed": 5}))
+def test_the_recipe_follows_what_the_mask_depends_on():
+    assert FileMask.made_of(RunConfig()) != GrabcutMask.made_of(RunConfig())
+    assert FileMask.made_of(RunConfig()) == FileMask.made_of(parse_config({"seed": 5}))
+    # The kind of the data set says what a mask file means, and nothing to GrabCut, which reads none.
+    other = parse_config({"dataset": {"kind": "spair"}})
+    assert FileMask.made_of(RunConfig()) != FileMask.made_of(other)
+    assert GrabcutMask.made_of(RunConfig()) == GrabcutMask.made_of(other)

@@ -61,6 +61,6 @@ def test_references_that_do_not_fit_are_a_reject(references):
     assert run(animal(9), references[:, :, :32]).reject.error_type == "InputError"
 
 
-def test_fingerprint_follows_the_options():
+def test_the_recipe_follows_the_options():
     for option in ("views", "min_votes", "references"):
-        assert ConsensusOrient.fingerprint(parse_config({"orient": {option: 3}})) != ConsensusOrient.fingerprint(RunConfig())
+        assert ConsensusOrient.made_of(parse_config({"orient": {option: 3}})) != ConsensusOrient.made_of(RunConfig())

@@ -149,11 +149,11 @@ def test_shape_actor_describes_every_vertex():
     assert np.isfinite(result["shape"]).all()
 
 
-def test_fingerprints_follow_what_the_results_depend_on():
+def test_recipes_follow_what_the_results_depend_on():
     base = configured()
     for changed in (configured(mesh="inflate"), configured(wrong_yaw=0.5), configured(max_vertices=99_000)):
-        assert OfflineReconstruct.fingerprint(changed) != OfflineReconstruct.fingerprint(base)
+        assert OfflineReconstruct.made_of(changed) != OfflineReconstruct.made_of(base)
     aligned = configured(align={"steps_iou": 7})
-    assert AlignActor.fingerprint(aligned) != AlignActor.fingerprint(base)
-    assert OfflineReconstruct.fingerprint(aligned) == OfflineReconstruct.fingerprint(base)
-    assert SpectralShape.fingerprint(aligned) == SpectralShape.fingerprint(base)
+    assert AlignActor.made_of(aligned) != AlignActor.made_of(base)
+    assert OfflineReconstruct.made_of(aligned) == OfflineReconstruct.made_of(base)
+    assert SpectralShape.made_of(aligned) == SpectralShape.made_of(base)

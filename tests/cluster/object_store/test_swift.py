@@ -88,16 +88,16 @@ def test_a_store_that_was_away_has_kept_everything(swift_server: SwiftServer, sw
 
 @pytest.mark.timeout(900)
 def test_labels_on_swift_are_those_of_a_local_run(swift: str, four_toys: Path, tmp_path: Path) -> None:
-    from pipelines.jobs.label import LabelStage
+    from pipelines.stages.label import LabelStage
     from sc3d.config_file import load_config
 
     def labels(run: str) -> list[object]:
         settings = [f"run={run}", "dataset.kind=toys", f"dataset.root={four_toys}", "pairs.targets=2", "ray.images_per_shard=2"]
         options = [part for setting in settings for part in ("--set", setting)]
-        command = [sys.executable, "-m", "pipelines.jobs.label", *options, "--set", "ray.pairs_per_shard=3"]
+        command = [sys.executable, "-m", "pipelines.label", *options, "--set", "ray.pairs_per_shard=3"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
         assert done.returncode == 0, done.stdout + done.stderr
-        return LabelStage(load_config(None, [*settings, "ray.pairs_per_shard=3"])).artefacts.catalogue().read_all()
+        return LabelStage(load_config(None, [*settings, "ray.pairs_per_shard=3"])).catalogue().read_all()
 
     local, remote = labels(str(tmp_path / "run")), labels(f"{swift}/run")
     assert len(local) == 8

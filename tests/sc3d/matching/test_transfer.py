@@ -10,8 +10,9 @@ import pytest
 import torch
 import trimesh
 
+from actors.match import MatchActor
 from pipelines.stages.judge import JudgeStage
-from pipelines.stages.match import MatchActor, MatchStage
+from pipelines.stages.match import MatchStage
 from sc3d.config import LabelConfig, MatchConfig
 from sc3d.config_file import load_config
 from sc3d.errors import ConfigError, FeatureError, GeometryError
@@ -234,7 +235,7 @@ def test_the_configuration_chooses_the_transfer(make_features, name):
 
 def test_the_transfer_is_part_of_the_recipes(tmp_path):
     configs = [load_config(None, [f"run={tmp_path}", f"match.transfer={name}"]) for name in NAMES]
-    for recipe in (MatchActor.fingerprint, lambda c: MatchStage(c).recipe, lambda c: JudgeStage(c).recipe):
+    for recipe in (MatchActor.made_of, lambda c: MatchStage(c).recipe, lambda c: JudgeStage(c).recipe):
         assert len({str(recipe(config)) for config in configs}) == 3
 
 

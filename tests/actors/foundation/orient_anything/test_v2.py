@@ -19,7 +19,6 @@ import pytest
 import torch
 
 from actors.base import run_actors
-from actors.foundation.orient_anything import actor as actors_module
 from actors.foundation.orient_anything import messages
 from actors.foundation.orient_anything.actor import V2_FILE, OrientAnythingV2Orient, repository_of
 from actors.foundation.orient_anything.process import ModelProcess, ModelProcessError
@@ -133,9 +132,13 @@ def start(repository: Path, weights: Path) -> ModelProcess:
 
 
 class TestUpstream:
-    def test_a_turned_mesh_is_turned_back_by_the_actor(self, upstream: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(actors_module, "repository_of", lambda models: upstream / "repository")
-        models = {"orient_anything_v2": str(upstream / "weights"), "device": "cpu", "cache": str(upstream / "cache")}
+    def test_a_turned_mesh_is_turned_back_by_the_actor(self, upstream: Path) -> None:
+        models = {
+            "orient_anything_v2": str(upstream / "weights"),
+            "orient_anything_v2_repository": str(upstream / "repository"),
+            "device": "cpu",
+            "cache": str(upstream / "cache"),
+        }
         config = parse_config({"models": models})
         actor = OrientAnythingV2Orient(config)
         rows = [{"id": str(turn), "vertices": masts(turn).vertices, "faces": masts(turn).faces} for turn in (0, 90, 180, 270)]
@@ -147,10 +150,13 @@ class TestUpstream:
         found = actor.estimator.estimate(render_yaw_views(masts(), YAWS, 400))
         assert np.abs((found.yaw_degrees - np.array(YAWS) + 180) % 360 - 180).max() < 15
         assert not {"utils", "vggt", "vision_tower"} & set(sys.modules)
-        recipe = OrientAnythingV2Orient.fingerprint(config)
-        assert recipe["weights"].startswith("sha256:")
+        recipe = OrientAnythingV2Orient.made_of(config)
+        assert recipe["weights"]["models.orient_anything_v2"].startswith("sha256:")
         (upstream / "repository" / "vggt" / "more.py").write_text("# another commit\n")
-        assert OrientAnythingV2Orient.fingerprint(config)["code"] != recipe["code"]
+        changed = OrientAnythingV2Orient.made_of(config)
+        code = "models.orient_anything_v2_repository"
+        assert changed["weights"].pop(code) != recipe["weights"].pop(code)
+        assert changed == recipe
 
     def test_the_repository_is_checked_before_anything_starts(self, upstream: Path, tmp_path: Path) -> None:
         class Models:
@@ -189,7 +195,7 @@ class TestUpstream:
         pictures = np.random.default_rng(0).integers(0, 256, (2, 518, 518, 3), np.uint8)
         here = answering(random_network(TinyNetwork), torch.device("cpu"))({"pictures": pictures})["logits"]
         np.testing.assert_allclose(actor.estimator.network(pictures), here, atol=1e-5)
-        assert "tiny" in OrientAnythingV2Orient.fingerprint(config)["weights"]
+        assert "tiny" in OrientAnythingV2Orient.made_of(config)["weights"]["models.orient_anything_v2"]
 
 
 FAKE_WORKER = """
