@@ -157,7 +157,7 @@ def run(images: int = IMAGES_PER_CATEGORY, reference_pairs: int = REFERENCE_PAIR
         chosen = pairs[:: max(len(pairs) // reference_pairs, 1)][:reference_pairs]
         expected = [reference_pair(described, records[p.source_id], records[p.target_id]) for p in chosen]
         reference = len(chosen) / (time.perf_counter() - started)
-        scores = stage.artefacts.catalogue().read(p.pair_id for p in chosen)
+        scores = stage.catalogue().read(p.pair_id for p in chosen)
         errors = [np.abs(scores[p.pair_id].distances.reshape(2, -1) - e).max() for p, e in zip(chosen, expected, strict=True)]
     minutes = SPAIR_TEST_PAIRS / rate / 60
     beside = f"full 3,600 x 3,600 matrices: {reference:.2f} pairs/s"

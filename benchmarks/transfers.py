@@ -120,7 +120,7 @@ def held_out_pairs(config: RunConfig) -> dict[str, list[Pair]]:
     Raises:
         InputError: there are none.
     """
-    described = DescribeStage(config).artefacts.catalogue()
+    described = DescribeStage(config).catalogue()
     pairs: dict[str, list[Pair]] = {}
     for pair in sorted(read_pairs(RunFolder(config.run), labelled=False), key=lambda p: p.pair_id):
         if pair.split == "test" and pair.source_id in described and pair.target_id in described:
