@@ -1,15 +1,14 @@
-"""Shards: named by content, planned the same from any order, and never computing an id twice."""
+"""Shards: named by content, planned the same from any order, and no id is computed twice, however often a run is killed or replanned."""
 
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sc3d.artefacts import KEPT, MISSING, REJECTED, Artefacts
+from sc3d.artefacts import Artefacts
 from sc3d.errors import SchemaError
 from sc3d.records import Orientation, Reject
 from sc3d.shards import Shard, item_table, missing_shards, plan_shards, recipe_of, shard_name
@@ -116,30 +115,6 @@ def test_changing_manifest_size_and_plan_loses_and_doubles_nothing(
         for shard in left if last else left[: data.draw(st.integers(0, len(left)))]:
             commit(artefacts, shard)
     assert rows(artefacts) == numbered(*wanted)["id"].to_pylist()
-
-
-def test_it_is_known_what_became_of_each_id_and_which_file_holds_it(artefacts: Artefacts) -> None:
-    plan = by_fours(numbered(*range(8)))
-    commit(artefacts, plan[0])
-    artefacts.commit(plan[1], [orientation(i) for i in plan[1].ids[:3]], [Reject("i07", "orient", "E", "m")])
-    standing = artefacts.standing(numbered(5, 77, 1, 7, 0)["id"])
-    assert standing.state.tolist() == [KEPT, MISSING, KEPT, REJECTED, KEPT]
-    files = [artefacts.file(shard) for shard in plan]
-    assert [standing.files_of(np.array([row])) for row in range(5)] == [(files[1],), (), (files[0],), (), (files[0],)]
-    assert standing.files_of(np.array([0, 2, 4])) == tuple(sorted(files))
-    catalogue = artefacts.catalogue()
-    assert catalogue.among(numbered(5, 77, 1))["id"].to_pylist() == ["i05", "i01"]
-    assert "i05" in catalogue
-    assert "i77" not in catalogue
-
-
-def test_a_finished_shard_answers_for_exactly_its_ids(artefacts: Artefacts) -> None:
-    shard = Shard("car", ("i0", "i1"))
-    assert artefacts.finished(shard) is None
-    artefacts.commit(shard, [orientation("i1")], [Reject("i0", "orient", "E", "m")])
-    assert artefacts.finished(shard) == [REJECTED, KEPT]
-    artefacts.forget_rejects()
-    assert artefacts.finished(shard) is None
 
 
 def test_forgotten_rejects_are_tried_again_and_their_attempts_are_counted(artefacts: Artefacts) -> None:
