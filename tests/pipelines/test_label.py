@@ -33,6 +33,7 @@ from sc3d.errors import InputError, RejectBudgetError, StoreError
 from sc3d.pair_ids import split_pair_id
 from sc3d.store import RunFolder
 
+
 def label_rows(config: RunConfig) -> pa.Table:
     """All labels of a run, in a fixed order, without the times."""
     stage = LabelStage(config)
