@@ -79,7 +79,7 @@ def evaluate(
     """PCK and filter quality on the annotated pairs of a run: its features, its adapter where one was trained, or any method by name."""
     from pipelines.jobs import evaluate as pipeline
     from pipelines.report.metrics import CSV, LATEX, METRICS
-    from pipelines.report.summary import print_metrics
+    from sc3d.report.terminal import print_metrics
 
     settings = configuration(run, config, set_, {"evaluate.methods": method or None}, reset=reset, say=True)
     folder = pipeline.run(settings, retry_rejects)

@@ -12,12 +12,12 @@ from rich.console import Console
 from pipelines.jobs import evaluate, label, train
 from pipelines.report import page as report
 from pipelines.report.metrics import METRICS
-from pipelines.report.summary import print_metrics
 from pipelines.runner.progress import Progress
 from sc3d.addresses import near
 from sc3d.config import RunConfig
 from sc3d.datasets.toys import ToysConfig, generate_toys
 from sc3d.errors import ConfigError
+from sc3d.report.terminal import print_metrics
 from sc3d.store import RunFolder
 
 # What two cores do in five minutes, where the paper's training takes four hours on a GPU.
