@@ -23,7 +23,7 @@ from pipelines.runner.progress import Line, Progress
 from pipelines.stages.adapter import feature_reader, initial_adapter, scratch_folder, validation_pairs
 from pipelines.stages.describe import DescribeStage
 from pipelines.stages.match import MatchStage
-from pipelines.stages.sweep import validation_pairs as swept_pairs
+from pipelines.stages.sweep import swept_pairs
 from sc3d.artefacts import Catalogue
 from sc3d.config import RunConfig
 from sc3d.errors import ConfigError, FeatureError, InputError

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from pipelines.folder.manifest import LABELLED_SPLIT
 from pipelines.jobs.export import labelled_images
 from pipelines.jobs.job import Job
 from pipelines.stages.label import LabelStage, imported_inputs, label_artefacts, origin_file
@@ -17,7 +16,7 @@ from sc3d.config import RunConfig
 from sc3d.datasets.label_export import diy_sc
 from sc3d.datasets.label_export.images import LabelledImages
 from sc3d.errors import ConfigError, InputError
-from sc3d.records import Labels
+from sc3d.records import LABELLED_SPLIT, SPLITS, Labels
 from sc3d.shards import Shard, recipe_of
 from sc3d.store import RunFolder
 
@@ -55,8 +54,8 @@ def import_labels(config: RunConfig, folder: str, split: str = LABELLED_SPLIT, s
         InputError: there are no such files, one of them is damaged or malformed, or it names unknown images.
         StoreError: the folder cannot be read or the run folder not be written.
     """
-    if split not in diy_sc.SPLITS:
-        raise ConfigError(f"split must be one of {', '.join(diy_sc.SPLITS)}; got '{split}'")
+    if split not in SPLITS:
+        raise ConfigError(f"split must be one of {', '.join(SPLITS)}; got '{split}'")
     source = RunFolder(folder)
     names = [name for name in source.names(split, diy_sc.SUFFIX) if name.count("/") == 1]
     if not names:

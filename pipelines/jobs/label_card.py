@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from actors.catalogue import MODELS, ModelCard
 from actors.registry import actor_of
-from pipelines.folder.manifest import LABELLED_SPLIT, PAIRS
+from pipelines.folder.manifest import PAIRS
 from pipelines.stages.label import LabelStage, origin_file
 from pipelines.stages.registry import chain_to
 from sc3d.config import RunConfig
@@ -18,7 +18,7 @@ from sc3d.datasets.label_export.card import LabelCard, ModelUse
 from sc3d.datasets.label_export.folder import ExportState
 from sc3d.datasets.label_export.labels import ExportedLabels
 from sc3d.errors import ConfigError, SchemaError, WeightsError
-from sc3d.records import Pair
+from sc3d.records import LABELLED_SPLIT, Pair
 
 
 def make_card(

@@ -17,7 +17,7 @@ from pipelines.jobs import adapter_search
 from pipelines.jobs.job import Job
 from pipelines.report.search import BEST_LABELS, FOUND_LABELS, usage, write_page
 from pipelines.runner.timings import record_summary
-from pipelines.stages.sweep import SweepStage, validation_pairs
+from pipelines.stages.sweep import SweepStage, swept_pairs
 from sc3d.config import RunConfig
 from sc3d.evaluation.setting_rank import collect_rows, rank, wanted_labels
 from sc3d.shards import item_table
@@ -37,7 +37,7 @@ def run(config: RunConfig, console: Console | None = None, retry_rejects: bool =
         return adapter_search.run(config, console)
     with Job(config, "sweep", retry_rejects=retry_rejects) as job:
         config = job.config
-        stage, pairs = SweepStage(config), validation_pairs(config)
+        stage, pairs = SweepStage(config), swept_pairs(config)
         job.begin()
         items = item_table((pair.category, pair.pair_id) for pair in pairs)
         record_summary(job.folder, job.run_stage(stage, items))

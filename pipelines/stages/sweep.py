@@ -110,7 +110,7 @@ class SweepStage(PairStage):
         }
 
 
-def validation_pairs(config: RunConfig) -> list[Pair]:
+def swept_pairs(config: RunConfig) -> list[Pair]:
     """The annotated pairs that are searched on: the ``val`` split, at most ``sweep.pairs_per_category`` of each category."""
     described = DescribeStage(config).catalogue()
     chosen: list[Pair] = []

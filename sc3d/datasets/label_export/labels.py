@@ -17,10 +17,9 @@ from sc3d.datasets.label_export.images import LabelledImages
 from sc3d.datasets.label_export.options import ExportOptions
 from sc3d.errors import ConfigError, InputError
 from sc3d.matching.thresholds import apply_thresholds
-from sc3d.records import Labels
+from sc3d.records import LABELLED_SPLIT, Labels
 from sc3d.schema import from_table, to_table
 
-_LABELLED = "trn"
 HELD_OUT_SPLIT = "val"
 
 
@@ -98,7 +97,7 @@ class ExportedLabels:
             # The sum is the same for a pair and its reverse; the product's upper bits depend on all bits of it.
             mixed = (self._hashes[source] + self._hashes[target]) * np.uint64(0x9E3779B97F4A7C15)
             held_out = (mixed >> np.uint64(11)).astype(np.float64) / 2**53 < self.options.val_fraction
-            splits[held_out & (splits == _LABELLED)] = HELD_OUT_SPLIT
+            splits[held_out & (splits == LABELLED_SPLIT)] = HELD_OUT_SPLIT
         return splits
 
     def _narrower(self) -> LabelConfig | None:

@@ -19,23 +19,22 @@ from sc3d.datasets.label_export.counts import LabelCounts
 from sc3d.datasets.label_export.folder import JOURNAL, README, ExportFolder, ExportState
 from sc3d.datasets.label_export.labels import HELD_OUT_SPLIT, ExportedLabels, LabelPart
 from sc3d.errors import InputError
-from sc3d.records import Labels
+from sc3d.records import LABELLED_SPLIT, SPLITS, Labels
 from sc3d.schema import from_table
 
 CardMaker = Callable[[ExportState, str, Mapping[str, str]], LabelCard]
 """The label card of an export that is through with all label files, given what is in the folder and how its splits are called there."""
 
-_LABELLED = "trn"
 _CHUNK_BYTES = 64 * 2**20
 """Arrow data that a data file is made of, and so about what an export holds in memory."""
 
 
 def totals(state: ExportState) -> dict[str, LabelCounts]:
-    """Split of the manifest -> counts over all categories, in the order of :data:`~sc3d.datasets.label_export.diy_sc.SPLITS`."""
+    """Split of the manifest -> counts over all categories, in the order of :data:`~sc3d.records.SPLITS`."""
     present = {split for parts in state.counts.values() for split in parts}
     return {
         split: LabelCounts.total(parts[split] for parts in state.counts.values() if split in parts)
-        for split in diy_sc.SPLITS
+        for split in SPLITS
         if split in present
     }
 
@@ -104,7 +103,7 @@ class HuggingFaceWriter(LabelWriter):
     def finish(self, state: ExportState) -> None:
         images = self._images(state)
         self.folder.files.write_table(huggingface.IMAGE_TABLE, images)
-        card = self.make_card(state, huggingface.LAYOUT, huggingface.SPLITS)
+        card = self.make_card(state, huggingface.LAYOUT, huggingface.SPLIT_NAMES)
         splits = {split: (counts.pairs, counts.size) for split, counts in totals(state).items() if counts.pairs}
         header = huggingface.DatasetHeader(card.title, self.source.options.licence, splits, (len(images), images.nbytes))
         self.folder.files.write_bytes(README, (header.yaml() + "\n" + card.markdown()).encode())
@@ -126,7 +125,7 @@ class HuggingFaceWriter(LabelWriter):
 class DiyScWriter(LabelWriter):
     """A step is a category: one file of it for each split, written pair by pair."""
 
-    own_files = re.compile(rf"({'|'.join(diy_sc.SPLITS)})/[^/]+{re.escape(diy_sc.SUFFIX)}")
+    own_files = re.compile(rf"({'|'.join(SPLITS)})/[^/]+{re.escape(diy_sc.SUFFIX)}")
 
     def step(self, state: ExportState) -> ExportState:
         files = self.source.files[state.position :]
@@ -151,7 +150,7 @@ class DiyScWriter(LabelWriter):
     @property
     def _least_splits(self) -> tuple[str, ...]:
         # Its loader wants a file of each category, if only an empty one.
-        return (_LABELLED, HELD_OUT_SPLIT) if self.source.options.val_fraction else (_LABELLED,)
+        return (LABELLED_SPLIT, HELD_OUT_SPLIT) if self.source.options.val_fraction else (LABELLED_SPLIT,)
 
     def finish(self, state: ExportState) -> None:
         for category in sorted(set(self.source.images.categories) - set(state.counts)):
