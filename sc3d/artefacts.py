@@ -93,7 +93,8 @@ class Artefacts:
         file = np.repeat(np.arange(len(sizes)), sizes)
         row = np.arange(len(rows)) - (np.cumsum(sizes) - sizes)[file]
         ids = rows["id"].take(pa.array(counted))
-        return Catalogue(self, tuple(files), ids, file[counted], row[counted], len(rows) - len(counted), damaged)
+        others = np.delete(file, counted)
+        return Catalogue(self, tuple(files), ids, file[counted], row[counted], others, wanted, damaged)
 
     def all_ids(self) -> pa.Array:
         """Ids of all rows that are there, each once, whether they count or not."""
@@ -184,6 +185,26 @@ class Artefacts:
         made_from = pa.array([inputs[id_] for id_ in table[self.key].to_pylist()], pa.string())
         self.run.write_table(self.file(shard), table.append_column(INPUTS, made_from))
 
+    def keep_counted(self, catalogue: Catalogue, name: str) -> None:
+        """Write what counts of a shard file as a shard of its own, and delete the file. Cut short, it leaves rows twice: one counts."""
+        table = self.run.read_table(self.record, name).take(
+            pa.array(catalogue.row_of[catalogue.file_of == catalogue.files.index(name)])
+        )
+        old = self.reject_file_of(name)
+        known = catalogue.wanted
+        rejects = (
+            [one for one in self.run.read_records(Reject, old) if known.get(one.id) == one.inputs] if self.run.exists(old) else []
+        )
+        inputs = dict(zip(table[self.key].to_pylist(), table[INPUTS].to_pylist(), strict=True)) | {
+            one.id: one.inputs for one in rejects
+        }
+        shard = Shard(category_of(name), tuple(inputs), tuple(inputs.values()))
+        if rejects:
+            self.run.write_records(Reject, self.reject_file(shard), rejects)
+        self.run.write_table(self.file(shard), table)
+        self.run.delete(old)
+        self.run.delete(name)
+
     def forget_rejects(self) -> int:
         """Make every rejected id missing again, so that the next run tries it once more; returns how many there were.
 
@@ -226,7 +247,8 @@ class Standing:
 class Catalogue:
     """The rows of one recipe of one stage that count: id ``ids[i]`` is row ``row_of[i]`` of ``files[file_of[i]]``.
 
-    ``others``: how many rows are there that do not count. ``damaged``: files of which nobody knows what is in them.
+    ``file_of_others``: of each row that does not count, which file it is in. ``counted``: what was asked for. ``damaged``: files of
+    which nobody knows what is in them.
     """
 
     artefacts: Artefacts
@@ -234,11 +256,17 @@ class Catalogue:
     ids: pa.ChunkedArray
     file_of: np.ndarray
     row_of: np.ndarray
-    others: int
+    file_of_others: np.ndarray
+    counted: pa.Table
     damaged: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @cached_property
+    def wanted(self) -> Mapping[str, str]:
+        """Id -> what its row has to be made from."""
+        return dict(zip(self.counted["id"].to_pylist(), self.counted["inputs"].to_pylist(), strict=True))
 
     @cached_property
     def located(self) -> Mapping[str, int]:

@@ -228,7 +228,7 @@ class RunLease:
     def _read_claim(self, name: str) -> Claim | None:
         """The claim of that name; None if it is not there. One that cannot be read is nobody's, and never beats."""
         with suppress(MissingFileError):
-            return decode(Claim, self.run.read_bytes(name)) or Claim("", "a machine", "", 0, "", "an unknown time", self.interval_s)
+            return decode(Claim, self.run.read_bytes(name)) or Claim.of_nobody(self.interval_s)
         return None
 
     def _read_beat(self, name: str) -> Beat | None:

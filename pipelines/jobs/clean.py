@@ -19,4 +19,4 @@ def run(config: RunConfig, delete: bool = False, others: bool = False) -> tuple[
     """
     with Job(config, "clean") as job:
         found = find_leftovers(job.config)
-        return found, remove_leftovers(job.folder, found, others) if delete else 0
+        return found, remove_leftovers(job.config, found, others) if delete else 0

@@ -36,9 +36,9 @@ def print_found(found: Sequence[Leftover], removed: int, deleted: bool) -> None:
         return
     for one in found:
         kind = "of other configurations" if one.other else f"{one.rows:,} rows do not count"
-        console.print(f"{one.stage:<12} {one.prefix:<32} {kind}, {len(one.files):,} files")
+        console.print(f"{one.stage:<12} {one.prefix:<32} {kind}, {len(one.files) + len(one.mixed):,} files")
     if deleted:
-        console.print(f"{removed:,} files were removed")
+        console.print(f"{removed:,} files were removed, or written again without what does not count")
         return
     console.print("Nothing was removed. --delete removes the files; --other-configurations those of other configurations too")
 

@@ -18,13 +18,14 @@ from sc3d.store import RunFolder
 
 @dataclass(frozen=True)
 class Leftover:
-    """What is left of a stage: ``rows`` that do not count, and the ``files`` without any that does. ``other``: of another configuration,
-    in the folder ``prefix``."""
+    """What is left of a stage in the folder ``prefix``: ``rows`` that do not count, ``files`` without any that does, and ``mixed`` files,
+    which have both. ``other``: of another configuration."""
 
     stage: str
     prefix: str
     rows: int
     files: tuple[str, ...]
+    mixed: tuple[str, ...] = ()
     other: bool = False
 
 
@@ -35,12 +36,20 @@ def find_leftovers(config: RunConfig) -> list[Leftover]:
     return [one for one in found if one.rows or one.files]
 
 
-def remove_leftovers(run: RunFolder, leftovers: Sequence[Leftover], others: bool) -> int:
-    """Delete the files of leftovers, those of other configurations only if ``others``; returns how many there were."""
-    names = [name for one in leftovers if others or not one.other for name in one.files]
-    for name in names:
-        run.delete(name)
-    return len(names)
+def remove_leftovers(config: RunConfig, leftovers: Sequence[Leftover], others: bool) -> int:
+    """Delete the files of leftovers, those of other configurations only if ``others``, and write mixed files without what does not count;
+    returns how many files are gone."""
+    run, stages = RunFolder(config.run), {stage.artefacts.prefix: stage for stage in stages_of(config)}
+    chosen = [one for one in leftovers if others or not one.other]
+    for one in chosen:
+        if one.mixed:
+            stage = stages[one.prefix]
+            catalogue = stage.catalogue()
+            for name in one.mixed:
+                stage.artefacts.keep_counted(catalogue, name)
+        for name in one.files:
+            run.delete(name)
+    return sum(len(one.files) + len(one.mixed) for one in chosen)
 
 
 def _of_stage(stage: Stage) -> Leftover:
@@ -53,7 +62,8 @@ def _of_stage(stage: Stage) -> Leftover:
     if isinstance(stage, FeatureStage):
         written = {stage.feature_file(image_id) for image_id in catalogue.located}
         names += [name for name in stage.run.names(artefacts.prefix, ".safetensors") if name not in written]
-    return Leftover(stage.name, artefacts.prefix, catalogue.others, tuple(names))
+    holding = {catalogue.files[i] for i in set(catalogue.file_of_others.tolist())}
+    return Leftover(stage.name, artefacts.prefix, len(catalogue.file_of_others), tuple(names), tuple(sorted(holding & kept)))
 
 
 def _of_others(stages: Sequence[Stage]) -> Iterator[Leftover]:

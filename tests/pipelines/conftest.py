@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,12 @@ def small_config(run: str | Path, root: Path, *overrides: str) -> RunConfig:
     """The small configuration on a run folder and a data set."""
     paths = [f"run={json.dumps(str(run))}", f"dataset.root={json.dumps(str(root))}"]
     return load_config(None, [*paths, *overrides], SMALL)
+
+
+@pytest.fixture(scope="session")
+def configure() -> Callable[..., RunConfig]:
+    """:func:`small_config`, for tests in folders below."""
+    return small_config
 
 
 @pytest.fixture(scope="session")

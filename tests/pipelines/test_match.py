@@ -81,10 +81,10 @@ def test_the_gpu_actor_gives_the_matches_of_the_other(finished: RunConfig, monke
     monkeypatch.setattr(MatchOnGpu, "device", "cpu")
     stage = MatchStage(finished)
     items = read_pair_table(stage.run, labelled=True).select(["category", "pair_id"]).rename_columns(ITEMS.names)
-    rows = [row for shard in stage.plan(items) for row in stage.load(shard)]
+    rows = [row for shard in stage.cut(items) for row in stage.load(shard)]
     rows = [row for row in rows if row["category"] == rows[0]["category"]]
-    expected = [MatchActor(finished).process(row)["matches"] for row in rows]
-    found = [row["matches"] for row in MatchOnGpu(finished).process_batch(rows)]
+    expected = [MatchActor(finished).process(row)["record"] for row in rows]
+    found = [row["record"] for row in MatchOnGpu(finished).process_batch(rows)]
     assert sum(map(len, expected)) > 0
     for mine, theirs in zip(found, expected, strict=True):
         assert (mine.pair_id, len(mine), mine.n_cycle) == (theirs.pair_id, len(theirs), theirs.n_cycle)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commit_rows import commit_rows
 
 from pipelines.folder.manifest import planned_by, prepare, read_images, read_pair_table, read_pairs
 from pipelines.jobs import label
@@ -17,11 +18,11 @@ from pipelines.stages.embed import EmbedStage
 from pipelines.stages.label import LabelStage
 from pipelines.stages.match import MatchStage
 from pipelines.stages.orient import OrientStage
+from pipelines.stages.registry import columns_read
 from sc3d.config import PairsConfig, RunConfig
 from sc3d.geometry.camera import camera_azimuth
 from sc3d.matching.pairs import plan_pairs_table
 from sc3d.records import FeatureIndex, Reject
-from sc3d.shards import Shard
 from sc3d.store import RunFolder
 
 
@@ -65,7 +66,7 @@ def test_a_resumed_run_goes_on_with_the_pairs_that_were_planned(
     for name in [*MatchStage(config).artefacts.files()[-2:], *LabelStage(config).artefacts.files()[-2:]]:
         (Path(config.run) / name).unlink()
     # A run that stops early must not lose the plan, and the plan must not be made again.
-    prepare(config)
+    prepare(config, columns_read(config))
     with monkeypatch.context() as patch:
         patch.setattr("pipelines.stages.planning.plan_pairs_table", lambda *_: pytest.fail("planned again"))
         label.run(config)
@@ -81,7 +82,7 @@ def test_a_resumed_run_goes_on_with_the_pairs_that_were_planned(
     assert planned_by(RunFolder(config.run)) not in ({}, key)
     assert read_pair_table(RunFolder(config.run), labelled=True).num_rows > planned.num_rows
     random = dataclasses.replace(config, pairs=PairsConfig(targets=1))
-    prepare(random)
+    prepare(random, columns_read(random))
     assert planned_by(RunFolder(config.run)) == {}
     expected = plan_pairs_table([i for i in read_images(RunFolder(config.run)) if i.split == "trn"], random.pairs, random.seed)
     assert read_pair_table(RunFolder(config.run), labelled=True).equals(expected)
@@ -93,12 +94,14 @@ def test_images_without_features_are_left_out_and_counted(
     finished: RunConfig, tmp_path: Path, strategy: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = with_pairs(finished, tmp_path / "run", strategy, targets=3)
-    artefacts = DescribeStage(config).artefacts
+    stage = DescribeStage(config)
     victim = next(i.image_id for i in read_images(RunFolder(config.run)) if (i.split, i.category) == ("trn", "car"))
-    described = RunFolder(config.run).read_records(FeatureIndex, artefacts.catalogue().located[victim])
-    shard = Shard("car", tuple(one.image_id for one in described))
+    found = stage.catalogue()
+    file = found.files[found.file_of[found.located[victim]]]
+    described = stage.run.read_records(FeatureIndex, file)
     reject = Reject(victim, "describe", "InputError", "of a test")
-    artefacts.commit(shard, [one for one in described if one.image_id != victim], [reject])
+    shard = commit_rows(stage, "car", [one for one in described if one.image_id != victim], [reject])
+    assert stage.artefacts.file(shard) == file
     label.run(config)
     pairs = read_pairs(RunFolder(config.run), labelled=True)
     others = {i.image_id for i in read_images(RunFolder(config.run)) if i.split == "trn"} - {victim}
@@ -119,7 +122,8 @@ def test_a_lost_feature_file_is_a_reject_of_its_image_alone(
     files[1].write_bytes(files[1].read_bytes()[:1000])
     label.run(config)
     rejects = EmbedStage(config).rejects()
-    assert {r.id for r in rejects} == {files[0].stem, files[1].stem}
+    # A feature file's name is the image's id and what it was made from.
+    assert {r.id for r in rejects} == {file.stem.rpartition(".")[0] for file in files[:2]}
     planned = read_pair_table(RunFolder(config.run), labelled=True)
     assert planned.num_rows == 2 + 12
     assert "2 of 8 images are left out" in capsys.readouterr().err

@@ -24,7 +24,7 @@ def command(*arguments: str) -> int:
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_a_mended_photo_is_labelled_when_rejects_are_tried_again(
+def test_a_mended_photo_is_labelled_and_others_are_tried_again_when_asked_for(
     tmp_path: Path, shared: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root, run = tmp_path / "photos", str(tmp_path / "run")
@@ -50,14 +50,16 @@ def test_a_mended_photo_is_labelled_when_rejects_are_tried_again(
 
     Image.open(shared / "data" / "photos" / "bus_2.jpg").save(root / "broken.jpg")
     label.run(config)
-    assert len(ReconstructStage(config).rejects()) == 2, "nothing is tried again unasked"
+    (reject,) = ReconstructStage(config).rejects()
+    assert reject.id.startswith("hopeless"), "what was mended is another photo"
+    assert reject.attempts == 1, "what was not is not tried again unasked"
+    labels = LabelStage(config).catalogue()
+    assert len(labels.ids) == 2
+    assert sum(row.n_kept for row in labels.read_all()) > 0
     label.run(config, retry_rejects=True)
     (reject,) = ReconstructStage(config).rejects()
     assert reject.id.startswith("hopeless")
     assert reject.attempts == 2
-    labels = LabelStage(config).catalogue()
-    assert len(labels.ids) == 2
-    assert sum(row.n_kept for row in labels.read_all()) > 0
 
     status = read_status(RunFolder(run))
     assert status["state"] == "finished"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from pipelines.stages.label import LabelStage
 from pipelines.stages.match import MatchStage
 from sc3d.config import LabelConfig, RunConfig
 from sc3d.errors import InputError
+from sc3d.schema import Record
 from sc3d.store import RunFolder
 
 TIGHT = LabelConfig(tau_cc=0.04, tau_geo=0.03)
@@ -84,7 +86,9 @@ def test_the_run_keeps_its_thresholds_until_the_new_labels_are_complete(copied: 
             relabel.run(dataclasses.replace(copied, label=TIGHT))
     assert RunFolder(copied.run).read_json("run.json")["config"]["label"] == {"tau_cc": 0.05, "tau_geo": 0.05}
     assert label_rows(copied).equals(before)
-    counts = relabel.run(dataclasses.replace(copied, label=TIGHT))
+    assert relabel.run(dataclasses.replace(copied, label=TIGHT)).uri == copied.run
+    assert RunFolder(copied.run).read_json("run.json")["config"]["label"] == dataclasses.asdict(TIGHT)
+    counts = [relabel.count_labels(config) for config in (copied, dataclasses.replace(copied, label=TIGHT))]
     assert [c.pairs for c in counts] == [before.num_rows, before.num_rows]
     assert counts[0].kept == sum(before["n_kept"].to_pylist()) > counts[1].kept > 0
 
@@ -106,13 +110,13 @@ def test_a_shard_of_matches_is_read_once_for_its_labels(copied: RunConfig, monke
     stage = LabelStage(dataclasses.replace(copied, label=TIGHT))
     matched = MatchStage(copied).artefacts
     read: list[str] = []
-    read_records = RunFolder.read_records
+    read_table = RunFolder.read_table
 
-    def watched(self: RunFolder, record: type, name: str) -> list:
-        read.append(name)
-        return read_records(self, record, name)
+    def watched(self: RunFolder, record: type[Record], name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        read.extend([name] if columns is None else [])
+        return read_table(self, record, name, columns)
 
-    monkeypatch.setattr(RunFolder, "read_records", watched)
+    monkeypatch.setattr(RunFolder, "read_table", watched)
     relabel.run(dataclasses.replace(copied, label=TIGHT))
     assert sorted(name for name in read if name.startswith("matches/")) == matched.files()
     assert len(stage.artefacts.files()) == len(matched.files())

@@ -1,15 +1,13 @@
-"""Records survive the way to Parquet and back, and every file that does not fit is refused with a reason."""
+"""Records are plain Parquet with their meaning, and every file or value that does not fit is refused with a reason."""
 
 import json
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from sc3d.errors import SchemaError
+<<<<<<< HEAD
 from sc3d.pair_ids import pair_id_of
 from sc3d.records import ImageRecord, Labels, Matches, Pair, Reconstruction, Reject, check_category, check_id
 from sc3d.schema import Record, arrow_schema, column_meanings, from_table, to_table
@@ -79,6 +77,10 @@ def test_matches_survive_the_round_trip(rows: list[Matches]) -> None:
         np.testing.assert_array_equal(a.source_xy, b.source_xy)
         np.testing.assert_array_equal(a.geodesic_error, b.geodesic_error)
         assert b.source_xy.shape == (len(b), 2)
+=======
+from sc3d.records import Reconstruction, Reject
+from sc3d.schema import arrow_schema, column_meanings, from_table, to_table
+>>>>>>> helper-c
 
 
 def test_columns_are_plain_parquet_with_their_meaning() -> None:
@@ -86,11 +88,6 @@ def test_columns_are_plain_parquet_with_their_meaning() -> None:
     assert schema.field("vertices").type == pa.list_(pa.float32())
     assert json.loads(schema.field("vertices").metadata[b"shape"]) == [-1, 3]
     assert column_meanings(Reconstruction)["faces"] == "triangles, vertex indices"
-
-
-def test_list_columns_of_a_pair_have_one_length() -> None:
-    with pytest.raises(SchemaError, match="different lengths"):
-        Matches("a~b", "a", "b", "car", np.zeros((2, 2)), np.zeros((2, 2)), np.zeros(2), np.zeros(1), np.zeros(2), 1.0, 1.0, 2, 2)
 
 
 def with_metadata(table: pa.Table, **changes: str) -> pa.Table:
@@ -146,35 +143,3 @@ def reconstruction(vertices: np.ndarray | None = None) -> Reconstruction:
         iou_after=0.9,
         flags=("low_iou",),
     )
-
-
-def test_reconstruction_survives_the_round_trip() -> None:
-    back = from_table(Reconstruction, to_table(Reconstruction, [reconstruction()]))[0]
-    assert back.flags == ("low_iou",)
-    assert back.mask == b"png"
-    assert back.intrinsics.shape == (3, 3)
-    assert back.faces.dtype == np.int32
-
-
-@pytest.mark.parametrize("bad", ["", "../x", "a/b", "a~b", ".hidden", "a b", "a..b", "é", "x" * 200])
-def test_ids_that_are_no_file_names_are_refused(bad: str) -> None:
-    with pytest.raises(SchemaError, match="cannot be an id"):
-        check_id(bad)
-
-
-@pytest.mark.parametrize("bad", ["", "../x", "a/b", " car", "a..b", "=x"])
-def test_categories_that_are_no_folder_names_are_refused(bad: str) -> None:
-    with pytest.raises(SchemaError, match="cannot be a category"):
-        check_category(bad)
-
-
-def test_a_pair_is_of_one_category() -> None:
-    car, bus = ImageRecord("a", "a.jpg", "car"), ImageRecord("b", "b.jpg", "bus")
-    with pytest.raises(SchemaError, match="'car' and 'bus' differ"):
-        Pair.of(car, bus)
-    with pytest.raises(SchemaError, match="is not 'a~b'"):
-        Pair("b~a", "a", "b", "car")
-
-
-def test_labels_are_matches_with_their_thresholds() -> None:
-    assert set(arrow_schema(Matches).names) < set(arrow_schema(Labels).names)

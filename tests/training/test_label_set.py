@@ -1,5 +1,6 @@
 """Labels from files are the labels in memory, without being kept in memory."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -11,7 +12,7 @@ from sc3d.errors import DamagedFileError, InputError, StoreError
 from sc3d.records import Labels
 from sc3d.store import RunFolder
 from training.data import LabelledPairs
-from training.label_set import LabelSet
+from training.label_set import COLUMNS, LabelSet
 
 
 @pytest.fixture
@@ -34,9 +35,13 @@ def _written(run: RunFolder, rows: list[Labels]) -> list[str]:
     return names
 
 
+def _tables(run: RunFolder, names: list[str]) -> Iterator[pa.Table]:
+    return (run.read_table(Labels, name, COLUMNS) for name in names)
+
+
 def test_files_give_the_pairs_and_coordinates_of_the_records(rows: list[Labels], tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    labels = LabelSet.read(run, _written(run, rows), tmp_path / "scratch")
+    labels = LabelSet.read(_tables(run, _written(run, rows)), tmp_path / "scratch")
     kept = sorted((r for r in rows if len(r)), key=lambda r: r.pair_id)
     assert labels.pair_ids.to_pylist() == [r.pair_id for r in kept]
     for index, row in enumerate(kept):
@@ -58,7 +63,7 @@ def test_training_on_files_takes_the_steps_of_training_on_records(
     rows: list[Labels], toy_pairs: ModuleType, tmp_path: Path
 ) -> None:
     features, run = toy_pairs.make_features(), RunFolder(tmp_path / "run")
-    streamed = LabelledPairs(LabelSet.read(run, _written(run, rows), tmp_path), features.__getitem__)
+    streamed = LabelledPairs(LabelSet.read(_tables(run, _written(run, rows)), tmp_path), features.__getitem__)
     held = LabelledPairs(rows, features.__getitem__)
     for step in range(12):
         ids = streamed.pairs_of_step(3, step, 2)
@@ -82,7 +87,7 @@ def test_labels_are_not_kept_in_memory(tmp_path: Path, toy_pairs: ModuleType) ->
         run.write_records(Labels, name, [r.replace(pair_id=f"{i}{r.pair_id}", source_id=f"{i}{r.source_id}") for r in many])
     del many
     before = pa.total_allocated_bytes()
-    labels = LabelSet.read(run, names, tmp_path)
+    labels = LabelSet.read(_tables(run, names), tmp_path)
     held = pa.total_allocated_bytes() - before
     assert len(labels) == 256
     # 256 pairs of 4,096 labels, 16 bytes each, are 16 MB.
@@ -116,10 +121,10 @@ def test_what_cannot_be_read_or_kept_is_a_typed_error(rows: list[Labels], tmp_pa
     names = _written(run, rows)
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match=r"train\.cache"):
-        LabelSet.read(run, names, tmp_path / "file")
+        LabelSet.read(_tables(run, names), tmp_path / "file")
     with pytest.raises(InputError, match="nothing to train on"):
-        LabelSet.read(run, [], tmp_path / "scratch")
+        LabelSet.read([], tmp_path / "scratch")
     run.write_bytes(names[1], b"PAR1 cut short")
     with pytest.raises(DamagedFileError, match="part1"):
-        LabelSet.read(run, names, tmp_path / "scratch")
+        LabelSet.read(_tables(run, names), tmp_path / "scratch")
     assert not list((tmp_path / "scratch").iterdir())

@@ -1,0 +1,293 @@
+"""What a stage keeps: finished shards are found with all that they hold, and what was cut short, damaged or forgotten is missing again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sc3d.artefacts import KEPT, MISSING, REJECTED, Artefacts, read_from
+from sc3d.records import Orientation, Reject
+from sc3d.shards import Shard, item_table
+from sc3d.store import RunFolder
+from sc3d.store_disk import DiskStore
+
+
+def orientation(image_id: str, turn: int = 0, category: str = "car") -> Orientation:
+    return Orientation(image_id, category, turn, np.zeros(8), False)
+
+
+def reject(id_: str, attempts: int = 1) -> Reject:
+    return Reject(id_, "orient", "InputError", "broken", attempts)
+
+
+def artefacts_in(folder: Path, recipe: str = "recipe", by_category: bool = True) -> Artefacts:
+    return Artefacts(RunFolder(folder), "orient", "orientations", recipe, Orientation, "image_id", by_category)
+
+
+@pytest.fixture
+def artefacts(tmp_path: Path) -> Artefacts:
+    return artefacts_in(tmp_path)
+
+
+def afresh(artefacts: Artefacts) -> Artefacts:
+    """As another process sees them."""
+    return dataclasses.replace(artefacts)
+
+
+def commit(artefacts: Artefacts, *ids: str, rejected: tuple[str, ...] = (), category: str = "car") -> Shard:
+    """Write a shard of some ids, of which some are rejected."""
+    shard = Shard(category, (*ids, *rejected))
+    artefacts.commit(shard, [orientation(id_, category=category) for id_ in ids], [reject(id_) for id_ in rejected])
+    return shard
+
+
+def states(artefacts: Artefacts, *ids: str) -> list[int]:
+    found: list[int] = artefacts.standing(pa.array(ids, pa.string())).state.tolist()
+    return found
+
+
+def cut_short(artefacts: Artefacts, name: str) -> None:
+    artefacts.run.write_bytes(name, artefacts.run.read_bytes(name)[:-20])
+
+
+def test_nothing_is_known_of_a_run_that_has_not_begun(artefacts: Artefacts) -> None:
+    catalogue = artefacts.catalogue()
+    assert (artefacts.files(), artefacts.rejects(), catalogue.read_all(), catalogue.read(["a"])) == ([], [], [], {})
+    assert len(artefacts.rejected_ids()) == 0
+    assert states(artefacts, "a") == [MISSING]
+    assert artefacts.forget_rejects() == 0
+
+
+def test_what_is_committed_is_found(artefacts: Artefacts) -> None:
+    artefacts.commit(Shard("car", ("a", "b")), [orientation("b", 90), orientation("a", 180)], [])
+    commit(artefacts, "c", category="tv set")
+    catalogue = artefacts.catalogue()
+    assert sorted(catalogue.ids.to_pylist()) == ["a", "b", "c"]
+    assert [(row.image_id, row.turn) for row in catalogue.read_all()] == [("a", 180), ("b", 90), ("c", 0)]
+    assert {id_: row.turn for id_, row in catalogue.read(["b", "unknown"]).items()} == {"b": 90}
+    assert "a" in catalogue
+    assert "unknown" not in catalogue
+    items = item_table([("car", "unknown"), ("tv set", "c"), ("car", "a")])
+    assert catalogue.among(items)["id"].to_pylist() == ["c", "a"]
+
+
+def test_a_shard_that_is_written_again_is_there_once(artefacts: Artefacts) -> None:
+    for turn in (0, 90):
+        artefacts.commit(Shard("car", ("a",)), [orientation("a", turn)], [])
+    assert [row.turn for row in artefacts.catalogue().read_all()] == [90]
+    assert len(artefacts.files()) == 1
+
+
+def test_recipes_do_not_see_each_other(tmp_path: Path) -> None:
+    one, other = artefacts_in(tmp_path, "one"), artefacts_in(tmp_path, "other")
+    commit(one, "a", rejected=("b",))
+    assert states(other, "a", "b") == [MISSING, MISSING]
+    assert other.rejects() == []
+    other.forget_rejects()
+    assert states(one, "a", "b") == [KEPT, REJECTED]
+
+
+def test_categories_are_folders_that_other_programs_understand(artefacts: Artefacts, tmp_path: Path) -> None:
+    car, tv = commit(artefacts, "a", "b"), commit(artefacts, "c", category="tv set")
+    assert artefacts.files() == [
+        f"orientations/recipe/category=car/{car.name}.parquet",
+        f"orientations/recipe/category=tv set/{tv.name}.parquet",
+    ]
+    files = pyarrow.dataset.dataset(tmp_path / artefacts.prefix, partitioning="hive")
+    one = files.to_table(filter=pyarrow.dataset.field("category") == "tv set")
+    assert one["image_id"].to_pylist() == ["c"]
+
+
+def test_without_categories_all_shards_are_in_one_folder(tmp_path: Path) -> None:
+    artefacts = artefacts_in(tmp_path, by_category=False)
+    shard = commit(artefacts, "a", rejected=("b",))
+    assert artefacts.files() == [f"orientations/recipe/{shard.name}.parquet"]
+    assert states(artefacts, "a", "b") == [KEPT, REJECTED]
+
+
+def test_a_damaged_shard_is_missing_and_is_deleted(artefacts: Artefacts) -> None:
+    damaged, whole = commit(artefacts, "a", "b"), commit(artefacts, "c")
+    cut_short(artefacts, artefacts.file(damaged))
+    catalogue = artefacts.catalogue()
+    assert catalogue.ids.to_pylist() == ["c"]
+    assert catalogue.read(["a", "c"]).keys() == {"c"}
+    assert artefacts.files() == [artefacts.file(whole)]
+    assert states(artefacts, "a", "b", "c") == [MISSING, MISSING, KEPT]
+    commit(artefacts, "a", "b")
+    assert states(artefacts, "a", "b", "c") == [KEPT, KEPT, KEPT]
+
+
+def test_the_rejects_of_a_damaged_shard_do_not_count_either(artefacts: Artefacts) -> None:
+    shard = commit(artefacts, "a", rejected=("b",))
+    cut_short(artefacts, artefacts.file(shard))
+    assert states(artefacts, "a", "b") == [MISSING, MISSING]
+    assert artefacts.rejects() == []
+
+
+def test_a_damaged_shard_does_not_answer_for_its_ids(artefacts: Artefacts) -> None:
+    shard = commit(artefacts, "a", "b")
+    cut_short(artefacts, artefacts.file(shard))
+    assert artefacts.finished(shard) is None
+    assert not artefacts.run.exists(artefacts.file(shard))
+
+
+def test_the_rejects_of_an_unfinished_shard_do_not_count(artefacts: Artefacts) -> None:
+    shard = Shard("car", ("a", "b"))
+    artefacts.run.write_records(Reject, artefacts.reject_file(shard), [reject("b")])
+    assert artefacts.rejects() == []
+    assert artefacts.rejected_ids().to_pylist() == []
+    assert states(artefacts, "a", "b") == [MISSING, MISSING]
+    assert artefacts.forget_rejects() == 0
+    artefacts.commit(shard, [orientation("a"), orientation("b")], [])
+    assert states(artefacts, "a", "b") == [KEPT, KEPT]
+    assert not artefacts.run.exists(artefacts.reject_file(shard)), "what was left of the first try is gone"
+
+
+def test_the_rows_of_a_shard_are_written_last(artefacts: Artefacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: DiskStore, path: str, data: bytes) -> None:
+        if "/orientations/" in path:
+            raise KeyboardInterrupt
+        write(self, path, data)
+
+    write = DiskStore.write
+    with monkeypatch.context() as patch:
+        patch.setattr(DiskStore, "write", fail)
+        with pytest.raises(KeyboardInterrupt):
+            commit(artefacts, "a", rejected=("b",))
+    assert artefacts.run.names("rejects")
+    assert states(artefacts, "a", "b") == [MISSING, MISSING]
+
+
+def test_it_is_known_what_became_of_each_id_and_which_file_holds_it(artefacts: Artefacts) -> None:
+    first, second = commit(artefacts, "a", "b"), commit(artefacts, "c", rejected=("d",))
+    standing = artefacts.standing(pa.chunked_array([["c", "unknown"], ["b", "d", "a"]]))
+    assert standing.state.tolist() == [KEPT, MISSING, KEPT, REJECTED, KEPT]
+    files = {"first": artefacts.file(first), "second": artefacts.file(second)}
+    of_each = [standing.files_of(np.array([row])) for row in range(5)]
+    assert of_each == [(files["second"],), (), (files["first"],), (), (files["first"],)]
+    assert standing.files_of(np.arange(5)) == tuple(sorted(files.values()))
+
+
+def test_an_id_that_was_rejected_once_and_kept_later_is_kept(artefacts: Artefacts) -> None:
+    commit(artefacts, "a", rejected=("b",))
+    commit(artefacts, "b")
+    assert states(artefacts, "a", "b") == [KEPT, KEPT]
+
+
+@given(st.lists(st.sampled_from([KEPT, REJECTED, MISSING]), max_size=12), st.integers(1, 4), st.randoms())
+def test_standing_is_what_was_committed_whatever_the_shards_and_the_order(
+    tmp_path_factory: pytest.TempPathFactory, wanted: list[int], size: int, random: Any
+) -> None:
+    artefacts = artefacts_in(tmp_path_factory.mktemp("run"))
+    became = {f"i{number:02}": state for number, state in enumerate(wanted)}
+    ids = [id_ for id_, state in became.items() if state != MISSING]
+    for start in range(0, len(ids), size):
+        part = ids[start : start + size]
+        kept, rejected = ([id_ for id_ in part if became[id_] == state] for state in (KEPT, REJECTED))
+        commit(artefacts, *kept, rejected=tuple(rejected))
+    asked = list(became)
+    random.shuffle(asked)
+    standing = artefacts.standing(pa.array(asked, pa.string()))
+    assert standing.state.tolist() == [became[id_] for id_ in asked]
+    assert (standing.file >= 0).tolist() == [became[id_] == KEPT for id_ in asked]
+    for row, id_ in enumerate(asked):
+        found = [key for name in standing.files_of(np.array([row])) for key in read_from(artefacts, [name], [id_])]
+        assert found == ([id_] if became[id_] == KEPT else [])
+
+
+def test_a_finished_shard_answers_for_exactly_its_ids(artefacts: Artefacts) -> None:
+    shard = Shard("car", ("b", "a"))
+    assert artefacts.finished(shard) is None
+    commit(artefacts, "a", rejected=("b",))
+    assert artefacts.finished(shard) == [REJECTED, KEPT]
+    artefacts.forget_rejects()
+    assert artefacts.finished(shard) is None
+
+
+def test_a_shard_of_rejects_alone_is_finished(artefacts: Artefacts) -> None:
+    assert artefacts.finished(commit(artefacts, rejected=("a",))) == [REJECTED]
+    assert [one.id for one in artefacts.rejects()] == ["a"]
+
+
+def test_forgotten_rejects_are_missing_and_their_attempts_are_counted(artefacts: Artefacts) -> None:
+    commit(artefacts, "a", rejected=("b",))
+    commit(artefacts, rejected=("c",))
+    for tried in (1, 2, 3):
+        assert {(one.id, one.attempts) for one in artefacts.rejects()} == {("b", tried), ("c", tried)}
+        assert artefacts.forget_rejects() == 2
+        assert artefacts.rejects() == []
+        assert states(artefacts, "a", "b", "c") == [KEPT, MISSING, MISSING]
+        artefacts = afresh(artefacts)
+        commit(artefacts, rejected=("b", "c"))
+    assert artefacts.forget_rejects() == 2
+    commit(artefacts, "b", rejected=("c",))
+    assert states(artefacts, "a", "b", "c") == [KEPT, KEPT, REJECTED]
+
+
+def test_an_id_that_was_never_rejected_begins_to_count_at_one(artefacts: Artefacts) -> None:
+    commit(artefacts, rejected=("a",))
+    artefacts.forget_rejects()
+    artefacts = afresh(artefacts)
+    commit(artefacts, rejected=("a", "b"))
+    assert {(one.id, one.attempts) for one in artefacts.rejects()} == {("a", 2), ("b", 1)}
+
+
+@pytest.mark.parametrize("deletions", [0, 1, 2])
+def test_forgetting_that_is_cut_short_is_finished_by_the_next_call(
+    artefacts: Artefacts, monkeypatch: pytest.MonkeyPatch, deletions: int
+) -> None:
+    for id_ in ("a", "b", "c"):
+        commit(artefacts, rejected=(id_,))
+    delete, left = DiskStore.delete, iter(range(deletions))
+
+    def fail(self: DiskStore, path: str) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        delete(self, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DiskStore, "delete", fail)
+        with pytest.raises(KeyboardInterrupt):
+            artefacts.forget_rejects()
+    assert states(artefacts, "a", "b", "c").count(REJECTED) == 3 - deletions
+    artefacts = afresh(artefacts)
+    assert artefacts.forget_rejects() == 3 - deletions
+    assert states(artefacts, "a", "b", "c") == [MISSING] * 3
+    artefacts = afresh(artefacts)
+    commit(artefacts, rejected=("a", "b", "c"))
+    assert {one.attempts for one in artefacts.rejects()} == {2}, "each was tried twice, whenever its reject was forgotten"
+
+
+def test_reading_some_ids_reads_each_file_that_holds_one_once(artefacts: Artefacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, third = (commit(artefacts, *ids) for ids in (("a", "b", "c"), ("d", "e"), ("f",)))
+    catalogue = artefacts.catalogue()
+    opened: Counter[str] = Counter()
+    read = DiskStore.read
+
+    def counted(self: DiskStore, path: str) -> bytes:
+        opened[path.rpartition("/")[2]] += 1
+        return read(self, path)
+
+    monkeypatch.setattr(DiskStore, "read", counted)
+    assert catalogue.read(["d", "a", "e", "c", "unknown"]).keys() == {"a", "c", "d", "e"}
+    assert opened == {f"{first.name}.parquet": 1, f"{second.name}.parquet": 1}
+    opened.clear()
+    assert [row.image_id for row in catalogue.read_all()] == list("abcdef")
+    assert opened == {f"{shard.name}.parquet": 1 for shard in (first, second, third)}
+
+
+def test_only_the_wanted_records_of_some_files_are_read(artefacts: Artefacts) -> None:
+    first, second = commit(artefacts, "a", "b"), commit(artefacts, "c")
+    found = read_from(artefacts, [artefacts.file(first)], ["b", "c"])
+    assert {key: row.image_id for key, row in found.items()} == {"b": "b"}
+    assert read_from(artefacts, [], ["b"]) == {}
+    assert read_from(artefacts, [artefacts.file(first), artefacts.file(second)], []) == {}
