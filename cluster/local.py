@@ -277,7 +277,7 @@ def _command(
         typer.echo(f"# A head without CPUs and {nodes} worker nodes. In another terminal:\n{settings}")
         typer.echo("sc3d label --config run.yaml                          # joins it")
         if dashboard:
-            typer.echo("ray job submit --working-dir . -- python -m pipelines.label --config run.yaml")
+            typer.echo("ray job submit --working-dir . -- python -m pipelines.cli label --config run.yaml")
             typer.echo(
                 f"# Dashboard: {cluster.dashboard_url}, which asks for the token: cat {cluster.environment['RAY_AUTH_TOKEN_PATH']}"
             )

@@ -1,7 +1,8 @@
 """What files hold, as short hashes: so that a run sees when a photo or a mask was replaced under its name.
 
 Files on a disk are read once; their size and times are remembered, and as long as these stay, so does the hash. Objects of a bucket go by
-their size and time, without being read; addresses on the web by the address alone.
+their size and entity tag, without being read; addresses on the web by the address alone, without what follows its ``?``, which may be a
+signature.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def _look(path: str, known: Mapping[str, FileContent]) -> FileContent | str:
     if scheme == "s3":
         return _hash(_version_in_bucket(path))
     if scheme not in ("", "file"):
-        return _hash(path)
+        return _hash(shown(path))
     local = path.removeprefix("file://")
     try:
         seen = os.stat(local)

@@ -52,7 +52,7 @@ def test_every_card_selects_something_that_there_is() -> None:
             assert hasattr(ModelsConfig(), option)
     every = [(card.slot, value) for card in MODELS for value in card.values]
     assert len(set(every)) == len(every), "two models for one value"
-    assert {card.option for card in MODELS} >= {"describe.dino=daisy", "reconstruct.mask=file|grabcut"}
+    assert {card.option for card in MODELS} >= {"describe.dino=daisy", "reconstruct.mesh=auto|disturbed_truth|inflate"}
 
 
 class Large(FoundationActor):

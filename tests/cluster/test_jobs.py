@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 pytest.importorskip("aiohttp", reason="jobs need ray[default]")
 
 ROOT = Path(__file__).resolve().parents[2]
-LABEL = ("python", "-m", "pipelines.label", "--config", "run.yaml")
+LABEL = ("python", "-m", "pipelines.cli", "label", "--config", "run.yaml")
 NOT_CARRIED = ("tests", "docs", "runs", ".git")
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 

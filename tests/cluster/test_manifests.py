@@ -299,10 +299,10 @@ def test_the_entrypoint_runs_off_the_head_on_a_node_that_stays() -> None:
 
 
 def command_lines() -> Iterator[tuple[str, str]]:
-    """Where it stands, and what follows ``python -m pipelines.``, of each command in the manifests and the guide."""
+    """Where it stands, and what follows ``python -m pipelines.cli``, of each command in the manifests and the guide."""
     texts = {path.name: path.read_text() for path in sorted(CLUSTER.rglob("*")) if path.suffix in (".yaml", ".sbatch")}
     for name, text in {**texts, "cluster.md": GUIDE}.items():
-        for match in re.finditer(r'(?:python|"\$python") -m pipelines\.([^`\n]+)', text.replace("\\\n", " ")):
+        for match in re.finditer(r'(?:python|"\$python") -m pipelines\.cli ([^`\n]+)', text.replace("\\\n", " ")):
             yield name, match[1]
     for match in re.finditer(r"^sc3d ([^#\n]+)", GUIDE, re.MULTILINE):
         yield "cluster.md", match[1]

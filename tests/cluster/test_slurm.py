@@ -29,7 +29,7 @@ COMMANDS = {
     "scontrol": 'case "$1" in show) echo "NodeName=n1 NodeAddr=127.0.0.1 NodeHostName=n1";; *) echo "$@" >> "$NOTES/scontrol";; esac',
     "squeue": 'echo "$STATE"',
     "ray": f'exec "{BIN}/ray" "$@"',
-    "python": f'if [ "$2" = pipelines.label ]; then exec "{sys.executable}" "$NOTES/driver.py" "$@"; fi; exec "{sys.executable}" "$@"',
+    "python": f'if [ "$2" = pipelines.cli ]; then exec "{sys.executable}" "$NOTES/driver.py" "$@"; fi; exec "{sys.executable}" "$@"',
 }
 
 # In place of the pipeline: tells what it sees, and works until it is told to stop.
@@ -160,7 +160,7 @@ def test_a_job_runs_to_its_end(submit: Submit, tmp_path: Path) -> None:
     output, _ = process.communicate(timeout=280)
     assert process.returncode == 0, output
     seen = json.loads((tmp_path / "seen").read_text())
-    assert seen["arguments"] == ["-m", "pipelines.label", "--config", str(tmp_path / "run.yaml"), "--run", "x"]
+    assert seen["arguments"] == ["-m", "pipelines.cli", "label", "--config", str(tmp_path / "run.yaml"), "--run", "x"]
     # The head, and a worker on the same machine.
     assert sorted(seen["nodes"]) == [[0, 0], [3, 0]]
     assert seen["environment"]["RAY_AUTH_MODE"] == "token"

@@ -87,6 +87,12 @@ def test_objects_go_by_their_version_and_the_web_by_its_address(tmp_path: Path, 
     assert after[f"{bucket}/gone.jpg"] not in after[address]
 
 
+def test_an_address_that_is_signed_anew_is_the_same_one(tmp_path: Path) -> None:
+    first, again, other = (f"https://example.org/{name}" for name in ("a.jpg?sig=1", "a.jpg?sig=2", "b.jpg?sig=1"))
+    found = hash_contents(RunFolder(tmp_path / "run"), [first, again, other])
+    assert found[first] == found[again] != found[other]
+
+
 def test_a_folder_by_names_sizes_and_times(tmp_path: Path) -> None:
     old(tmp_path / "a.npy", b"one")
     before = folder_version(str(tmp_path))
