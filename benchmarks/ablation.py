@@ -25,7 +25,7 @@ from cluster.session import RaySession
 from pipelines.folder.configuration import stored_values
 from pipelines.folder.manifest import read_pair_items
 from pipelines.jobs import evaluate
-from pipelines.report.metrics import METRICS
+from pipelines.report.metrics import METRICS_FILE
 from pipelines.runner.progress import Progress
 from pipelines.runner.run import run_graph
 from pipelines.stages.adapter import train_job
@@ -78,7 +78,7 @@ def _train(config: RunConfig, name: str, seeds: int) -> list[str]:
 def _scores(config: RunConfig, methods: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
     chosen = ["zero-shot", *(method for found in methods.values() for method in found)]
     settings = dataclasses.replace(config.evaluate, methods=tuple(chosen), filter_pairs=0)
-    pck = evaluate.run(dataclasses.replace(config, evaluate=settings)).read_json(METRICS)["pck"]
+    pck = evaluate.run(dataclasses.replace(config, evaluate=settings)).read_json(METRICS_FILE)["pck"]
     for subset in ("all", "geo-aware"):
         for average in ("image", "keypoint"):
             for name, found in {"zero-shot": ["zero-shot="], **methods}.items():

@@ -22,14 +22,14 @@ import pyarrow as pa
 from benchmarks import row
 from benchmarks.pairs import peak_memory
 from pipelines.folder.manifest import IMAGES, PAIRS
-from pipelines.jobs.export import ExportOptions, export_labels
-from pipelines.jobs.label_source import LabelSource
-from pipelines.stages.label import LabelStage
+from pipelines.jobs.export import ExportOptions, export_labels, labelled_images
+from pipelines.stages.label import LabelStage, label_catalogue
 from pipelines.stages.reconstruct import ReconstructStage
 from sc3d.artefacts import INPUTS
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config
 from sc3d.datasets.label_export import diy_sc
+from sc3d.datasets.label_export.labels import ExportedLabels
 from sc3d.grid import SIDE, Letterbox
 from sc3d.images import encode_mask
 from sc3d.records import ImageRecord, Labels, Pair, Reconstruction
@@ -98,7 +98,8 @@ def export_plainly(run: str, out: str, format_: str) -> None:
     """DIY-SC's files the usual way: everything in a list, and ``torch.save``."""
     import torch
 
-    source = LabelSource(load_config(None, [f"run={json.dumps(run)}"]), ExportOptions("diy-sc"))
+    config = load_config(None, [f"run={json.dumps(run)}"])
+    source = ExportedLabels(label_catalogue(config), labelled_images(config), ExportOptions("diy-sc"))
     items: dict[str, list[dict[str, Any]]] = {}
     grid = Letterbox(*SIZE)
     for name in source.files:

@@ -17,6 +17,14 @@ from sc3d.errors import SchemaError
 from sc3d.pair_ids import pair_id_of
 from sc3d.schema import Record, array, column
 
+SPLITS = ("trn", "val", "test")
+"""In the order in which they are held out: an image of several splits belongs to the last of them."""
+
+LABELLED_SPLIT = SPLITS[0]
+"""Pairs to label are made of its images; those of the others are annotated and held out."""
+
+HELD_OUT_SPLITS = SPLITS[1:]
+
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,180}")
 
 

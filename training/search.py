@@ -110,3 +110,22 @@ def finished_trials(run: RunFolder, folder: str) -> list[Trial]:
 def finish_batch(spec: Search, number: int, trials: Sequence[Trial]) -> None:
     """Write the outcome of a batch, which makes it a finished one."""
     spec.run.write_json(f"{spec.batch_folder(number)}.json", {"trials": [trial.to_values() for trial in trials]})
+
+
+def rank_trials(trials: Sequence[Trial]) -> list[dict[str, Any]]:
+    """A row a trial: the best PCK first, then those without a result, then failed ones."""
+
+    def order(trial: Trial) -> tuple[bool, bool, float]:
+        return trial.error is not None, trial.pck is None, -(trial.pck or 0.0)
+
+    return [
+        {
+            "trial": trial.trial_id,
+            "settings": {name: list(value) if isinstance(value, tuple) else value for name, value in trial.settings.items()},
+            "pck": trial.pck,
+            "steps": trial.curve[-1].step if trial.curve else 0,
+            "curve": [list(record) for record in trial.curve],
+            "error": trial.error,
+        }
+        for trial in sorted(trials, key=order)
+    ]

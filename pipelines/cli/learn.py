@@ -78,13 +78,13 @@ def evaluate(
 ) -> None:
     """PCK and filter quality on the annotated pairs of a run: its features, its adapter where one was trained, or any method by name."""
     from pipelines.jobs import evaluate as pipeline
-    from pipelines.report.metrics import CSV, LATEX, METRICS
-    from pipelines.report.summary import print_metrics
+    from pipelines.report.metrics import CSV, LATEX, METRICS_FILE
+    from sc3d.report.terminal import print_metrics
 
     settings = configuration(run, config, set_, {"evaluate.methods": method or None}, reset=reset, say=True)
     folder = pipeline.run(settings, retry_rejects)
-    print_metrics(folder.read_json(METRICS))
-    Console().print(f"tables: {folder.uri}/{METRICS}, {CSV}, {LATEX}", soft_wrap=True, markup=False, highlight=False)
+    print_metrics(folder.read_json(METRICS_FILE))
+    Console().print(f"tables: {folder.uri}/{METRICS_FILE}, {CSV}, {LATEX}", soft_wrap=True, markup=False, highlight=False)
 
 
 @app.command()

@@ -10,12 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sc3d.records import ImageRecord
+from sc3d.records import LABELLED_SPLIT, ImageRecord
 from sc3d.schema import check_table, from_table
 from sc3d.store import RunFolder
 
 IMAGES = "images.parquet"
-LABELLED_SPLIT = "trn"
 ROWS_A_GROUP = 1024
 """Images that are decoded together. Those of a shard follow each other in the manifest, which is in the order of the ids."""
 

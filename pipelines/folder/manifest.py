@@ -10,20 +10,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.folder.configuration import RUN, check_owner, record_configuration
-from pipelines.folder.images import IMAGES, LABELLED_SPLIT, ROWS_A_GROUP
+from pipelines.folder.images import IMAGES, ROWS_A_GROUP
 from pipelines.folder.inputs import with_inputs
 from sc3d.config import RunConfig
 from sc3d.datasets import registry
 from sc3d.datasets.content import AnnotatedSet
 from sc3d.errors import InputError, SchemaError
 from sc3d.matching.pairs import plan_pairs_table
-from sc3d.records import ImageRecord, Pair
+from sc3d.records import HELD_OUT_SPLITS, LABELLED_SPLIT, ImageRecord, Pair
 from sc3d.schema import arrow_schema, to_table
 from sc3d.shards import ITEMS
 from sc3d.store import RunFolder
 
 PAIRS = "pairs.parquet"
-HELD_OUT = ("val", "test")
 
 _PLAN_KEY = b"sc3d.plan"
 
@@ -136,11 +135,11 @@ def read_dataset(config: RunConfig) -> tuple[list[ImageRecord], list[Pair]]:
 
 def read_annotated(config: RunConfig) -> AnnotatedSet:
     """As :func:`read_dataset`, with what the data set's protocol leaves out."""
-    data = registry.read_dataset(config.dataset, HELD_OUT)
+    data = registry.read_dataset(config.dataset, HELD_OUT_SPLITS)
     if not data.images:
         raise InputError(f"{config.dataset.root} holds no images of the wanted categories")
     _refuse_duplicates(data.images)
-    held_out = [pair for pair in data.pairs if pair.split in HELD_OUT]
+    held_out = [pair for pair in data.pairs if pair.split in HELD_OUT_SPLITS]
     return dataclasses.replace(data, pairs=_capped(held_out, config.evaluate.max_pairs_per_category))
 
 

@@ -17,13 +17,13 @@ from rich.console import Console
 
 from pipelines.folder.manifest import IMAGES, PAIRS
 from pipelines.jobs.job import Job
-from pipelines.jobs.search_space import WEIGHTS, match_command, matched_weights, present_settings, search_space, with_settings
+from pipelines.jobs.search_space import match_command, matched_weights, search_space
 from pipelines.report.search import BEST_ADAPTER, FOUND_ADAPTER, usage, write_page
 from pipelines.runner.progress import Line, Progress
 from pipelines.stages.adapter import feature_reader, initial_adapter, scratch_folder, validation_pairs
 from pipelines.stages.describe import DescribeStage
 from pipelines.stages.match import MatchStage
-from pipelines.stages.sweep import validation_pairs as swept_pairs
+from pipelines.stages.sweep import swept_pairs
 from sc3d.artefacts import Catalogue
 from sc3d.config import RunConfig
 from sc3d.errors import ConfigError, FeatureError, InputError
@@ -37,7 +37,8 @@ from training.checkpoint import counted_options
 from training.data import LabelledPairs
 from training.job import TrainingData, TrainJob
 from training.label_set import LabelSet
-from training.search import Search, Trial, finished_trials
+from training.search import Search, Trial, finished_trials, rank_trials
+from training.settings import WEIGHTS, best_options, present_settings, with_settings
 from training.space import Choice, Space
 from training.tune import search
 from training.validation import Validation
@@ -241,38 +242,6 @@ class Teller:
             self._best = trial.pck if better else self._best
             note = "  (best so far)" if better else ""
             self._progress.say(f"  PCK {100 * trial.pck:.1f} % after {trial.curve[-1].step} steps: {where}{note}")
-
-
-def rank_trials(trials: Sequence[Trial]) -> list[dict[str, Any]]:
-    """A row a trial: the best PCK first, then those without a result, then failed ones."""
-
-    def order(trial: Trial) -> tuple[bool, bool, float]:
-        return trial.error is not None, trial.pck is None, -(trial.pck or 0.0)
-
-    return [
-        {
-            "trial": trial.trial_id,
-            "settings": {name: list(value) if isinstance(value, tuple) else value for name, value in trial.settings.items()},
-            "pck": trial.pck,
-            "steps": trial.curve[-1].step if trial.curve else 0,
-            "curve": [list(record) for record in trial.curve],
-            "error": trial.error,
-        }
-        for trial in sorted(trials, key=order)
-    ]
-
-
-def best_options(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Settings as the options of a run, for ``--config``."""
-    options: dict[str, dict[str, Any]] = {}
-    for name, value in settings.items():
-        stage, _, option = name.partition(".")
-        options.setdefault(stage, {}).update(
-            {"alpha": value[0], "beta": value[1]}
-            if name == WEIGHTS
-            else {option: list(value) if isinstance(value, tuple) else value}
-        )
-    return options
 
 
 def _print(rows: Sequence[Mapping[str, Any]], config: RunConfig, console: Console) -> None:

@@ -11,13 +11,13 @@ from rich.console import Console
 
 from pipelines.jobs import evaluate, label, train
 from pipelines.report import page as report
-from pipelines.report.metrics import METRICS
-from pipelines.report.summary import print_metrics
+from pipelines.report.metrics import METRICS_FILE
 from pipelines.runner.progress import Progress
 from sc3d.addresses import near
 from sc3d.config import RunConfig
 from sc3d.datasets.toys import ToysConfig, generate_toys
 from sc3d.errors import ConfigError
+from sc3d.report.terminal import print_metrics
 from sc3d.store import RunFolder
 
 # What two cores do in five minutes, where the paper's training takes four hours on a GPU.
@@ -43,7 +43,7 @@ DEFAULTS: dict[str, Any] = {
 IMAGES = {"trn": 18, "val": 2, "test": 6}
 
 # Test instances come from another seed than the labelled ones.
-HELD_OUT = 1_000_003
+HELD_OUT_SEED = 1_000_003
 
 
 def run(config: RunConfig) -> RunFolder:
@@ -60,7 +60,7 @@ def run(config: RunConfig) -> RunFolder:
     config = dataclasses.replace(config, dataset=dataclasses.replace(config.dataset, kind="toys", root=str(root)))
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"sc3d demo: everything goes to {config.run}")
-    toys = ToysConfig(images=IMAGES, seed=config.seed, held_out_seed=config.seed + HELD_OUT, workers=config.ray.workers)
+    toys = ToysConfig(images=IMAGES, seed=config.seed, held_out_seed=config.seed + HELD_OUT_SEED, workers=config.ray.workers)
     with Progress() as progress:
         line = progress.start("toys", len(toys.categories) * sum(toys.images.values()))
         generate_toys(root, toys, lambda done, total: line.advance(1))
@@ -68,7 +68,7 @@ def run(config: RunConfig) -> RunFolder:
     # A Ray for each, not one for all: the warm workers of one would take the memory that the next needs.
     label.run(config)
     train.run(config)
-    metrics = evaluate.run(config).read_json(METRICS)
+    metrics = evaluate.run(config).read_json(METRICS_FILE)
     page = report.run(config)
     print_metrics(metrics, console)
     console.print(f"\nreport: {near(page)}\n{time.perf_counter() - started:.0f} s in all")

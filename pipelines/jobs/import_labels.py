@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from pipelines.folder.manifest import LABELLED_SPLIT
+from pipelines.jobs.export import labelled_images
 from pipelines.jobs.job import Job
-from pipelines.jobs.label_source import RunImages
 from pipelines.stages.label import LabelStage, imported_inputs, label_artefacts, origin_file
 from sc3d.config import RunConfig
 from sc3d.datasets.label_export import diy_sc
+from sc3d.datasets.label_export.images import LabelledImages
 from sc3d.errors import ConfigError, InputError
-from sc3d.records import Labels
+from sc3d.records import LABELLED_SPLIT, SPLITS, Labels
 from sc3d.shards import Shard, recipe_of
 from sc3d.store import RunFolder
 
@@ -54,14 +54,14 @@ def import_labels(config: RunConfig, folder: str, split: str = LABELLED_SPLIT, s
         InputError: there are no such files, one of them is damaged or malformed, or it names unknown images.
         StoreError: the folder cannot be read or the run folder not be written.
     """
-    if split not in diy_sc.SPLITS:
-        raise ConfigError(f"split must be one of {', '.join(diy_sc.SPLITS)}; got '{split}'")
+    if split not in SPLITS:
+        raise ConfigError(f"split must be one of {', '.join(SPLITS)}; got '{split}'")
     source = RunFolder(folder)
     names = [name for name in source.names(split, diy_sc.SUFFIX) if name.count("/") == 1]
     if not names:
         raise InputError(f"{source.uri}/{split} holds no files named <category>{diy_sc.SUFFIX}")
     with Job(config, "import") as job:
-        config, images = job.config, RunImages(job.config)
+        config, images = job.config, labelled_images(job.config)
         reader = _Reader(source, images, skip_unknown)
         tally: Counter[str] = Counter()
         digests: dict[str, str] = {}
@@ -101,7 +101,7 @@ def import_labels(config: RunConfig, folder: str, split: str = LABELLED_SPLIT, s
 class _Reader:
     """Annotation files as label rows of a run's images."""
 
-    def __init__(self, source: RunFolder, images: RunImages, skip_unknown: bool) -> None:
+    def __init__(self, source: RunFolder, images: LabelledImages, skip_unknown: bool) -> None:
         self._source, self._images, self._skip_unknown = source, images, skip_unknown
 
     def labels(self, name: str, data: bytes, tally: Counter[str]) -> Iterator[Labels]:

@@ -10,19 +10,22 @@ import pyarrow.compute as pc
 
 from actors.catalogue import MODELS, ModelCard
 from actors.registry import actor_of
-from pipelines.folder.manifest import LABELLED_SPLIT, PAIRS
-from pipelines.jobs.label_source import LabelSource
+from pipelines.folder.manifest import PAIRS
 from pipelines.stages.label import LabelStage, origin_file
 from pipelines.stages.registry import chain_to
 from sc3d.config import RunConfig
 from sc3d.datasets.label_export.card import LabelCard, ModelUse
 from sc3d.datasets.label_export.folder import ExportState
+from sc3d.datasets.label_export.labels import ExportedLabels
 from sc3d.errors import ConfigError, SchemaError, WeightsError
-from sc3d.records import Pair
+from sc3d.records import LABELLED_SPLIT, Pair
 
 
-def make_card(source: LabelSource, state: ExportState, layout: str, split_names: Mapping[str, str]) -> LabelCard:
+def make_card(
+    source: ExportedLabels, config: RunConfig, state: ExportState, layout: str, split_names: Mapping[str, str]
+) -> LabelCard:
     """The card of an export that is through with all label files. ``layout``: what is in the folder, as Markdown."""
+    own = source.artefacts.recipe == LabelStage(config).recipe
     seen = (category for category, there in zip(source.images.categories, state.seen.tolist(), strict=True) if there)
     thresholds = source.thresholds
     return LabelCard(
@@ -32,11 +35,11 @@ def make_card(source: LabelSource, state: ExportState, layout: str, split_names:
         counts=state.counts,
         images=Counter(seen),
         left_out=state.left_out,
-        planned_pairs=_planned_pairs(source) if source.is_own else 0,
-        rejects=_rejects(source.config) if source.is_own else (),
-        models=models_used(source.config) if source.is_own else (),
+        planned_pairs=_planned_pairs(source) if own else 0,
+        rejects=_rejects(config) if own else (),
+        models=models_used(config) if own else (),
         thresholds=(thresholds.tau_cc, thresholds.tau_geo) if thresholds else None,
-        origin="" if source.is_own else _origin(source),
+        origin="" if own else _origin(source),
         licence=source.options.licence,
         layout=layout,
         split_names=split_names,
@@ -67,14 +70,14 @@ def _rejects(config: RunConfig) -> list[tuple[str, str, int]]:
     return found
 
 
-def _planned_pairs(source: LabelSource) -> int:
+def _planned_pairs(source: ExportedLabels) -> int:
     run = source.artefacts.run
     if not run.exists(PAIRS):
         return 0
     return int(pc.sum(pc.equal(run.read_table(Pair, PAIRS, ["split"])["split"], LABELLED_SPLIT)).as_py() or 0)
 
 
-def _origin(source: LabelSource) -> str:
+def _origin(source: ExportedLabels) -> str:
     note = origin_file(source.artefacts)
     try:
         return str(source.artefacts.run.read_json(note)["origin"]) if source.artefacts.run.exists(note) else _EARLIER

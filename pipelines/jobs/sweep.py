@@ -6,12 +6,8 @@ killed sweep goes on where it stopped. The other level, which trains with each s
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from itertools import product
 from typing import Any
 
-import numpy as np
 import yaml
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -21,10 +17,9 @@ from pipelines.jobs import adapter_search
 from pipelines.jobs.job import Job
 from pipelines.report.search import BEST_LABELS, FOUND_LABELS, usage, write_page
 from pipelines.runner.timings import record_summary
-from pipelines.stages.sweep import SweepStage, validation_pairs, weight_grid
+from pipelines.stages.sweep import SweepStage, swept_pairs
 from sc3d.config import RunConfig
-from sc3d.errors import InputError
-from sc3d.evaluation.setting_counts import SettingCounts
+from sc3d.evaluation.setting_rank import collect_rows, rank, wanted_labels
 from sc3d.shards import item_table
 from sc3d.store import RunFolder
 
@@ -42,7 +37,7 @@ def run(config: RunConfig, console: Console | None = None, retry_rejects: bool =
         return adapter_search.run(config, console)
     with Job(config, "sweep", retry_rejects=retry_rejects) as job:
         config = job.config
-        stage, pairs = SweepStage(config), validation_pairs(config)
+        stage, pairs = SweepStage(config), swept_pairs(config)
         job.begin()
         items = item_table((pair.category, pair.pair_id) for pair in pairs)
         record_summary(job.folder, job.run_stage(stage, items))
@@ -57,72 +52,6 @@ def run(config: RunConfig, console: Console | None = None, retry_rejects: bool =
     _print(rows, config, console)
     console.print(f"page: {page}", markup=False)
     return job.folder
-
-
-def collect_rows(config: RunConfig, pairs: Sequence[SettingCounts]) -> list[dict[str, Any]]:
-    """Add up the pairs' counts: one row a setting, in the order of the grid.
-
-    Raises:
-        InputError: there are no pairs.
-    """
-    if not pairs:
-        raise InputError(
-            f"none of the annotated validation pairs of {config.run} could be evaluated; see rejects/{SweepStage.name}"
-        )
-    totals = np.sum([pair.counts for pair in pairs], axis=0)
-    weights = weight_grid(config.sweep.steps, config.match)
-    pck = pck_of_weights(pairs, len(weights))
-    thresholds = len(config.sweep.tau_cc) * len(config.sweep.tau_geo)
-    rows = []
-    for number, ((match, tau_cc, tau_geo), (kept, judged, wrong)) in enumerate(
-        zip(product(weights, config.sweep.tau_cc, config.sweep.tau_geo), totals.tolist(), strict=True)
-    ):
-        setting = {"alpha": match.alpha, "beta": match.beta, "gamma": match.gamma, "tau_cc": tau_cc, "tau_geo": tau_geo}
-        score = {"fpr": wrong / judged if judged else None, "kept": kept / len(pairs), "judged": judged}
-        rows.append({**setting, **score, "pck": pck[number // thresholds], "present": is_present(setting, config)})
-    return rows
-
-
-def pck_of_weights(pairs: Sequence[SettingCounts], weights: int) -> list[float | None]:
-    """PCK@0.10 under each weights: the mean over pairs of the share of right keypoints; ``None`` where nothing was counted."""
-    counted = [pair.points for pair in pairs if pair.points is not None and pair.points[:, 1].all()]
-    if not counted:
-        return [None] * weights
-    shares = np.mean([points[:, 0] / points[:, 1] for points in counted], axis=0)
-    found: list[float | None] = shares.tolist()
-    return found
-
-
-def is_present(row: Mapping[str, Any], config: RunConfig) -> bool:
-    """Whether a row is of the setting that the run has now."""
-    match, label = config.match, config.label
-    own = {"alpha": match.alpha, "beta": match.beta, "tau_cc": label.tau_cc, "tau_geo": label.tau_geo}
-    return all(math.isclose(row[k], v) for k, v in own.items())
-
-
-def wanted_labels(rows: Sequence[Mapping[str, Any]], config: RunConfig) -> float:
-    """Labels a pair that the best setting must keep."""
-    if config.sweep.labels is not None:
-        return config.sweep.labels
-    present = [row["kept"] for row in rows if is_present(row, config)]
-    wanted: float = config.sweep.min_kept * (present[0] if present else max(row["kept"] for row in rows) / 2)
-    return wanted
-
-
-def rank(rows: list[dict[str, Any]], config: RunConfig) -> list[dict[str, Any]]:
-    """Best first: settings that keep enough labels by the objective, then the others by the labels that they keep.
-
-    PCK depends on the weights alone: among the thresholds of equal weights FPR decides.
-    """
-    enough, by_pck = wanted_labels(rows, config), config.sweep.objective == "pck"
-
-    def order(row: Mapping[str, Any]) -> tuple[bool, float, float, float]:
-        wanted = row["kept"] >= enough and row["fpr"] is not None and (not by_pck or row["pck"] is not None)
-        if not wanted:
-            return True, 0.0, 0.0, -row["kept"]
-        return False, -row["pck"] if by_pck else 0.0, row["fpr"], -row["kept"]
-
-    return sorted(rows, key=order)
 
 
 _HEADINGS = {"fpr": "wrong", "kept": "labels a pair", "pck": "PCK@0.10"}

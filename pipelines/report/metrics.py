@@ -23,7 +23,7 @@ from sc3d.evaluation.tables import filter_rows, pck_rows
 from sc3d.records import Orientation, Pair, Reconstruction
 from sc3d.store import RunFolder
 
-METRICS = "report/metrics.json"
+METRICS_FILE = "report/metrics.json"
 CSV, LATEX = "report/pck.csv", "report/pck.tex"
 
 SCORED_SPLIT = "test"
@@ -67,7 +67,7 @@ def collect_metrics(
 
 def write_metrics(run: RunFolder, metrics: dict[str, Any]) -> None:
     """Write ``metrics.json`` and its PCK tables, ``pck.csv`` and ``pck.tex``."""
-    run.write_json(METRICS, metrics)
+    run.write_json(METRICS_FILE, metrics)
     run.write_bytes(CSV, pck_csv(metrics["pck"]).encode())
     run.write_bytes(LATEX, pck_latex(metrics["pck"]).encode())
 

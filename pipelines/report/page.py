@@ -19,7 +19,7 @@ from pipelines.folder.configuration import RUN
 from pipelines.folder.manifest import IMAGES, PAIRS
 from pipelines.report import search as search_page
 from pipelines.report.evaluation import evaluation
-from pipelines.report.metrics import METRICS
+from pipelines.report.metrics import METRICS_FILE
 from pipelines.report.view import RunView, view_run
 from pipelines.runner.timings import read_summaries
 from pipelines.stages.adapter import train_job
@@ -278,7 +278,7 @@ def links(view: RunView) -> Iterator[Link]:
         (RUN, "configuration, versions and counts"),
         (IMAGES, "the images"),
         (PAIRS, "the pairs"),
-        (METRICS, "the evaluation"),
+        (METRICS_FILE, "the evaluation"),
         (search_page.PAGE, "the search for the best settings"),
     )
     for name, meaning in files:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from pipelines.folder.configuration import RUN
-from pipelines.report.metrics import METRICS
+from pipelines.report.metrics import METRICS_FILE
 from pipelines.report.summary import RunSummary, summarise
 from sc3d.config import RunConfig
 from sc3d.errors import InputError, Sc3dError, StoreError
@@ -66,7 +66,7 @@ class RunView:
     def metrics(self) -> dict[str, Any]:
         """``metrics.json``; empty where it is not there or cannot be read."""
         try:
-            return self.run.read_json(METRICS) if self.run.exists(METRICS) else {}
+            return self.run.read_json(METRICS_FILE) if self.run.exists(METRICS_FILE) else {}
         except Sc3dError:
             return {}
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from actors.base import Row
-from pipelines.folder.manifest import LABELLED_SPLIT, PAIRS, read_pair_items, read_pair_table
+from pipelines.folder.manifest import PAIRS, read_pair_items, read_pair_table
 from pipelines.runner.stage import Stage
 from pipelines.stages.describe import DescribeStage, FeatureStage
 from sc3d.cache import ByteCache
@@ -19,7 +19,7 @@ from sc3d.errors import UpstreamError, is_of_the_store
 from sc3d.features import Features
 from sc3d.matching.tiles import cut_tiles
 from sc3d.pair_ids import join_pair_ids, split_pair_id, split_pair_ids
-from sc3d.records import ImageRecord, Pair
+from sc3d.records import LABELLED_SPLIT, ImageRecord, Pair
 from sc3d.schema import Record, column_meanings
 from sc3d.shards import COUNTED, Shard
 

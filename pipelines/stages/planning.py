@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from pipelines.folder.manifest import LABELLED_SPLIT, planned_by, store_plan
+from pipelines.folder.manifest import planned_by, store_plan
 from pipelines.runner.stage import Stage
 from pipelines.stages.azimuths import read_azimuths
 from pipelines.stages.describe import DescribeStage
@@ -19,7 +19,7 @@ from sc3d.config import RunConfig
 from sc3d.matching.embedding import fuse_embeddings
 from sc3d.matching.fusion import group_weights
 from sc3d.matching.pairs import CueReader, ImageCues, plan_pairs_table
-from sc3d.records import ImageRecord
+from sc3d.records import LABELLED_SPLIT, ImageRecord
 from sc3d.shards import recipe_of, shard_name
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
@@ -16,6 +15,7 @@ from sc3d.errors import InputError
 from sc3d.evaluation.protocols import unit_of
 from sc3d.evaluation.setting_counts import SettingCounts, count_settings
 from sc3d.evaluation.setting_pck import GroupDescriptors, count_points, describe_groups
+from sc3d.evaluation.setting_rank import weight_grid
 from sc3d.matching.weight_grid import GroupedImage
 from sc3d.records import Pair
 from sc3d.store import RunFolder
@@ -110,7 +110,7 @@ class SweepStage(PairStage):
         }
 
 
-def validation_pairs(config: RunConfig) -> list[Pair]:
+def swept_pairs(config: RunConfig) -> list[Pair]:
     """The annotated pairs that are searched on: the ``val`` split, at most ``sweep.pairs_per_category`` of each category."""
     described = DescribeStage(config).catalogue()
     chosen: list[Pair] = []
@@ -123,11 +123,3 @@ def validation_pairs(config: RunConfig) -> list[Pair]:
     if not chosen:
         raise InputError(f"{config.run} has no annotated validation pairs with features; a sweep needs a data set with keypoints")
     return chosen
-
-
-def weight_grid(steps: int, present: MatchConfig) -> list[MatchConfig]:
-    """All (alpha, beta) in multiples of 1 / steps with at least one 2D source, and the present one."""
-    grid = [(a / steps, b / steps) for a in range(steps + 1) for b in range(steps + 1 - a) if a + b > 0]
-    if not any(math.isclose(alpha, present.alpha) and math.isclose(beta, present.beta) for alpha, beta in grid):
-        grid.append((present.alpha, present.beta))
-    return [MatchConfig(alpha=alpha, beta=beta, transfer=present.transfer) for alpha, beta in grid]

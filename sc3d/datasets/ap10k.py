@@ -28,11 +28,11 @@ from typing import Any
 import numpy as np
 
 from sc3d.datasets.ap10k_pairs import N_KEYPOINTS, SUBSETS, Animal, draw_pairs, splits_of
-from sc3d.datasets.content import SPLITS, AnnotatedSet, check_categories, check_splits, finite, left_out, named, read_json, safe_id
+from sc3d.datasets.content import AnnotatedSet, check_categories, check_splits, finite, left_out, named, read_json, safe_id
 from sc3d.datasets.dataset import Dataset, Protocol, Source
 from sc3d.errors import InputError, SchemaError
 from sc3d.pair_ids import pair_id_of
-from sc3d.records import ImageRecord, Pair, Reject, check_category
+from sc3d.records import SPLITS, ImageRecord, Pair, Reject, check_category
 
 CROWDS = "ap-10k_is_crowd.txt"
 

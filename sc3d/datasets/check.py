@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from sc3d.config import DatasetConfig
-from sc3d.datasets.content import SPLITS, AnnotatedSet, named
+from sc3d.datasets.content import AnnotatedSet, named
 from sc3d.datasets.copy_check import CopyCheck, Count, Problem
 from sc3d.datasets.registry import dataset_of, read_dataset, subset_of
 from sc3d.datasets.sources import SOURCES
 from sc3d.errors import ConfigError, InputError
 from sc3d.images import load_image
-from sc3d.records import ImageRecord
+from sc3d.records import SPLITS, ImageRecord
 
 _THREADS = 4
 

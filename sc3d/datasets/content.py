@@ -12,10 +12,7 @@ from typing import Any
 import numpy as np
 
 from sc3d.errors import InputError
-from sc3d.records import ImageRecord, Pair, Reject
-
-# In the order in which they are held out: an image of several splits belongs to the last of them.
-SPLITS = ("trn", "val", "test")
+from sc3d.records import SPLITS, ImageRecord, Pair, Reject
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _NAMED = 3

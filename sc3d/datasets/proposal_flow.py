@@ -28,12 +28,12 @@ from typing import Any
 import numpy as np
 from scipy.io import loadmat
 
-from sc3d.datasets.content import SPLITS, AnnotatedSet, PairKeypoints, check_categories, check_splits, finite, left_out, safe_id
+from sc3d.datasets.content import AnnotatedSet, PairKeypoints, check_categories, check_splits, finite, left_out, safe_id
 from sc3d.datasets.dataset import Dataset, Protocol, Source
 from sc3d.datasets.segmentation import VOC_CLASSES
 from sc3d.errors import InputError, SchemaError
 from sc3d.pair_ids import pair_id_of
-from sc3d.records import ImageRecord, Pair, Reject, check_category
+from sc3d.records import SPLITS, ImageRecord, Pair, Reject, check_category
 
 _PASCAL_LISTS = {"trn": "train", "val": "val", "test": "test"}
 _WILLOW_LIST = "test_pairs_pf.csv"

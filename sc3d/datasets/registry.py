@@ -7,9 +7,10 @@ from pathlib import Path
 
 from sc3d import plugins
 from sc3d.config import DatasetConfig
-from sc3d.datasets.content import SPLITS, AnnotatedSet
+from sc3d.datasets.content import AnnotatedSet
 from sc3d.datasets.dataset import Dataset
 from sc3d.errors import ConfigError
+from sc3d.records import SPLITS
 
 DATASETS: dict[str, str | Dataset] = {
     "folder": "sc3d.datasets.folder:FOLDER",

@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 
 from sc3d.config import DatasetConfig
-from sc3d.datasets.content import SPLITS, AnnotatedSet, check_categories, check_splits, finite, named, read_json, safe_id
+from sc3d.datasets.content import AnnotatedSet, check_categories, check_splits, finite, named, read_json, safe_id
 from sc3d.datasets.copy_check import CopyCheck, Problem
 from sc3d.datasets.dataset import Dataset, Protocol, Source
 from sc3d.datasets.segmentation import VOC_CLASSES
 from sc3d.errors import InputError, SchemaError
-from sc3d.records import ImageRecord, Pair, check_category
+from sc3d.records import SPLITS, ImageRecord, Pair, check_category
 
 SIZES = ("large", "small")
 

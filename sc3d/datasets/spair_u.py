@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from sc3d.datasets.content import SPLITS, AnnotatedSet
+from sc3d.datasets.content import AnnotatedSet
 from sc3d.datasets.dataset import Dataset, Protocol, Source
 from sc3d.datasets.spair import SpairFolders, inspect_spair, read_spair_folders
 from sc3d.errors import InputError
+from sc3d.records import SPLITS
 
 
 def read_spair_u(root: str | Path, splits: Sequence[str] = SPLITS, categories: Collection[str] = ()) -> AnnotatedSet:

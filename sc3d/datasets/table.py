@@ -21,11 +21,11 @@ import pyarrow.parquet as pq
 
 from sc3d.addresses import check_address, scheme_of, shown
 from sc3d.config import DatasetConfig
-from sc3d.datasets.content import SPLITS, AnnotatedSet
+from sc3d.datasets.content import AnnotatedSet
 from sc3d.datasets.dataset import Dataset
 from sc3d.datasets.folder import image_id_of
 from sc3d.errors import ConfigError, InputError, SchemaError
-from sc3d.records import ImageRecord
+from sc3d.records import SPLITS, ImageRecord
 from sc3d.remote_images import read_object
 
 COLUMNS = ("path", "category", "image_id", "split", "bbox", "mask_path")

@@ -17,22 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from sc3d.datasets.content import (
-    SPLITS,
-    AnnotatedSet,
-    PairKeypoints,
-    check_categories,
-    check_splits,
-    left_out,
-    require_files,
-    safe_id,
-)
+from sc3d.datasets.content import AnnotatedSet, PairKeypoints, check_categories, check_splits, left_out, require_files, safe_id
 from sc3d.datasets.dataset import Dataset, Protocol, Source
 from sc3d.errors import InputError, SchemaError
 from sc3d.grid import Letterbox
 from sc3d.images import load_mask
 from sc3d.pair_ids import pair_id_of
-from sc3d.records import ImageRecord, Pair, Reject, check_category
+from sc3d.records import SPLITS, ImageRecord, Pair, Reject, check_category
 
 GROUPS = ("FG3DCar", "JODS", "PASCAL")
 SAMPLES = 30

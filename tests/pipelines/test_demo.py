@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipelines.jobs import demo
-from pipelines.report.metrics import METRICS
+from pipelines.report.metrics import METRICS_FILE
 from sc3d.config_file import load_config
 from sc3d.store import RunFolder
 
@@ -16,7 +16,7 @@ from sc3d.store import RunFolder
 def metrics(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     run = tmp_path_factory.mktemp("demo") / "run"
     demo.run(load_config(None, [f"run={run}"], demo.DEFAULTS))
-    return RunFolder(run).read_json(METRICS)
+    return RunFolder(run).read_json(METRICS_FILE)
 
 
 @pytest.mark.slow

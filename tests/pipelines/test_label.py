@@ -20,7 +20,7 @@ from PIL import Image
 
 from pipelines.cli import main
 from pipelines.jobs import label
-from pipelines.report.metrics import METRICS
+from pipelines.report.metrics import METRICS_FILE
 from pipelines.runner.stage import Stage
 from pipelines.stages.describe import DescribeStage
 from pipelines.stages.label import LabelStage
@@ -102,7 +102,7 @@ def test_labels_point_into_both_objects(finished: RunConfig) -> None:
 
 
 def test_metrics_have_the_promised_form(finished: RunConfig) -> None:
-    metrics = RunFolder(finished.run).read_json(METRICS)
+    metrics = RunFolder(finished.run).read_json(METRICS_FILE)
     assert {"filter", "descriptors", "fpr", "kept", "pairs"} <= set(metrics["filters"][0])
     assert {"method", "dataset", "subset", "alpha", "average", "value", "pairs"} <= set(metrics["pck"][0])
     assert {row["subset"] for row in metrics["pck"]} >= {"all", "geo-aware"}

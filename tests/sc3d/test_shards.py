@@ -4,18 +4,14 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-<<<<<<< HEAD
 from sc3d.artefacts import KEPT, MISSING, REJECTED, Artefacts, read_from
 from sc3d.errors import DamagedFileError, SchemaError
-=======
-from sc3d.artefacts import Artefacts
-from sc3d.errors import SchemaError
->>>>>>> helper-c
 from sc3d.records import Orientation, Reject
 from sc3d.shards import COUNTED, Shard, cut_shards, item_table, missing_shards, recipe_of, shard_name
 from sc3d.store import RunFolder
@@ -130,7 +126,6 @@ def test_changing_manifest_size_and_plan_loses_and_doubles_nothing(
     assert rows(artefacts) == numbered(*wanted)["id"].to_pylist()
 
 
-<<<<<<< HEAD
 def test_it_is_known_what_became_of_each_id_and_which_file_holds_it(artefacts: Artefacts) -> None:
     plan = by_fours(numbered(*range(8)))
     commit(artefacts, plan[0])
@@ -158,8 +153,6 @@ def test_a_finished_shard_answers_for_exactly_its_ids(artefacts: Artefacts) -> N
     assert artefacts.finished(shard) is None
 
 
-=======
->>>>>>> helper-c
 def test_forgotten_rejects_are_tried_again_and_their_attempts_are_counted(artefacts: Artefacts) -> None:
     shards = [Shard("car", ("i0", "i1")), Shard("car", ("i2",))]
     artefacts.commit(shards[0], [orientation("i1")], [Reject("i0", "orient", "E", "m")])

@@ -25,7 +25,6 @@ from sc3d.records import Labels
 
 FRAME = SIDE * CELL_SIZE
 SUFFIX = "_anns.pt"
-SPLITS = ("trn", "val", "test")
 
 LAYOUT = f"""`<split>/<category>{SUFFIX}`: annotation files for DIY-SC, whose option `TRAIN_DATASET_ANN_DIR` names this folder.
 Each is a list of dictionaries: `src_imname`, `trg_imname`, `src_imsize`, `tgt_imsize` (width, height), `num_kps`, `source_kps` and

@@ -17,7 +17,7 @@ from sc3d.errors import SchemaError
 from sc3d.records import Labels
 from sc3d.schema import arrow_schema
 
-SPLITS = {"trn": "train", "val": "validation", "test": "test"}
+SPLIT_NAMES = {"trn": "train", "val": "validation", "test": "test"}
 """Split of the manifest -> name that ``datasets`` uses."""
 
 IMAGE_TABLE = "images/images.parquet"
@@ -51,7 +51,7 @@ _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "
 
 def data_file(split: str, number: int) -> str:
     """Name of a data file of a split of the manifest."""
-    return f"data/{SPLITS[split]}-{number:05d}.parquet"
+    return f"data/{SPLIT_NAMES[split]}-{number:05d}.parquet"
 
 
 def pair_schema() -> pa.Schema:
@@ -102,7 +102,7 @@ class DatasetHeader:
             f"license: {json.dumps(self.licence)}" if self.licence else "# license: choose one; the label card says what binds it"
         )
         category = next((name for limit, name in _SIZES if total < limit), "n>10M")
-        splits = {SPLITS[split]: size for split, size in self.splits.items()}
+        splits = {SPLIT_NAMES[split]: size for split, size in self.splits.items()}
         files = [{"split": split, "path": f"data/{split}-*.parquet"} for split in splits]
         configs = [
             {"config_name": "labels", "default": True, "data_files": files},

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from sc3d.datasets.toys.catalogue import CATEGORIES
 from sc3d.errors import ConfigError
+from sc3d.records import SPLITS
 
-SPLITS = ("trn", "val", "test")
 MIN_SIDE = 64
 
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from sc3d.datasets.toys.catalogue import CATALOGUE
-from sc3d.datasets.toys.config import SPLITS, ToysConfig
+from sc3d.datasets.toys.config import ToysConfig
 from sc3d.datasets.toys.meshing import mesh_toy
 from sc3d.datasets.toys.raycast import ToyScene
 from sc3d.datasets.toys.render import Picture, render
@@ -20,6 +20,7 @@ from sc3d.datasets.toys.truth import ToyTruth, save_truth
 from sc3d.datasets.toys.views import View, sample_view
 from sc3d.geometry.camera import project
 from sc3d.geometry.mesh import Mesh
+from sc3d.records import SPLITS
 
 KEYPOINT_SLOTS = 30
 MIN_COMMON = 3

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sc3d.datasets.toys.catalogue import CATALOGUE
-from sc3d.datasets.toys.config import SPLITS, ToysConfig
+from sc3d.datasets.toys.config import ToysConfig
 from sc3d.datasets.toys.toy import keypoint_table
 from sc3d.errors import InputError
+from sc3d.records import SPLITS
 
 if TYPE_CHECKING:
     from sc3d.datasets.toys.drawing import Drawing
