@@ -15,15 +15,17 @@ import yaml
 from rich.console import Console
 
 from pipelines.jobs import adapter_search, sweep
-from pipelines.jobs.search_space import matched_weights, present_settings, search_space, with_settings
+from pipelines.jobs.search_space import matched_weights, search_space
+from pipelines.report.search import FOUND_ADAPTER
 from pipelines.stages.label import LabelStage
 from pipelines.stages.match import MatchStage
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config, to_values
 from sc3d.errors import ConfigError, InputError
-from sc3d.store import RunFolder
 from training.label_set import LabelSet
-from training.tune import Choice, Range, Trial
+from training.search import Trial, rank_trials
+from training.settings import best_options, present_settings, with_settings
+from training.space import Choice, Range
 
 
 def _with(config: RunConfig, run: str | Path | None = None, **options: Any) -> RunConfig:
@@ -83,8 +85,7 @@ def test_the_default_space_keeps_to_the_stored_evidence_and_the_matches_that_are
 
 def test_labels_of_a_trial_are_those_of_the_label_stage(finished: RunConfig, tmp_path: Path) -> None:
     config = with_settings(finished, {"label.tau_geo": 0.03, "train.cache": str(tmp_path / "scratch")})
-    found = adapter_search.relabelled(config, MatchStage(config).artefacts)
-    stage = LabelStage(config)
+    found = LabelSet.read(adapter_search.relabelled(config), tmp_path / "scratch")
     from sc3d.matching.thresholds import apply_thresholds
 
     expected = LabelSet.of([apply_thresholds(row, config.label) for row in MatchStage(config).catalogue().read_all()])
@@ -93,8 +94,8 @@ def test_labels_of_a_trial_are_those_of_the_label_stage(finished: RunConfig, tmp
         for one, other in zip(found.coordinates(index), expected.coordinates(index), strict=True):
             np.testing.assert_array_equal(one, other)
     # The thresholds of the run itself give the labels in the run folder.
-    own = adapter_search.relabelled(dataclasses.replace(config, label=finished.label), MatchStage(config).artefacts)
-    stored = LabelSet.read(stage.run, LabelStage(finished).artefacts.files(), tmp_path / "scratch")
+    own = LabelSet.read(adapter_search.relabelled(dataclasses.replace(config, label=finished.label)), tmp_path / "scratch")
+    stored = LabelSet.read(LabelStage(finished).catalogue().tables(), tmp_path / "scratch")
     assert own.pair_ids == stored.pair_ids
     assert sum(len(own.coordinates(i)[0]) for i in range(len(own))) > sum(len(found.coordinates(i)[0]) for i in range(len(found)))
     assert not list((tmp_path / "scratch").iterdir()), "nothing is left behind"
@@ -108,7 +109,7 @@ def test_a_trial_without_labels_says_so(finished: RunConfig, tmp_path: Path) -> 
 
 
 def test_a_run_that_cannot_be_searched_says_so(finished: RunConfig, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no matches"):
+    with pytest.raises(InputError, match="holds no run"):
         sweep.run(_with(finished, run=tmp_path / "empty"))
     with pytest.raises(ConfigError, match=r"train\.labels"):
         sweep.run(_with(dataclasses.replace(finished, train=dataclasses.replace(finished.train, labels="abc"))))
@@ -125,11 +126,11 @@ def test_the_best_come_first_and_failures_last() -> None:
 
     trials = [trial("a", None, "bad"), trial("b", None), trial("c", 0.25), trial("d", 0.5)]
     trials = [one._replace(curve=tuple(ValidationRecord(*record) for record in one.curve)) for one in trials]
-    rows = adapter_search.rank_trials(trials)
+    rows = rank_trials(trials)
     assert [row["trial"] for row in rows] == ["d", "c", "b", "a"]
-    assert adapter_search.best_options(rows[0]["settings"]) == {"match": {"alpha": 0.5, "beta": 0.25}}
+    assert best_options(rows[0]["settings"]) == {"match": {"alpha": 0.5, "beta": 0.25}}
     both = {"train.dropout": 0.1, "train.noise": 0.0, "label.tau_cc": 0.05}
-    assert adapter_search.best_options(both) == {"train": {"dropout": 0.1, "noise": 0.0}, "label": {"tau_cc": 0.05}}
+    assert best_options(both) == {"train": {"dropout": 0.1, "noise": 0.0}, "label": {"tau_cc": 0.05}}
 
 
 @pytest.mark.slow
@@ -140,8 +141,8 @@ def test_a_search_end_to_end(finished: RunConfig, tmp_path: Path) -> None:
     options = {"space": space, "trials": 3, "trial_steps": 4, "validations": 2, "early_stopping": False}
     config = _with(finished, run=tmp_path / "run", **options)
     console = Console(file=io.StringIO(), width=200)
-    rows = sweep.run(config, console)
-    run = RunFolder(config.run)
+    run = sweep.run(config, console)
+    rows = run.read_json(FOUND_ADAPTER)["rows"]
     assert len(rows) == 3
     good = [row for row in rows if row["error"] is None]
     assert [record[0] for record in good[0]["curve"]] == [2, 4]
@@ -158,15 +159,15 @@ def test_a_search_end_to_end(finished: RunConfig, tmp_path: Path) -> None:
     assert "gamma stays at" in text
     assert "sc3d match --run" in text
     # What is there is not trained again.
-    assert sweep.run(config, console) == rows
+    assert sweep.run(config, console).read_json(FOUND_ADAPTER)["rows"] == rows
     # Weights that are matched can be searched too.
     from pipelines.jobs import label
 
     other = with_settings(config, {"match.weights": (0.5, 0.0)})
-    label.run(other, until=MatchStage)
+    label.run(other, until="match")
     assert matched_weights(config) == [(0.5, 0.0), (config.match.alpha, config.match.beta)]
     weights = {"match.weights": [[0.5, 0.0]], "train.dropout": [0.2]}
-    (row,) = sweep.run(_with(config, space=weights, trials=1), console)
+    (row,) = sweep.run(_with(config, space=weights, trials=1), console).read_json(FOUND_ADAPTER)["rows"]
     assert row["settings"]["match.weights"] == [0.5, 0.0]
     assert row["pck"] is not None
     assert yaml.safe_load(run.read_bytes("sweeps/best-adapter.yaml"))["match"] == {"alpha": 0.5, "beta": 0.0}

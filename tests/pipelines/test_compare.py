@@ -82,8 +82,8 @@ def test_recipes_are_judged_beside_the_filters(copy: RunConfig, tmp_path: Path) 
     assert 0 < filtered["diy-sc", "2D"]["kept"] < free["diy-sc", "2D"]["kept"]
 
 
-def test_unknown_recipes_are_refused(finished: RunConfig) -> None:
-    with pytest.raises(ConfigError, match="no label recipe named '4d'; there are 2d, "):
+def test_unknown_labellings_are_refused(finished: RunConfig) -> None:
+    with pytest.raises(ConfigError, match=r"no labelling named '4d'.*there are 2d, "):
         compare.run(finished, "4d")
-    with pytest.raises(ConfigError, match="no label recipe named '4d'"):
+    with pytest.raises(ConfigError, match="no labelling named '4d'"):
         evaluate.run(changed(finished, "evaluate.labellings=[4d]"))
