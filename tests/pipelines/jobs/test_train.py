@@ -33,7 +33,7 @@ IMAGES = 6
 
 
 def _load_toys() -> ModuleType:
-    path = Path(__file__).parents[1] / "training" / "pairs.py"
+    path = Path(__file__).parents[2] / "training" / "pairs.py"
     spec = importlib.util.spec_from_file_location("toy_training_pairs", path)
     assert spec is not None
     assert spec.loader is not None
