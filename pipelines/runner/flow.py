@@ -91,7 +91,7 @@ class Flow:
 
 
 def _next(arriving: Queue[str | None]) -> list[str | None]:
-    """All that has arrived, at least one: categories that wait are taken together, since each start of a section costs seconds."""
+    """All that has arrived, at least one: categories that wait are taken together, since each start of a graph costs seconds."""
     found = [arriving.get()]
     while not arriving.empty():
         found.append(arriving.get())

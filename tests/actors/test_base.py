@@ -93,6 +93,12 @@ def test_errors_that_are_not_ours_are_rejects_too_and_are_logged(caplog):
     assert "i3" in caplog.text
 
 
+def test_a_model_that_leaves_by_exit_takes_nobody_along():
+    outcomes = run([Double([3], error=SystemExit("no licence"))], 8)
+    assert outcomes[3].reject.message == "Double: left by exit(no licence)"
+    assert sum(o.reject is None for o in outcomes) == 7
+
+
 def test_out_of_memory_halves_the_batch_until_it_fits():
     actor = Double(capacity=2)
     outcomes = run([actor], 8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -43,6 +44,8 @@ class First(Actor):
             raise InputError(f"{image_id} cannot be read; replace the file")
         if "crash" in image_id:
             raise ZeroDivisionError("a bug in a model")
+        if "exit" in image_id:
+            sys.exit(3)
         calls = Path(self.config.run) / "calls"
         with calls.open("a") as stream:
             stream.write(image_id + "\n")

@@ -117,15 +117,16 @@ def test_what_is_made_of_something_else_is_computed_again_alone(tmp_path: Path) 
 @pytest.mark.usefixtures("ray_session")
 def test_bad_rows_become_rejects_and_take_nobody_along(tmp_path: Path) -> None:
     stage = stage_in(tmp_path, "max_reject_fraction=0.5")
-    summary = run(stage, ["a1", "a2", "bad1", "crash1", "z1", "z2"])
+    summary = run(stage, ["a1", "a2", "bad1", "crash1", "exit1", "z1", "z2"])
     assert rows(stage) == ["a1", "a2", "z1", "z2"]
     rejects = {r.id: r for r in stage.rejects()}
-    assert summary.rejects == 2
-    assert set(rejects) == {"bad1", "crash1"}
+    assert summary.rejects == 3
+    assert set(rejects) == {"bad1", "crash1", "exit1"}
     assert rejects["bad1"].error_type == "InputError"
     assert "replace the file" in rejects["bad1"].message
     assert rejects["crash1"].error_type == "ZeroDivisionError"
-    assert run(stage_in(tmp_path, "max_reject_fraction=0.5"), ["a1", "a2", "bad1", "crash1", "z1", "z2"]).computed == 0
+    assert (rejects["exit1"].error_type, "exit(3)" in rejects["exit1"].message) == ("SystemExit", True)
+    assert run(stage_in(tmp_path, "max_reject_fraction=0.5"), ["a1", "a2", "bad1", "crash1", "exit1", "z1", "z2"]).computed == 0
 
 
 @pytest.mark.usefixtures("ray_session")
