@@ -1,7 +1,7 @@
 """Twenty mutations of twenty pure functions, each of which some test has to notice: ``python -m tests.mutations``.
 
 Each is made in a copy of the tree, one after the other, and only the tests that should notice it are run there. Exits with 1 where one is
-not noticed, or where what it changes is not in the code any more.
+not noticed, where what it changes is not in the code any more, or where its tests fail without it, so that they say nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+_NOTICED = "noticed"
 _LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "runs", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
 
 
@@ -124,20 +125,31 @@ def is_noticed(mutation: Mutation, copy: Path) -> bool:
     file = copy / mutation.file
     before = file.read_text()
     file.write_text(before.replace(mutation.old, mutation.new))
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *shlex.split(mutation.tests)]
-    environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
-        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=600)
+        return fail(mutation.tests, copy)
     finally:
         file.write_text(before)
+
+
+def fail(tests: str, copy: Path) -> bool:
+    """Whether some tests fail in a copy of the tree as it is. Raises RuntimeError if they cannot be run."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *shlex.split(tests)]
+    environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=600)
     # Tests that fail exit with 1; with any other number they did not run.
     if done.returncode not in (0, 1):
-        raise RuntimeError(f"{mutation.file}: the tests did not run: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+        raise RuntimeError(f"{tests}: the tests did not run: {done.stdout[-2000:]}{done.stderr[-2000:]}")
     return done.returncode == 1
 
 
+def _outcome(mutation: Mutation, copy: Path) -> str:
+    if fail(mutation.tests, copy):
+        return "TESTS FAIL"
+    return _NOTICED if is_noticed(mutation, copy) else "NOT NOTICED"
+
+
 def main() -> int:
-    """Make all mutations; returns how many were not noticed."""
+    """Make all mutations; returns how many were not noticed by tests that pass without them."""
     if lost := misplaced():
         sys.stderr.write("not in the code, or not once:\n" + "\n".join(lost) + "\n")
         return len(lost)
@@ -147,11 +159,9 @@ def main() -> int:
         shutil.copytree(ROOT, copy, ignore=_LEFT_OUT)
         for mutation in MUTATIONS:
             started = time.monotonic()
-            noticed = is_noticed(mutation, copy)
-            missed += not noticed
-            sys.stdout.write(
-                f"{'noticed    ' if noticed else 'NOT NOTICED'} {time.monotonic() - started:5.1f} s  {mutation.file}\n"
-            )
+            outcome = _outcome(mutation, copy)
+            missed += outcome != _NOTICED
+            sys.stdout.write(f"{outcome:<11} {time.monotonic() - started:5.1f} s  {mutation.file}\n")
             sys.stdout.flush()
     return missed
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sc3d import lease, machine
+from sc3d import lease
 from sc3d.errors import BucketError, ConfigError, LeaseLostError, RunBusyError
 from sc3d.lease import RunLease
 from sc3d.lease_records import Claim
@@ -335,21 +335,6 @@ def test_a_disk_without_links_will_do(tmp_path: Path, monkeypatch: pytest.Monkey
     assert store.create(str(tmp_path / "a" / "x"), b"1")
     assert not store.create(str(tmp_path / "a" / "x"), b"2")
     test_of_many_threads_one_wins(RunFolder(tmp_path / "run"))
-
-
-def test_a_process_is_known_by_its_start() -> None:
-    mine = process_start(os.getpid())
-    assert is_running(os.getpid(), mine)
-    assert not is_running(os.getpid(), "1" if mine else "")
-    child = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.DEVNULL)
-    start_of_child = process_start(child.pid)
-    deadline = time.monotonic() + 60
-    while is_running(child.pid, start_of_child):  # it is not collected yet
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    child.wait()
-    assert not is_running(child.pid, start_of_child)
-    assert machine.this_machine() == machine.this_machine()
 
 
 def test_a_claim_of_another_process_with_the_same_id_is_a_dead_one(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,8 +29,8 @@ def with_metadata(table: pa.Table, **changes: str) -> pa.Table:
     [
         (lambda t: t.replace_schema_metadata({}), "not a file of sc3d"),
         (lambda t: with_metadata(t, record="Pair"), "holds Pair records, expected Reject"),
-        (lambda t: with_metadata(t, schema_version="99"), "newer than this sc3d reads"),
-        (lambda t: with_metadata(t, schema_version="0"), "older than this sc3d reads"),
+        (lambda t: with_metadata(t, schema_version=str(Reject.SCHEMA_VERSION + 1)), "newer than this sc3d reads"),
+        (lambda t: with_metadata(t, schema_version=str(Reject.SCHEMA_VERSION - 1)), "older than this sc3d reads"),
         (lambda t: t.drop_columns(["message"]), "columns message are missing"),
     ],
 )

@@ -74,6 +74,22 @@ def test_sparse_gradient(duplicates: str) -> None:
     assert torch.autograd.gradcheck(lambda s, t, k: sparse_loss(s @ t.T, k, _cells(5), cells, duplicates), inputs)  # type: ignore[arg-type]
 
 
+@given(st.lists(st.floats(0.02, 1), min_size=4, max_size=4))
+def test_labels_count_by_their_weights(weights: list[float]) -> None:
+    similarity = _unit(4, 6, dim=1) @ _unit(12, 6, dim=1, seed=1).T
+    scale, cells = torch.tensor(2.0, dtype=torch.float64), torch.tensor([1, 4, 7, 10])
+    truth = torch.rand(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2)) * 3
+    weight, share = torch.tensor(weights, dtype=torch.float64), torch.tensor(weights, dtype=torch.float64) / sum(weights)
+    own = similarity[:, cells]
+    logits = math.exp(2.0) * own
+    rows, columns = (torch.logsumexp(one, 1) - one.diagonal() for one in (logits, logits.T))
+    assert float(sparse_loss(own, scale, _cells(4), cells, weights=weight)) == pytest.approx(float(share @ (rows + columns)) / 2)
+    alone = [map_loss(similarity[i : i + 1], scale, _cells(1), cells[i : i + 1]) for i in range(4)]
+    assert float(map_loss(similarity, scale, _cells(4), cells, weight)) == pytest.approx(float(share @ torch.stack(alone)))
+    alone = [dense_loss(similarity[i : i + 1], 4, truth[i : i + 1]) for i in range(4)]
+    assert float(dense_loss(similarity, 4, truth, weights=weight)) == pytest.approx(float(share @ torch.stack(alone)))
+
+
 def _grid(height: int, width: int) -> torch.Tensor:
     """Mutually orthogonal descriptors (C, H, W), one a cell."""
     return torch.eye(height * width, dtype=torch.float64).reshape(-1, height, width)
