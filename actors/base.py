@@ -36,7 +36,7 @@ _MEMORY_ADVICE = (
 
 @dataclass(frozen=True)
 class Resources:
-    """What one actor process needs from Ray. Actors with equal ``environment`` and no GPU share one process (see pipelines.runner.worker)."""
+    """What one actor process needs from Ray. Actors with equal ``environment`` and no GPU share one process (pipelines.runner.worker)."""
 
     num_cpus: float = 1.0
     num_gpus: float = 0.0
