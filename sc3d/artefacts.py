@@ -188,25 +188,39 @@ class Artefacts:
         made_from = pa.array([inputs[id_] for id_ in table[self.key].to_pylist()], pa.string())
         self.run.write_table(self.file(shard), table.append_column(INPUTS, made_from))
 
-    def keep_counted(self, catalogue: Catalogue, name: str) -> None:
-        """Write what counts of a shard file as a shard of its own, and delete the file. Cut short, it leaves rows twice: one counts."""
+    def keep_all_counted(self, catalogue: Catalogue, names: Iterable[str]) -> None:
+        """:meth:`keep_counted` for several files of a catalogue."""
+        written: set[str] = set()
+        for name in names:
+            # What counts of one file may be just what another was named for, after a call that was cut short: it is in there by now.
+            if name not in written:
+                written.add(self.keep_counted(catalogue, name))
+
+    def keep_counted(self, catalogue: Catalogue, name: str) -> str:
+        """Write what counts of a shard file as a shard of its own, delete the file, and return the new one's name.
+
+        Cut short, it leaves rows twice: one counts.
+        """
         table = self.run.read_table(self.record, name).take(
             pa.array(catalogue.row_of[catalogue.file_of == catalogue.files.index(name)])
         )
         old = self.reject_file_of(name)
         known = catalogue.wanted
-        rejects = (
-            [one for one in self.run.read_records(Reject, old) if known.get(one.id) == one.inputs] if self.run.exists(old) else []
-        )
+        rejects = self.run.read_records(Reject, old) if self.run.exists(old) else []
+        # With the reject of an id that is kept elsewhere, the new shard could take the name of the file that keeps it.
+        rejects = [one for one in rejects if known.get(one.id) == one.inputs and one.id not in catalogue]
         inputs = dict(zip(table[self.key].to_pylist(), table[INPUTS].to_pylist(), strict=True)) | {
             one.id: one.inputs for one in rejects
         }
         shard = Shard(category_of(name), tuple(inputs), tuple(inputs.values()))
+        if self.file(shard) == name:
+            return name
         if rejects:
             self.run.write_records(Reject, self.reject_file(shard), rejects)
         self.run.write_table(self.file(shard), table)
         self.run.delete(old)
         self.run.delete(name)
+        return self.file(shard)
 
     def forget_rejects(self) -> int:
         """Make every rejected id missing again, so that the next run tries it once more; returns how many there were.
@@ -359,8 +373,8 @@ class Catalogue:
         return [found[id_] for id_ in sorted(found)]
 
     def fingerprint(self) -> str:
-        """A hash of what counts: of the ids, whichever files they are in."""
-        return shard_name(self.ids.to_pylist())
+        """A hash of what counts: of the ids and of what their rows are made from, whichever files they are in."""
+        return shard_name(f"{id_} {self.wanted[id_]}" for id_ in self.ids.to_pylist())
 
 
 def category_of(name: str) -> str:

@@ -42,13 +42,12 @@ def remove_leftovers(config: RunConfig, leftovers: Sequence[Leftover], others: b
     run, stages = RunFolder(config.run), {stage.artefacts.prefix: stage for stage in stages_of(config)}
     chosen = [one for one in leftovers if others or not one.other]
     for one in chosen:
-        if one.mixed:
-            stage = stages[one.prefix]
-            catalogue = stage.catalogue()
-            for name in one.mixed:
-                stage.artefacts.keep_counted(catalogue, name)
+        # First of all, since what is kept of a mixed file may have the name of one of them.
         for name in one.files:
             run.delete(name)
+        if one.mixed:
+            stage = stages[one.prefix]
+            stage.artefacts.keep_all_counted(stage.catalogue(), one.mixed)
     return sum(len(one.files) + len(one.mixed) for one in chosen)
 
 

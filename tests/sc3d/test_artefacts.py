@@ -356,3 +356,40 @@ def test_what_counts_of_a_file_is_kept_and_the_rest_goes_also_when_that_is_cut_s
         artefacts.keep_counted(artefacts.catalogue(counted), left_over)
     assert artefacts.standing(counted).state.tolist() == [KEPT, REJECTED]
     assert artefacts.standing(wanted("b", "d")).state.tolist() == [MISSING, MISSING]
+
+
+@pytest.mark.parametrize("unwanted", ["b", "e", "u", "v", "z"])
+@pytest.mark.parametrize("rejected", [(), ("d",)])
+def test_what_a_call_that_was_cut_short_has_written_is_not_lost_by_the_next(
+    artefacts: Artefacts, unwanted: str, rejected: tuple[str, ...]
+) -> None:
+    """Whichever of the two files comes first: what is kept of the one has the name of the other."""
+    commit(artefacts, "a", unwanted, rejected=rejected)
+    commit(artefacts, "a", rejected=rejected)
+    counted = wanted("a", *rejected)
+    catalogue = artefacts.catalogue(counted)
+    artefacts.keep_all_counted(catalogue, [catalogue.files[i] for i in np.unique(catalogue.file_of_others)])
+    assert artefacts.standing(counted).state.tolist() == [KEPT, *(REJECTED for _ in rejected)]
+    assert states(artefacts, unwanted) == [MISSING]
+
+
+def test_a_file_of_which_all_counts_stays_as_it_is(artefacts: Artefacts) -> None:
+    shard = commit(artefacts, "a", rejected=("d",))
+    assert artefacts.keep_counted(artefacts.catalogue(wanted("a", "d")), artefacts.file(shard)) == artefacts.file(shard)
+    assert states(artefacts, "a", "d") == [KEPT, REJECTED]
+
+
+def test_a_reject_of_an_id_that_is_kept_elsewhere_is_not_kept(artefacts: Artefacts) -> None:
+    """It would give what is kept the name of the file that keeps the other."""
+    mixed = commit(artefacts, "a", "b", rejected=("d",))
+    commit(artefacts, "d", rejected=("a",))
+    artefacts.keep_counted(artefacts.catalogue(wanted("a", "d")), artefacts.file(mixed))
+    assert states(artefacts, "a", "b", "d") == [KEPT, MISSING, KEPT]
+
+
+def test_what_counts_has_another_hash_when_it_is_made_from_something_else(artefacts: Artefacts) -> None:
+    for inputs in ("old", "new"):
+        artefacts.commit(Shard("car", ("a",), (inputs,)), [orientation("a")], [])
+    found = [artefacts.catalogue(pa.table([["a"], [inputs]], schema=COUNTED)) for inputs in ("old", "new")]
+    assert [len(one) for one in found] == [1, 1]
+    assert found[0].fingerprint() != found[1].fingerprint()

@@ -72,6 +72,14 @@ def test_a_tile_of_a_dense_list_is_a_block_of_few_images() -> None:
     assert reads(pairs, 32) > 0.9 * len(pairs)
 
 
+@pytest.mark.parametrize("size", [63, 64])
+def test_no_tile_of_a_dense_list_is_too_large_though_both_directions_share_one(size: int) -> None:
+    pairs = [pair for pair in all_pairs(60) if pair != (0, 1)]
+    sizes = np.diff(plan_tiles(*numbers(pairs), size).offsets)
+    assert sizes.max() <= size
+    assert len(sizes) <= len(pairs) // (size - 1) + 1
+
+
 @pytest.mark.parametrize(("targets", "most"), [(4, 0.9), (20, 0.5)])
 def test_a_sparse_list_is_packed_into_tiles_of_pairs_that_share_images(targets: int, most: float) -> None:
     pairs = random_pairs(300, targets)
