@@ -39,12 +39,12 @@ CATEGORIES = ("blob", "bump")
 
 def load_scene() -> ModuleType:
     """The scenes of the report's own tests, which are in no package."""
-    path = Path(__file__).parents[1] / "sc3d" / "report_scene.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    path = Path(__file__).parents[1] / "sc3d" / "report" / "scene.py"
+    spec = importlib.util.spec_from_file_location("report_scene", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
 

@@ -15,15 +15,20 @@ import yaml
 from rich.console import Console
 
 from pipelines.jobs import adapter_search, sweep
-from pipelines.jobs.search_space import matched_weights, present_settings, search_space, with_settings
+from pipelines.jobs.search_space import matched_weights, search_space
+from pipelines.report.search import FOUND_ADAPTER
+from pipelines.stages.adapter import scratch_folder
 from pipelines.stages.label import LabelStage
 from pipelines.stages.match import MatchStage
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config, to_values
 from sc3d.errors import ConfigError, InputError
+from sc3d.matching.thresholds import apply_thresholds
 from sc3d.store import RunFolder
-from training.label_set import LabelSet
-from training.tune import Choice, Range, Trial
+from training.label_set import COLUMNS, LabelSet
+from training.search import Trial, rank_trials
+from training.settings import best_options, present_settings, with_settings
+from training.space import Choice, Range
 
 
 def _with(config: RunConfig, run: str | Path | None = None, **options: Any) -> RunConfig:
@@ -81,20 +86,22 @@ def test_the_default_space_keeps_to_the_stored_evidence_and_the_matches_that_are
     assert matched_weights(finished) == [(finished.match.alpha, finished.match.beta)]
 
 
+def relabelled(config: RunConfig) -> LabelSet:
+    """The labels that a trial of a configuration is trained on."""
+    return LabelSet.read(adapter_search._relabelled(config), scratch_folder(config))
+
+
 def test_labels_of_a_trial_are_those_of_the_label_stage(finished: RunConfig, tmp_path: Path) -> None:
     config = with_settings(finished, {"label.tau_geo": 0.03, "train.cache": str(tmp_path / "scratch")})
-    found = adapter_search.relabelled(config, MatchStage(config).artefacts)
-    stage = LabelStage(config)
-    from sc3d.matching.thresholds import apply_thresholds
-
+    found = relabelled(config)
     expected = LabelSet.of([apply_thresholds(row, config.label) for row in MatchStage(config).catalogue().read_all()])
     assert found.pair_ids == expected.pair_ids
     for index in range(len(found)):
         for one, other in zip(found.coordinates(index), expected.coordinates(index), strict=True):
             np.testing.assert_array_equal(one, other)
     # The thresholds of the run itself give the labels in the run folder.
-    own = adapter_search.relabelled(dataclasses.replace(config, label=finished.label), MatchStage(config).artefacts)
-    stored = LabelSet.read(stage.run, LabelStage(finished).artefacts.files(), tmp_path / "scratch")
+    own = relabelled(dataclasses.replace(config, label=finished.label))
+    stored = LabelSet.read(LabelStage(finished).catalogue().tables(COLUMNS), tmp_path / "scratch")
     assert own.pair_ids == stored.pair_ids
     assert sum(len(own.coordinates(i)[0]) for i in range(len(own))) > sum(len(found.coordinates(i)[0]) for i in range(len(found)))
     assert not list((tmp_path / "scratch").iterdir()), "nothing is left behind"
@@ -125,11 +132,17 @@ def test_the_best_come_first_and_failures_last() -> None:
 
     trials = [trial("a", None, "bad"), trial("b", None), trial("c", 0.25), trial("d", 0.5)]
     trials = [one._replace(curve=tuple(ValidationRecord(*record) for record in one.curve)) for one in trials]
-    rows = adapter_search.rank_trials(trials)
+    rows = rank_trials(trials)
     assert [row["trial"] for row in rows] == ["d", "c", "b", "a"]
-    assert adapter_search.best_options(rows[0]["settings"]) == {"match": {"alpha": 0.5, "beta": 0.25}}
+    assert best_options(rows[0]["settings"]) == {"match": {"alpha": 0.5, "beta": 0.25}}
     both = {"train.dropout": 0.1, "train.noise": 0.0, "label.tau_cc": 0.05}
-    assert adapter_search.best_options(both) == {"train": {"dropout": 0.1, "noise": 0.0}, "label": {"tau_cc": 0.05}}
+    assert best_options(both) == {"train": {"dropout": 0.1, "noise": 0.0}, "label": {"tau_cc": 0.05}}
+
+
+def found(config: RunConfig, console: Console) -> list[dict[str, Any]]:
+    """The rows that a search leaves behind."""
+    rows: list[dict[str, Any]] = sweep.run(config, console).read_json(FOUND_ADAPTER)["rows"]
+    return rows
 
 
 @pytest.mark.slow
@@ -140,7 +153,7 @@ def test_a_search_end_to_end(finished: RunConfig, tmp_path: Path) -> None:
     options = {"space": space, "trials": 3, "trial_steps": 4, "validations": 2, "early_stopping": False}
     config = _with(finished, run=tmp_path / "run", **options)
     console = Console(file=io.StringIO(), width=200)
-    rows = sweep.run(config, console)
+    rows = found(config, console)
     run = RunFolder(config.run)
     assert len(rows) == 3
     good = [row for row in rows if row["error"] is None]
@@ -158,15 +171,15 @@ def test_a_search_end_to_end(finished: RunConfig, tmp_path: Path) -> None:
     assert "gamma stays at" in text
     assert "sc3d match --run" in text
     # What is there is not trained again.
-    assert sweep.run(config, console) == rows
+    assert found(config, console) == rows
     # Weights that are matched can be searched too.
     from pipelines.jobs import label
 
     other = with_settings(config, {"match.weights": (0.5, 0.0)})
-    label.run(other, until=MatchStage)
+    label.run(other, until="match")
     assert matched_weights(config) == [(0.5, 0.0), (config.match.alpha, config.match.beta)]
     weights = {"match.weights": [[0.5, 0.0]], "train.dropout": [0.2]}
-    (row,) = sweep.run(_with(config, space=weights, trials=1), console)
+    (row,) = found(_with(config, space=weights, trials=1), console)
     assert row["settings"]["match.weights"] == [0.5, 0.0]
     assert row["pck"] is not None
     assert yaml.safe_load(run.read_bytes("sweeps/best-adapter.yaml"))["match"] == {"alpha": 0.5, "beta": 0.0}

@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from rich.console import Console
 
 from actors.offline.descriptors import daisy_descriptor
 from pipelines.folder.manifest import IMAGES, read_images, read_pairs
 from pipelines.jobs import evaluate
+from pipelines.jobs.job import Job
 from pipelines.report import page as report
-from pipelines.report.metrics import CSV, LATEX
-from pipelines.report.summary import print_metrics
+from pipelines.report.metrics import CSV, LATEX, METRICS_FILE
+from pipelines.runner.stage import Stage, StageSummary
 from pipelines.stages.adapter import train_job
 from pipelines.stages.describe import DescribeStage
 from pipelines.stages.evaluate import EvaluateStage, ScoreActor, evaluate_stages
@@ -31,10 +33,12 @@ from sc3d.config_file import load_config, to_values
 from sc3d.datasets.keypoint_groups import KeypointGroups
 from sc3d.errors import ConfigError
 from sc3d.evaluation.methods import METHODS
+from sc3d.evaluation.protocols import unit_of
 from sc3d.evaluation.readout import CellDescriptors
 from sc3d.grid import Letterbox
 from sc3d.images import load_image
 from sc3d.records import ImageRecord, Pair
+from sc3d.report.terminal import print_metrics
 from sc3d.store import RunFolder
 
 # Of adapters with other settings than the run's there is none; they are asked for below.
@@ -50,6 +54,11 @@ def copied(config: RunConfig, folder: Path) -> RunConfig:
     return changed(config, f"run={json.dumps(str(folder / 'run'))}")
 
 
+def evaluated(config: RunConfig) -> dict[str, Any]:
+    """The metrics that an evaluation leaves behind."""
+    return evaluate.run(config).read_json(METRICS_FILE)
+
+
 def pck_at_ten(metrics: dict[str, Any]) -> dict[str, float]:
     return {r["method"]: r["value"] for r in metrics["pck"] if (r["subset"], r["alpha"], r["average"]) == ("all", 0.1, "image")}
 
@@ -61,7 +70,7 @@ def by_name(finished: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> tu
     checkpoint = Path(config.run) / train_job(finished).adapter_file
     names = [*(name for name in METHODS if name not in TRAINED_OTHERWISE), f"mine=adapter:{checkpoint}"]
     config = changed(config, f"evaluate.methods={json.dumps(names)}")
-    return config, evaluate.run(config)
+    return config, evaluated(config)
 
 
 @pytest.mark.slow
@@ -98,16 +107,16 @@ def test_tables_are_written_for_spreadsheets_and_papers(by_name: tuple[RunConfig
 def test_a_method_more_costs_its_own_time_only(by_name: tuple[RunConfig, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     config, metrics = by_name
     computed = []
-    run_stage = evaluate.run_stage
+    run_stage = Job.run_stage
 
-    def spy(stage: Any, *arguments: Any) -> Any:
-        summary = run_stage(stage, *arguments)
+    def spy(job: Job, stage: Stage, items: pa.Table) -> StageSummary:
+        summary = run_stage(job, stage, items)
         computed.append((stage.name, summary.computed))
         return summary
 
-    monkeypatch.setattr(evaluate, "run_stage", spy)
+    monkeypatch.setattr(Job, "run_stage", spy)
     more = changed(config, "evaluate.methods=[dino, again=dino, sd]")
-    values = pck_at_ten(evaluate.run(more))
+    values = pck_at_ten(evaluated(more))
     pairs = len(read_pairs(RunFolder(config.run), labelled=False))
     assert computed == [("evaluate", 0), ("evaluate", pairs), ("evaluate", 0), ("judge", 0)]
     assert values["again nearest"] == values["dino nearest"] == pck_at_ten(metrics)["dino nearest"]
@@ -216,24 +225,25 @@ def test_adaptive_flip_finds_points_in_a_mirror_image(tmp_path: Path, flip: str,
     row = {
         "pair_id": "s~t", "category": "car", "split": "test", "source": source, "target": mirrored, "annotations": annotations,
         "mirrored": None if flip == "none" else mirrored, "groups": KeypointGroups((), ((0, 1),), ()),
+        "method": "dino", "unit": unit_of(config),
     }  # fmt: skip
-    score = ScoreActor(config).process(row)["score"]
+    score = ScoreActor(config).process(row)["record"]
     assert score.flipped == (flip != "none")
     for prediction in score.predictions():
         assert (prediction.distances < 0.01).tolist() == right
     # The source's other side is not visible: the point keeps the prediction of the source as it is.
     alone = annotations[0].replace(keypoint_ids=np.array([0, 2]), keypoint_xy=xy[[0, 2]])
-    score = ScoreActor(config).process({**row, "annotations": (alone, annotations[1])})["score"]
+    score = ScoreActor(config).process({**row, "annotations": (alone, annotations[1])})["record"]
     assert (score.predictions()[0].distances < 0.01).tolist() == [False, True]
 
 
 def test_mirror_images_are_described_for_the_flip(finished: RunConfig, tmp_path: Path) -> None:
     config = changed(copied(finished, tmp_path), "evaluate.methods=[dino]", "evaluate.filter_pairs=0", "evaluate.flip=mask")
-    metrics = evaluate.run(config)
+    metrics = evaluated(config)
     [stage] = evaluate_stages(config)
-    mirrored, pairs = MirrorStage(stage.config), read_pairs(stage.run, labelled=False)
+    mirrored, pairs = MirrorStage(stage.whole), read_pairs(stage.run, labelled=False)
     assert set(mirrored.catalogue().located) == {pair.source_id for pair in pairs}
-    original, other = (one.read_features(pairs[0].source_id) for one in (DescribeStage(stage.config), mirrored))
+    original, other = (one.read_features(pairs[0].source_id) for one in (DescribeStage(stage.whole), mirrored))
     np.testing.assert_array_equal(original.foreground, other.foreground[:, ::-1])
     assert set(other.sources) == set(original.sources)
     photo = load_image(stage.images[pairs[0].source_id].path)
@@ -258,7 +268,7 @@ def test_pairs_and_points_that_are_odd_are_counted(finished: RunConfig, tmp_path
             image = image.replace(keypoint_xy=moved)
         images.append(image)
     run.write_records(ImageRecord, IMAGES, images)
-    metrics = evaluate.run(config)
+    metrics = evaluated(config)
     [count] = metrics["counts"]
     assert count["pairs"] == len(test)
     assert count["without_common"] == sum(silent in (p.source_id, p.target_id) for p in test) > 0

@@ -16,7 +16,8 @@ from report_run import EVIL, Made
 from rich.console import Console
 
 from pipelines.report import page as report
-from pipelines.report.summary import print_labels, print_metrics, summarise
+from pipelines.report.metrics import METRICS_FILE
+from pipelines.report.summary import print_labels, summarise
 from pipelines.runner.stage import StageSummary
 from pipelines.runner.timings import record_summary
 from pipelines.stages.adapter import train_job
@@ -29,6 +30,7 @@ from sc3d.config_file import load_config
 from sc3d.errors import StoreError
 from sc3d.matching.thresholds import apply_thresholds
 from sc3d.records import Reject
+from sc3d.report.terminal import print_metrics
 from sc3d.store import RunFolder
 
 METRICS = {
@@ -54,7 +56,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Made:
     made.describe()
     made.match()
     made.label()
-    made.run.write_json(report.METRICS, METRICS)
+    made.run.write_json(METRICS_FILE, METRICS)
     return made
 
 
@@ -136,10 +138,10 @@ def test_a_damaged_file_of_rejects_is_named(full: Made) -> None:
 
 def test_damaged_metrics_are_said_to_be_damaged(full: Made) -> None:
     try:
-        full.run.write_bytes(report.METRICS, b"{")
+        full.run.write_bytes(METRICS_FILE, b"{")
         page = full.page()
     finally:
-        full.run.write_json(report.METRICS, METRICS)
+        full.run.write_json(METRICS_FILE, METRICS)
     assert "is not valid JSON" in text_of(page, "evaluation")
 
 

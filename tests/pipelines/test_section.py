@@ -68,7 +68,7 @@ def test_images_stream_through_all_models_unless_one_needs_whole_categories() ->
     assert graphs_of(foundation) == [[ReconstructStage, OrientStage, DescribeStage], [MatchStage, LabelStage]]
     offline = graphs_of(RunConfig())
     assert offline == [[ReconstructStage], [OrientStage, DescribeStage], [MatchStage, LabelStage]]
-    nearest = graphs_of(load_config(overrides=["pairs.strategy=nearest"]), MatchStage)
+    nearest = graphs_of(load_config(overrides=["pairs.strategy=nearest"]), "match")
     assert [[kind.name for kind in section] for section in nearest] == [["reconstruct"], ["orient", "describe", "embed"], ["match"]]
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 
 from pipelines.jobs import sweep
+from pipelines.report.search import BEST_LABELS, FOUND_LABELS
 from pipelines.stages.describe import DescribeStage
+from pipelines.stages.sweep import SweepStage, swept_pairs
 from sc3d.config import LabelConfig, RunConfig, SweepConfig
 from sc3d.config_file import load_config, to_values
 from sc3d.errors import ConfigError, InputError
@@ -19,9 +22,16 @@ from sc3d.evaluation.filter_quality import filter_quality
 from sc3d.evaluation.pck import WINDOW, pck, score_pair
 from sc3d.evaluation.readout import CellDescriptors
 from sc3d.evaluation.setting_counts import SettingCounts
+from sc3d.evaluation.setting_rank import collect_rows, pck_of_weights, rank, wanted_labels, weight_grid
 from sc3d.matching.described import Described
 from sc3d.matching.fusion import group_weights
 from sc3d.store import RunFolder
+
+
+def found(config: RunConfig) -> list[dict[str, Any]]:
+    """The rows that a sweep leaves behind."""
+    rows: list[dict[str, Any]] = sweep.run(config).read_json(FOUND_LABELS)["rows"]
+    return rows
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +39,7 @@ def swept(finished: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> tupl
     folder = tmp_path_factory.mktemp("sweep") / "run"
     shutil.copytree(finished.run, folder)
     config = dataclasses.replace(finished, run=str(folder))
-    return config, sweep.run(config)
+    return config, found(config)
 
 
 def test_every_setting_has_the_numbers_of_being_run_alone(swept: tuple[RunConfig, list[dict[str, float]]]) -> None:
@@ -37,8 +47,8 @@ def test_every_setting_has_the_numbers_of_being_run_alone(swept: tuple[RunConfig
     from pipelines.folder.images import ImageManifest
 
     records, describe = ImageManifest(RunFolder(config.run)), DescribeStage(config)
-    pairs = sweep.validation_pairs(config)
-    assert len(rows) == len(sweep.weight_grid(2, config.match)) * 3 * 4
+    pairs = swept_pairs(config)
+    assert len(rows) == len(weight_grid(2, config.match)) * 3 * 4
     for row in rows[:: len(rows) // 5]:
         match = dataclasses.replace(config.match, alpha=row["alpha"], beta=row["beta"])
         label = LabelConfig(row["tau_cc"], row["tau_geo"])
@@ -56,7 +66,7 @@ def test_every_setting_has_the_numbers_of_being_run_alone(swept: tuple[RunConfig
 def test_the_best_setting_is_a_configuration_to_label_with(swept: tuple[RunConfig, list[dict[str, float]]], tmp_path: Path) -> None:
     config, rows = swept
     best = tmp_path / "best.yaml"
-    best.write_bytes(RunFolder(config.run).read_bytes(sweep.BEST))
+    best.write_bytes(RunFolder(config.run).read_bytes(BEST_LABELS))
     assert set(yaml.safe_load(best.read_text())) == {"match", "label"}
     chosen = load_config(best, defaults=to_values(config))
     assert chosen.match.alpha == rows[0]["alpha"]
@@ -67,9 +77,9 @@ def test_a_finished_sweep_evaluates_nothing_again(
     swept: tuple[RunConfig, list[dict[str, float]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, rows = swept
-    monkeypatch.setattr("pipelines.runner.run.SectionRun._on_ray", lambda *_: pytest.fail("evaluated again"))
-    assert sweep.run(config) == rows
-    ranked = sweep.run(dataclasses.replace(config, sweep=dataclasses.replace(config.sweep, labels=1e9)))
+    monkeypatch.setattr("pipelines.runner.run.GraphRun._on_ray", lambda *_: pytest.fail("evaluated again"))
+    assert found(config) == rows
+    ranked = found(dataclasses.replace(config, sweep=dataclasses.replace(config.sweep, labels=1e9)))
     assert ranked != rows, "another objective ranks the stored counts anew"
 
 
@@ -81,7 +91,7 @@ def test_a_pair_that_cannot_be_evaluated_is_a_reject(swept: tuple[RunConfig, lis
     )
     with pytest.raises(InputError, match=r"none of the annotated validation pairs .* rejects/sweep"):
         sweep.run(config)
-    reasons = {reject.message for reject in sweep.SweepStage(config).rejects()}
+    reasons = {reject.message for reject in SweepStage(config).rejects()}
     assert len(reasons) > 0
     assert all("geodesic balls reach" in reason for reason in reasons)
 
@@ -95,18 +105,18 @@ def test_settings_that_keep_too_few_labels_come_after_those_that_keep_enough() -
         {**own, "tau_geo": 0.08, "fpr": 0.1, "kept": 120.0},
         {**own, "tau_geo": 0.01, "fpr": None, "kept": 0.0},
     ]
-    assert [row["kept"] for row in sweep.rank(rows, config)] == [120.0, 100.0, 10.0, 0.0]
+    assert [row["kept"] for row in rank(rows, config)] == [120.0, 100.0, 10.0, 0.0]
     wanted = dataclasses.replace(config, sweep=SweepConfig(labels=110.0))
-    assert [row["kept"] for row in sweep.rank(rows, wanted)] == [120.0, 100.0, 10.0, 0.0]
+    assert [row["kept"] for row in rank(rows, wanted)] == [120.0, 100.0, 10.0, 0.0]
     wanted = dataclasses.replace(config, sweep=SweepConfig(labels=5.0))
-    assert [row["kept"] for row in sweep.rank(rows, wanted)] == [10.0, 120.0, 100.0, 0.0]
+    assert [row["kept"] for row in rank(rows, wanted)] == [10.0, 120.0, 100.0, 0.0]
 
 
 def test_the_page_and_the_rows_are_in_the_run_folder(swept: tuple[RunConfig, list[dict[str, float]]]) -> None:
     # Anew, since another test ranks the same folder by other objectives.
-    assert sweep.run(swept[0]) == swept[1]
+    assert found(swept[0]) == swept[1]
     run = RunFolder(swept[0].run)
-    stored = run.read_json("sweeps/labels.json")
+    stored = run.read_json(FOUND_LABELS)
     assert stored["rows"] == swept[1]
     assert sum(row["present"] for row in stored["rows"]) == 1
     page = run.read_bytes("report/search.html").decode()
@@ -122,8 +132,8 @@ def test_pck_of_each_weights_is_that_of_evaluating_them_alone(
     shutil.copytree(swept[0].run, tmp_path / "run")
     options = dataclasses.replace(swept[0].sweep, objective="pck", tau_cc=(0.05,), tau_geo=(0.05,))
     config = dataclasses.replace(swept[0], run=str(tmp_path / "run"), sweep=options)
-    rows = sweep.run(config)
-    records, describe, pairs = ImageManifest(RunFolder(config.run)), DescribeStage(config), sweep.validation_pairs(config)
+    rows = found(config)
+    records, describe, pairs = ImageManifest(RunFolder(config.run)), DescribeStage(config), swept_pairs(config)
     assert len({row["pck"] for row in rows}) > 1, "the weights make no difference here"
     for row in rows:
         match = dataclasses.replace(config.match, alpha=row["alpha"], beta=row["beta"])
@@ -136,7 +146,7 @@ def test_pck_of_each_weights_is_that_of_evaluating_them_alone(
             annotated = (records[pair.source_id], records[pair.target_id])
             scores += [s for s in score_pair(*annotated, (sides[0], sides[1]), config.evaluate) if s.method == WINDOW]
         assert row["pck"] == pytest.approx(pck(scores, 0.1)[0], abs=0.02)
-    enough = [row for row in rows if row["kept"] >= sweep.wanted_labels(rows, config) and row["fpr"] is not None]
+    enough = [row for row in rows if row["kept"] >= wanted_labels(rows, config) and row["fpr"] is not None]
     assert rows[0]["pck"] == max(row["pck"] for row in enough)
 
 
@@ -147,25 +157,23 @@ def _counts(name: str, counts: list[list[int]], points: list[list[int]] | None =
 def test_counts_of_pairs_add_up_to_the_objectives() -> None:
     # One weights setting apart from the present one (steps = 1: three corners less the one without 2D features), one threshold each.
     config = RunConfig(sweep=SweepConfig(steps=1, tau_cc=(0.05,), tau_geo=(0.05,), objective="pck"))
-    assert [(m.alpha, m.beta) for m in sweep.weight_grid(1, config.match)] == [(0.0, 1.0), (1.0, 0.0), (1 / 2, 1 / 3)]
+    assert [(m.alpha, m.beta) for m in weight_grid(1, config.match)] == [(0.0, 1.0), (1.0, 0.0), (1 / 2, 1 / 3)]
     pairs = [
         _counts("a~b", [[10, 4, 1], [20, 4, 2], [30, 4, 0]], [[1, 4], [4, 4], [2, 4]]),
         _counts("b~a", [[30, 6, 1], [20, 6, 3], [30, 0, 0]], [[1, 2], [1, 2], [1, 2]]),
     ]
-    rows = sweep.collect_rows(config, pairs)
+    rows = collect_rows(config, pairs)
     assert [row["kept"] for row in rows] == [20, 20, 30]
     assert [row["fpr"] for row in rows] == [2 / 10, 5 / 10, 0 / 4]
     # A mean over pairs, not over points.
     assert [row["pck"] for row in rows] == [(1 / 4 + 1 / 2) / 2, (1 + 1 / 2) / 2, (2 / 4 + 1 / 2) / 2]
     assert [row["present"] for row in rows] == [False, False, True]
     few = dataclasses.replace(config, sweep=dataclasses.replace(config.sweep, labels=15.0))
-    assert [row["pck"] for row in sweep.rank(rows, few)] == [0.75, 0.5, 0.375]
+    assert [row["pck"] for row in rank(rows, few)] == [0.75, 0.5, 0.375]
     by_fpr = dataclasses.replace(config, sweep=dataclasses.replace(few.sweep, objective="fpr"))
-    assert [row["fpr"] for row in sweep.rank(rows, by_fpr)] == [0.0, 0.2, 0.5]
-    assert sweep.pck_of_weights([_counts("a~b", [[1, 1, 0]])], 1) == [None]
-    assert sweep.pck_of_weights([_counts("a~b", [[1, 1, 0]], [[0, 0]]), pairs[0]], 3)[1] == 1.0, (
-        "a pair without points does not count"
-    )
+    assert [row["fpr"] for row in rank(rows, by_fpr)] == [0.0, 0.2, 0.5]
+    assert pck_of_weights([_counts("a~b", [[1, 1, 0]])], 1) == [None]
+    assert pck_of_weights([_counts("a~b", [[1, 1, 0]], [[0, 0]]), pairs[0]], 3)[1] == 1.0, "a pair without points does not count"
 
 
 def test_options_out_of_range_are_refused() -> None:

@@ -9,18 +9,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commit_rows import commit_rows
 from rich.console import Console
 
+from pipelines.folder.configuration import RUN
 from pipelines.jobs import export_adapter, train
 from pipelines.runner.progress import Progress
+from pipelines.stages.adapter import feature_reader, train_job, training_data
 from pipelines.stages.describe import DescribeStage
 from pipelines.stages.label import LabelStage
 from sc3d.config import RunConfig
-from sc3d.config_file import load_config
+from sc3d.config_file import load_config, to_values
 from sc3d.errors import ConfigError, FeatureError, InputError, PreflightError, StoreError
 from sc3d.features import encode_features
 from sc3d.records import FeatureIndex, ImageRecord, Pair
-from sc3d.shards import Shard
 from sc3d.store import RunFolder
 from training.adapter import Adapter, adapter_metadata, load_adapter, save_adapter
 from training.checkpoint import finished_result
@@ -60,20 +62,23 @@ def _fill(config: RunConfig, annotated: bool = True) -> dict[str, Any]:
     points = {"img4": keypoints.target_xy, "img5": keypoints.source_xy}
     assert (keypoints.source_id, keypoints.target_id) == ("img5", "img4")
     images = []
-    for name, value in features.items():
+    for name in features:
         known = {"keypoint_ids": np.arange(64), "keypoint_xy": points[name]} if annotated and name in points else {}
         split = "val" if name in points else "trn"
-        images.append(ImageRecord(name, "", category[name], split, bbox=np.array([0, 0, 80, 80], np.float32), **known))
-        run.write_bytes(DescribeStage(config).feature_file(name), encode_features(value))
+        made_of = {"inputs": f"inputs of {name}", "annotation": f"annotation of {name}", "photo": f"photo of {name}"}
+        box = np.array([0, 0, 80, 80], np.float32)
+        images.append(ImageRecord(name, "", category[name], split, bbox=box, **known, **made_of))
     pairs = [Pair.of(*(next(i for i in images if i.image_id == n) for n in (r.source_id, r.target_id))) for r in trained]
     pairs += [Pair.of(images[5], images[4])] if annotated else []
     run.write_records(ImageRecord, "images.parquet", images)
     run.write_records(Pair, "pairs.parquet", pairs)
-    index = [FeatureIndex(n, category[n], 64, 64, 0, 1, float(i)) for i, n in enumerate(features)]
-    DescribeStage(config).artefacts.commit(Shard("car", tuple(features)), index, [])
+    run.write_json(RUN, {"config": to_values(config), "counts": {}, "versions": {}})
+    describe = DescribeStage(config)
+    for name, value in features.items():
+        run.write_bytes(describe.feature_file(name), encode_features(value))
+    commit_rows(describe, "car", [FeatureIndex(n, category[n], 64, 64, 0, 1, float(i)) for i, n in enumerate(features)])
     for name in ("car", "chair"):
-        mine = [r for r in trained if r.category == name]
-        LabelStage(config).artefacts.commit(Shard(name, tuple(r.pair_id for r in mine)), mine, [])
+        commit_rows(LabelStage(config), name, [r for r in trained if r.category == name])
     return {"rows": trained, "features": features}
 
 
@@ -90,7 +95,7 @@ def _changed(config: RunConfig, *overrides: str) -> RunConfig:
 
 def test_training_leaves_the_latest_and_both_bests_and_a_second_call_does_nothing(config: RunConfig) -> None:
     run = train.run(config)
-    job = train.train_job(config)
+    job = train_job(config)
     history = finished_result(run.read_bytes(job.checkpoint_file))
     assert [r.step for r in history.validation] == [3, 6]
     for name in (job.adapter_file, job.best_file("pck"), job.best_file("loss")):
@@ -98,22 +103,22 @@ def test_training_leaves_the_latest_and_both_bests_and_a_second_call_does_nothin
     before = run.read_bytes(job.checkpoint_file)
     train.run(config)
     assert run.read_bytes(job.checkpoint_file) == before
-    assert train.train_job(_changed(config, "train.workers=2", "train.trackers=[]")).folder == job.folder
-    assert train.train_job(_changed(config, "train.window=3")).folder != job.folder
+    assert train_job(_changed(config, "train.workers=2", "train.trackers=[]")).folder == job.folder
+    assert train_job(_changed(config, "train.window=3")).folder != job.folder
 
 
 def test_annotated_pairs_of_the_val_split_validate_else_labelled_ones_that_are_held_out(config: RunConfig, tmp_path: Path) -> None:
-    data = train.training_data(config)
+    data = training_data(config)
     assert len(data.pairs) == 4
     assert isinstance(data.validation, Validation)
     assert len(data.validation) == 1
     without = _config(tmp_path / "plain", tmp_path / "cache", "train.validation_share=0.5")
     _fill(without, annotated=False)
-    data = train.training_data(without)
+    data = training_data(without)
     assert len(data.pairs) == 2
     assert data.validation is not None
     assert len(data.validation) == 2
-    never = train.training_data(_changed(without, "train.validate_every=0", "train.validation_share=0.5"))
+    never = training_data(_changed(without, "train.validate_every=0", "train.validation_share=0.5"))
     assert never.validation is None
     assert len(never.pairs) == 4
 
@@ -134,16 +139,12 @@ def test_features_on_s3_come_through_the_nodes_cache_once(bucket: str, tmp_path:
     local = _config(tmp_path / "run", tmp_path / "cache")
     _fill(local)
     expected = train.run(local)
-    job, same = train.train_job(config), train.train_job(local)
+    job, same = train_job(config), train_job(local)
     assert run.read_bytes(job.adapter_file) == expected.read_bytes(same.adapter_file)
     # Features that were made again in the same place are other features.
-    DescribeStage(config).artefacts.commit(
-        Shard("car", tuple(f"img{i}" for i in range(IMAGES))),
-        [FeatureIndex(f"img{i}", "car", 1, 1, 0, 2, 9.0) for i in range(IMAGES)],
-        [],
-    )
+    commit_rows(DescribeStage(config), "car", [FeatureIndex(f"img{i}", "car", 1, 1, 0, 2, 9.0) for i in range(IMAGES)])
     fetched.clear()
-    train.feature_reader(config)("img0")
+    feature_reader(config)("img0")
     assert fetched == ["img0"]
 
 
@@ -163,21 +164,19 @@ def test_labels_of_other_features_are_told_from_none(config: RunConfig, tmp_path
 def test_labels_that_are_named_are_trained_on(config: RunConfig) -> None:
     recipe = LabelStage(config).recipe
     named = _changed(config, f"train.labels={recipe}", "label.tau_geo=0.01")
-    assert train.train_job(named).folder == train.train_job(config).folder
-    assert len(train.training_data(named).pairs) == 4
+    assert train_job(named).folder == train_job(config).folder
+    assert len(training_data(named).pairs) == 4
 
 
 def test_an_empty_label_set_and_a_category_without_labels_are_named(tmp_path: Path) -> None:
     config = _config(tmp_path / "run", tmp_path / "cache")
     filled = _fill(config)
-    artefacts = LabelStage(config).artefacts
     none = [r.replace(**{n: getattr(r, n)[:0] for n in _LISTS}) for r in filled["rows"]]
-    shards = {c: Shard(c, tuple(r.pair_id for r in none if r.category == c)) for c in ("car", "chair")}
-    artefacts.commit(shards["chair"], [r for r in none if r.category == "chair"], [])
+    commit_rows(LabelStage(config), "chair", [r for r in none if r.category == "chair"])
     with pytest.raises(InputError, match=r"categories chair has a label.*dataset\.categories=\[car\]"):
         train.run(config)
     train.run(_changed(config, "dataset.categories=[car]"))
-    artefacts.commit(shards["car"], [r for r in none if r.category == "car"], [])
+    commit_rows(LabelStage(config), "car", [r for r in none if r.category == "car"])
     with pytest.raises(InputError, match="nothing to train on"):
         train.run(config)
     with pytest.raises(InputError, match="for the categories bus"):
@@ -192,10 +191,10 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(tmp_path:
     rows = _fill(config)["rows"]
     cars = [r.replace(target_xy=np.full_like(r.target_xy, np.nan)) if r.pair_id == "img1~img0" else r for r in rows]
     cars = [r for r in cars if r.category == "car"]
-    LabelStage(config).artefacts.commit(Shard("car", tuple(r.pair_id for r in cars)), cars, [])
+    commit_rows(LabelStage(config), "car", cars)
     with pytest.raises(DivergenceError, match="img1~img0"):
         train.run(config)
-    job = train.train_job(config)
+    job = train_job(config)
     assert job.run.exists(job.checkpoint_file)
     assert not job.run.exists(job.adapter_file)
     assert all(np.isfinite(r.loss) for r in finished_result(job.run.read_bytes(job.checkpoint_file)).history)
@@ -208,7 +207,7 @@ def test_a_checkpoint_of_other_dimensions_is_refused(config: RunConfig, tmp_path
         train.run(_changed(config, f"train.initial={tmp_path / 'other.safetensors'}"))
     fits = _changed(config, f"train.initial={tmp_path / 'fits.safetensors'}")
     train.run(fits)
-    assert train.train_job(fits).folder != train.train_job(config).folder
+    assert train_job(fits).folder != train_job(config).folder
 
 
 def test_a_tracker_that_is_not_installed_stops_before_anything(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,14 +230,14 @@ def test_workers_train_on_s3_and_show_their_steps(
     config = _config(f"{bucket}/run", tmp_path / "cache", "train.workers=2")
     _fill(config)
     out = io.StringIO()
-    monkeypatch.setattr(train, "Progress", lambda: Progress(Console(file=out, width=200)))
+    monkeypatch.setattr("pipelines.jobs.job.Progress", lambda: Progress(Console(file=out, width=200)))
     run = train.run(config)
     assert "6 in" in out.getvalue()
-    job = train.train_job(config)
+    job = train_job(config)
     alone = _config(tmp_path / "run", tmp_path / "cache")
     _fill(alone)
     train.run(alone)
-    same = train.train_job(alone)
+    same = train_job(alone)
     histories = [finished_result(j.run.read_bytes(j.checkpoint_file)).history for j in (job, same)]
     np.testing.assert_allclose(np.array(histories[0]), np.array(histories[1]), rtol=1e-4, atol=1e-4)
     names = [name.removeprefix(f"{job.folder}/").partition("/")[0] for name in run.names(job.folder)]
@@ -255,7 +254,7 @@ def test_an_adapter_leaves_the_run(config: RunConfig, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="sc3d train first"):
         export_adapter.run(config, tmp_path / "out")
     run = train.run(config)
-    job = train.train_job(config)
+    job = train_job(config)
     for which, name in (("latest", job.adapter_file), ("best-pck", job.best_file("pck"))):
         export_adapter.run(config, tmp_path / which, which)
         exported, kept = load_adapter(tmp_path / which / "adapter.safetensors"), load_adapter(run.path(name))
