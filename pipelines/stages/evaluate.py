@@ -39,7 +39,12 @@ class ScoreActor(Actor):
     requires: ClassVar[Mapping[str, str]] = {"pair_id": "id", "category": "of both images", "split": "val or test", **_GATHERED}
     provides: ClassVar[Mapping[str, str]] = {"record": "predictions and distances"}
     version: ClassVar[str] = "score-2"
-    options: ClassVar[tuple[str, ...]] = ("evaluate.window", "evaluate.temperature", "evaluate.masking", "evaluate.flip")
+    options: ClassVar[tuple[str, ...]] = ("evaluate.window", "evaluate.temperature", "evaluate.masking")
+
+    @classmethod
+    def reads(cls, config: RunConfig) -> Sequence[str]:
+        """Only the features as they are can be compared with those of mirror images."""
+        return *cls.options, *(("evaluate.flip",) if method_of(config.evaluate.methods[0]).is_zero_shot else ())
 
     def process(self, row: Row) -> Row:
         """Score one pair."""

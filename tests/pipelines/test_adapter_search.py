@@ -115,8 +115,11 @@ def test_a_trial_without_labels_says_so(finished: RunConfig, tmp_path: Path) -> 
 
 
 def test_a_run_that_cannot_be_searched_says_so(finished: RunConfig, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no matches"):
+    with pytest.raises(InputError, match="holds no run, so there is nothing to search"):
         sweep.run(_with(finished, run=tmp_path / "empty"))
+    shutil.copytree(finished.run, tmp_path / "run", ignore=shutil.ignore_patterns("matches"))
+    with pytest.raises(InputError, match="holds no matches"):
+        sweep.run(_with(finished, run=tmp_path / "run"))
     with pytest.raises(ConfigError, match=r"train\.labels"):
         sweep.run(_with(dataclasses.replace(finished, train=dataclasses.replace(finished.train, labels="abc"))))
     odd = dataclasses.replace(finished, train=dataclasses.replace(finished.train, workers=3, pairs_per_step=2))

@@ -12,15 +12,17 @@ import numpy as np
 import pytest
 from label_run import annotation_files, cells, contents, make_run, stored
 
-import pipelines.jobs.export as exporting
 from pipelines.cli import main
 from pipelines.folder.manifest import IMAGES
-from pipelines.jobs.export import ExportOptions, export_labels
+from pipelines.jobs.export import export_labels
 from pipelines.jobs.import_labels import import_labels
 from pipelines.jobs.label_card import models_used
 from pipelines.stages.label import label_artefacts
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config
+from sc3d.datasets.label_export import writers
+from sc3d.datasets.label_export.labels import ExportedLabels, LabelPart
+from sc3d.datasets.label_export.options import ExportOptions
 from sc3d.errors import ConfigError, InputError, SchemaError, StoreError
 from sc3d.records import ImageRecord
 from sc3d.store import RunFolder
@@ -79,7 +81,7 @@ def test_category_without_labels_gets_an_empty_file(tmp_path: Path) -> None:
 
 
 def test_huggingface_folder_loads(run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporting, "_CHUNK_BYTES", 10_000)
+    monkeypatch.setattr(writers, "_CHUNK_BYTES", 10_000)
     export_labels(run, str(tmp_path / "hub"), ExportOptions(licence="cc-by-4.0"))
     assert len(list((tmp_path / "hub" / "data").iterdir())) > 1
     train = load(tmp_path / "hub", tmp_path)["train"]
@@ -118,19 +120,19 @@ def test_held_out_pairs_are_disjoint_and_go_with_their_reverse(run: RunConfig, t
 
 @pytest.mark.parametrize("format_", ["huggingface", "diy-sc"])
 def test_interrupted_export_goes_on(run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_: Any) -> None:
-    monkeypatch.setattr(exporting, "_CHUNK_BYTES", 10_000)
+    monkeypatch.setattr(writers, "_CHUNK_BYTES", 10_000)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     export_labels(run, str(whole), ExportOptions(format_))
     read: list[str] = []
-    original = exporting.LabelSource.part
+    original = ExportedLabels.part
 
-    def part(self: exporting.LabelSource, name: str) -> exporting.LabelPart:
+    def part(self: ExportedLabels, name: str) -> LabelPart:
         read.append(name)
         if len(read) == 5:
             raise KeyboardInterrupt
         return original(self, name)
 
-    monkeypatch.setattr(exporting.LabelSource, "part", part)
+    monkeypatch.setattr(ExportedLabels, "part", part)
     with pytest.raises(KeyboardInterrupt):
         export_labels(run, str(cut), ExportOptions(format_))
     assert not (cut / "README.md").exists()
@@ -159,7 +161,7 @@ def test_other_folders_are_left_alone(run: RunConfig, tmp_path: Path) -> None:
 
 
 def test_another_export_is_replaced_on_demand(run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporting, "_CHUNK_BYTES", 10_000)
+    monkeypatch.setattr(writers, "_CHUNK_BYTES", 10_000)
     out = tmp_path / "out"
     export_labels(run, str(out), ExportOptions())
     (out / "notes.txt").write_text("mine")
