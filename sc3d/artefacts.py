@@ -133,9 +133,12 @@ class Artefacts:
 
     def rejects(self, wanted: pa.Table) -> list[Reject]:
         """The rejects of finished shards that count, as rows do (see :meth:`catalogue`), each id once."""
+        files = self._reject_files()
+        if not files:
+            return []
         known = dict(zip(wanted["id"].to_pylist(), wanted["inputs"].to_pylist(), strict=True))
         with ThreadPoolExecutor(_READERS) as pool:
-            found = pool.map(lambda name: self.run.read_records(Reject, name), self._reject_files())
+            found = pool.map(lambda name: self.run.read_records(Reject, name), files)
             counted = {one.id: one for rejects in found for one in rejects if known.get(one.id) == one.inputs}
         return list(counted.values())
 
@@ -290,13 +293,24 @@ class Catalogue:
         """The files with rows that count."""
         return tuple(self.files[i] for i in np.unique(self.file_of))
 
+    @cached_property
+    def _numbers(self) -> Mapping[str, int]:
+        return {name: number for number, name in enumerate(self.files)}
+
+    def rows_of(self, name: str) -> np.ndarray:
+        """Which rows of a file count."""
+        # What counts is in the order of the files.
+        first, last = np.searchsorted(self.file_of, [self._numbers[name], self._numbers[name] + 1])
+        found: np.ndarray = self.row_of[first:last]
+        return found
+
     def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """The rows of a file that count, all or some columns.
 
         Raises:
             SchemaError: it cannot be read.
         """
-        rows = self.row_of[self.file_of == self.files.index(name)]
+        rows = self.rows_of(name)
         return self.artefacts.run.read_table(self.artefacts.record, name, columns).take(pa.array(rows))
 
     def tables(self, columns: Sequence[str] | None = None, files: Iterable[str] | None = None) -> Iterator[pa.Table]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("sc3d", "actors", "training", "cluster", "benchmarks")
+PACKAGES = ("sc3d", "actors", "pipelines", "training", "cluster", "benchmarks")
 
 
 def module_files(root: Path, package: str) -> dict[str, Path]:

@@ -7,14 +7,11 @@ from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
-UNCHECKED = ("pipelines",)
-"""Folders of tests whose names follow no rule yet."""
 
 
 def files_of_tests() -> list[Path]:
     """All test files under their names in the folder of tests."""
-    found = sorted(path.relative_to(TESTS) for path in TESTS.rglob("test_*.py"))
-    return [path for path in found if path.parts[0] not in UNCHECKED]
+    return sorted(path.relative_to(TESTS) for path in TESTS.rglob("test_*.py"))
 
 
 def mirrors(path: Path) -> bool:

@@ -63,7 +63,7 @@ def run(config: RunConfig, console: Console | None = None) -> RunFolder:
         described = describe_search(config, space)
         job.begin()
         if WEIGHTS not in space:
-            job.progress.say(_about_weights(config))
+            console.print(_about_weights(config), markup=False)
         there = len(finished_trials(folder, described.folder))
         line = job.progress.start("search", max(described.trials, there), done=there)
         if there < described.trials:
@@ -150,7 +150,7 @@ def trial_data(config: RunConfig) -> TrainingData:
         FeatureError: a matched image is not described with the present features.
     """
     # One file of matches is in memory at a time; what training needs goes to an unnamed file, as with labels.
-    labels = LabelSet.read(_relabelled(config), scratch_folder(config))
+    labels = LabelSet.read(relabelled(config), scratch_folder(config))
     described = DescribeStage(config).catalogue().ids
     lost = set(labels.image_ids) - set(described.to_pylist())
     if lost:
@@ -163,7 +163,7 @@ def trial_data(config: RunConfig) -> TrainingData:
     return TrainingData(trained, Validation(pairs, trained.features, config.train, config.seed))
 
 
-def _relabelled(config: RunConfig) -> Iterator[pa.Table]:
+def relabelled(config: RunConfig) -> Iterator[pa.Table]:
     """The labels that ``sc3d label`` would write with these thresholds."""
     for table in _matches(config).tables():
         yield to_table(Labels, [apply_thresholds(row, config.label) for row in from_table(Matches, table)])

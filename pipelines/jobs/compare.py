@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from pipelines.jobs import train
 from pipelines.jobs.job import Job
 from pipelines.stages.compare import CompareStage, labelled_by
@@ -14,12 +16,14 @@ from sc3d.store import RunFolder
 def run(config: RunConfig, name: str, retry_rejects: bool = False) -> RunFolder:
     """Label the run's pairs by a labelling and train the adapter on these labels, as far as that is not done.
 
-    :func:`~pipelines.stages.compare.labelled_by` is the configuration of both. The folder keeps its own.
+    :func:`~pipelines.stages.compare.labelled_by` is the configuration of both. The folder notes the labelling, and goes on to train on its
+    own labels.
 
     Raises:
         ConfigError: there is no such labelling.
         InputError: the run has no pairs, or no pair has a label.
     """
+    config = dataclasses.replace(config, compare=dataclasses.replace(config.compare, labelling=name))
     with Job(config, "compare", retry_rejects=retry_rejects) as job:
         stage = CompareStage(labelled_by(job.config, name))
         items = stage.items()

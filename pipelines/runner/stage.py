@@ -27,6 +27,8 @@ from sc3d.store import RunFolder
 KEPT_LABELS = "labels"
 """Counter of the label stage: the labels that it kept."""
 
+_FEW = 10_000
+
 StageT = TypeVar("StageT", bound="Stage")
 
 
@@ -133,13 +135,20 @@ class Stage(ABC):
 
     def image_inputs(self, ids: pa.Array, column: str) -> pa.Array:
         """``inputs``, ``annotation`` or ``photo`` of some images in the manifest."""
-        known = self._manifest_inputs
-        found = known[column].combine_chunks().take(pc.index_in(ids, value_set=known["id"].combine_chunks()))
-        return pc.fill_null(found, "")
+        if len(ids) < _FEW:
+            # Looking each up beats hashing the whole manifest anew, which is what Arrow does.
+            rows = pa.array([self._manifest_rows.get(id_) for id_ in ids.to_pylist()], pa.int64())
+        else:
+            rows = pc.index_in(ids, value_set=self._manifest_inputs["id"].combine_chunks())
+        return pc.fill_null(self._manifest_inputs[column].combine_chunks().take(rows), "")
 
     @cached_property
     def _manifest_inputs(self) -> pa.Table:
-        return read_inputs(self.run)
+        return read_inputs(self.run).combine_chunks()
+
+    @cached_property
+    def _manifest_rows(self) -> Mapping[str, int]:
+        return {id_: row for row, id_ in enumerate(self._manifest_inputs["id"].to_pylist())}
 
     def wanted(self, ids: pa.Array) -> pa.Table:
         """Some ids with what their rows have to be made from (:data:`~sc3d.shards.COUNTED`)."""

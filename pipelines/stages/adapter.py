@@ -82,6 +82,10 @@ def _no_labels(config: RunConfig, artefacts: Artefacts) -> str:
     wanted = config.dataset.categories
     if wanted and artefacts.files():
         return f"{where} for the categories {', '.join(wanted)}"
+    if artefacts.files():
+        return (
+            f"{where} that count: those that are there are of photos or pairs that are gone or have changed; run sc3d label again"
+        )
     if not others:
         return f"{where}, nor any other; run sc3d label first"
     if config.train.labels:

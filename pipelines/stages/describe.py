@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 
 from actors.base import Row
 from pipelines.runner.stage import Stage
@@ -23,7 +24,8 @@ class FeatureStage(Stage):
 
     def feature_file(self, image_id: str) -> str:
         """Name of an image's feature file: what it was made from is in it, so that no row can point to a file of other inputs."""
-        return f"{self.artefacts.prefix}/{image_id}.{self.images[image_id].inputs}.safetensors"
+        inputs = self.image_inputs(pa.array([image_id]), "inputs")[0]
+        return f"{self.artefacts.prefix}/{image_id}.{inputs}.safetensors"
 
     def read_features(self, image_id: str) -> Features:
         """The features of an image. Raises StoreError or SchemaError with the file's name."""

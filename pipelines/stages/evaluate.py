@@ -43,7 +43,7 @@ class ScoreActor(Actor):
 
     @classmethod
     def reads(cls, config: RunConfig) -> Sequence[str]:
-        """Only the features as they are can be compared with those of mirror images."""
+        """Adapters know no flip."""
         return *cls.options, *(("evaluate.flip",) if method_of(config.evaluate.methods[0]).is_zero_shot else ())
 
     def process(self, row: Row) -> Row:

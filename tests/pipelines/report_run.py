@@ -44,7 +44,7 @@ def load_scene() -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
+    sys.modules["report_scene"] = module
     spec.loader.exec_module(module)
     return module
 

@@ -12,14 +12,14 @@ import pytest
 from commit_rows import commit_rows
 from rich.console import Console
 
-from pipelines.folder.configuration import RUN
+from pipelines.folder.configuration import record_configuration
 from pipelines.jobs import export_adapter, train
 from pipelines.runner.progress import Progress
 from pipelines.stages.adapter import feature_reader, train_job, training_data
 from pipelines.stages.describe import DescribeStage
 from pipelines.stages.label import LabelStage
 from sc3d.config import RunConfig
-from sc3d.config_file import load_config, to_values
+from sc3d.config_file import load_config
 from sc3d.errors import ConfigError, FeatureError, InputError, PreflightError, StoreError
 from sc3d.features import encode_features
 from sc3d.records import FeatureIndex, ImageRecord, Pair
@@ -33,7 +33,7 @@ IMAGES = 6
 
 
 def _load_toys() -> ModuleType:
-    path = Path(__file__).parents[1] / "training" / "pairs.py"
+    path = Path(__file__).parents[2] / "training" / "pairs.py"
     spec = importlib.util.spec_from_file_location("toy_training_pairs", path)
     assert spec is not None
     assert spec.loader is not None
@@ -62,23 +62,21 @@ def _fill(config: RunConfig, annotated: bool = True) -> dict[str, Any]:
     points = {"img4": keypoints.target_xy, "img5": keypoints.source_xy}
     assert (keypoints.source_id, keypoints.target_id) == ("img5", "img4")
     images = []
-    for name in features:
+    for name, value in features.items():
         known = {"keypoint_ids": np.arange(64), "keypoint_xy": points[name]} if annotated and name in points else {}
         split = "val" if name in points else "trn"
-        made_of = {"inputs": f"inputs of {name}", "annotation": f"annotation of {name}", "photo": f"photo of {name}"}
-        box = np.array([0, 0, 80, 80], np.float32)
-        images.append(ImageRecord(name, "", category[name], split, bbox=box, **known, **made_of))
+        images.append(ImageRecord(name, "", category[name], split, bbox=np.array([0, 0, 80, 80], np.float32), **known))
+        run.write_bytes(DescribeStage(config).feature_file(name), encode_features(value))
     pairs = [Pair.of(*(next(i for i in images if i.image_id == n) for n in (r.source_id, r.target_id))) for r in trained]
     pairs += [Pair.of(images[5], images[4])] if annotated else []
     run.write_records(ImageRecord, "images.parquet", images)
     run.write_records(Pair, "pairs.parquet", pairs)
-    run.write_json(RUN, {"config": to_values(config), "counts": {}, "versions": {}})
-    describe = DescribeStage(config)
-    for name, value in features.items():
-        run.write_bytes(describe.feature_file(name), encode_features(value))
-    commit_rows(describe, "car", [FeatureIndex(n, category[n], 64, 64, 0, 1, float(i)) for i, n in enumerate(features)])
+    record_configuration(run, config)
+    index = [FeatureIndex(n, category[n], 64, 64, 0, 1, float(i)) for i, n in enumerate(features)]
+    commit_rows(DescribeStage(config), "car", index)
     for name in ("car", "chair"):
-        commit_rows(LabelStage(config), name, [r for r in trained if r.category == name])
+        mine = [r for r in trained if r.category == name]
+        commit_rows(LabelStage(config), name, mine)
     return {"rows": trained, "features": features}
 
 
@@ -153,7 +151,7 @@ def test_labels_of_other_features_are_told_from_none(config: RunConfig, tmp_path
     with pytest.raises(InputError, match=f"there are {LabelStage(config).recipe}") as caught:
         train.run(other)
     assert "train.labels" in str(caught.value)
-    with pytest.raises(InputError, match="run sc3d label first"):
+    with pytest.raises(InputError, match=r"holds no run, .* run sc3d label first"):
         train.run(_config(tmp_path / "empty", tmp_path / "cache"))
     with pytest.raises(FeatureError, match=r"4 of 4 labelled images.*img0.*no features of the recipe"):
         train.run(_changed(config, "describe.ball_radius=0.45", f"train.labels={LabelStage(config).recipe}"))

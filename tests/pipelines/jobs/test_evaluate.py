@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from rich.console import Console
 
@@ -21,7 +20,6 @@ from pipelines.jobs import evaluate
 from pipelines.jobs.job import Job
 from pipelines.report import page as report
 from pipelines.report.metrics import CSV, LATEX, METRICS_FILE
-from pipelines.runner.stage import Stage, StageSummary
 from pipelines.stages.adapter import train_job
 from pipelines.stages.describe import DescribeStage
 from pipelines.stages.evaluate import EvaluateStage, ScoreActor, evaluate_stages
@@ -33,7 +31,6 @@ from sc3d.config_file import load_config, to_values
 from sc3d.datasets.keypoint_groups import KeypointGroups
 from sc3d.errors import ConfigError
 from sc3d.evaluation.methods import METHODS
-from sc3d.evaluation.protocols import unit_of
 from sc3d.evaluation.readout import CellDescriptors
 from sc3d.grid import Letterbox
 from sc3d.images import load_image
@@ -54,8 +51,8 @@ def copied(config: RunConfig, folder: Path) -> RunConfig:
     return changed(config, f"run={json.dumps(str(folder / 'run'))}")
 
 
-def evaluated(config: RunConfig) -> dict[str, Any]:
-    """The metrics that an evaluation leaves behind."""
+def run_evaluate(config: RunConfig) -> dict[str, Any]:
+    """Evaluate, and the metrics that it leaves."""
     return evaluate.run(config).read_json(METRICS_FILE)
 
 
@@ -70,7 +67,7 @@ def by_name(finished: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> tu
     checkpoint = Path(config.run) / train_job(finished).adapter_file
     names = [*(name for name in METHODS if name not in TRAINED_OTHERWISE), f"mine=adapter:{checkpoint}"]
     config = changed(config, f"evaluate.methods={json.dumps(names)}")
-    return config, evaluated(config)
+    return config, run_evaluate(config)
 
 
 @pytest.mark.slow
@@ -109,14 +106,14 @@ def test_a_method_more_costs_its_own_time_only(by_name: tuple[RunConfig, dict[st
     computed = []
     run_stage = Job.run_stage
 
-    def spy(job: Job, stage: Stage, items: pa.Table) -> StageSummary:
-        summary = run_stage(job, stage, items)
+    def spy(job: Job, stage: Any, *arguments: Any) -> Any:
+        summary = run_stage(job, stage, *arguments)
         computed.append((stage.name, summary.computed))
         return summary
 
     monkeypatch.setattr(Job, "run_stage", spy)
     more = changed(config, "evaluate.methods=[dino, again=dino, sd]")
-    values = pck_at_ten(evaluated(more))
+    values = pck_at_ten(run_evaluate(more))
     pairs = len(read_pairs(RunFolder(config.run), labelled=False))
     assert computed == [("evaluate", 0), ("evaluate", pairs), ("evaluate", 0), ("judge", 0)]
     assert values["again nearest"] == values["dino nearest"] == pck_at_ten(metrics)["dino nearest"]
@@ -225,7 +222,7 @@ def test_adaptive_flip_finds_points_in_a_mirror_image(tmp_path: Path, flip: str,
     row = {
         "pair_id": "s~t", "category": "car", "split": "test", "source": source, "target": mirrored, "annotations": annotations,
         "mirrored": None if flip == "none" else mirrored, "groups": KeypointGroups((), ((0, 1),), ()),
-        "method": "dino", "unit": unit_of(config),
+        "method": "dino", "unit": "box",
     }  # fmt: skip
     score = ScoreActor(config).process(row)["record"]
     assert score.flipped == (flip != "none")
@@ -239,7 +236,7 @@ def test_adaptive_flip_finds_points_in_a_mirror_image(tmp_path: Path, flip: str,
 
 def test_mirror_images_are_described_for_the_flip(finished: RunConfig, tmp_path: Path) -> None:
     config = changed(copied(finished, tmp_path), "evaluate.methods=[dino]", "evaluate.filter_pairs=0", "evaluate.flip=mask")
-    metrics = evaluated(config)
+    metrics = run_evaluate(config)
     [stage] = evaluate_stages(config)
     mirrored, pairs = MirrorStage(stage.whole), read_pairs(stage.run, labelled=False)
     assert set(mirrored.catalogue().located) == {pair.source_id for pair in pairs}
@@ -268,7 +265,7 @@ def test_pairs_and_points_that_are_odd_are_counted(finished: RunConfig, tmp_path
             image = image.replace(keypoint_xy=moved)
         images.append(image)
     run.write_records(ImageRecord, IMAGES, images)
-    metrics = evaluated(config)
+    metrics = run_evaluate(config)
     [count] = metrics["counts"]
     assert count["pairs"] == len(test)
     assert count["without_common"] == sum(silent in (p.source_id, p.target_id) for p in test) > 0

@@ -28,8 +28,8 @@ from sc3d.matching.fusion import group_weights
 from sc3d.store import RunFolder
 
 
-def found(config: RunConfig) -> list[dict[str, Any]]:
-    """The rows that a sweep leaves behind."""
+def run_sweep(config: RunConfig) -> list[dict[str, Any]]:
+    """Sweep, and the rows that it leaves: a setting each, the best first."""
     rows: list[dict[str, Any]] = sweep.run(config).read_json(FOUND_LABELS)["rows"]
     return rows
 
@@ -39,7 +39,7 @@ def swept(finished: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> tupl
     folder = tmp_path_factory.mktemp("sweep") / "run"
     shutil.copytree(finished.run, folder)
     config = dataclasses.replace(finished, run=str(folder))
-    return config, found(config)
+    return config, run_sweep(config)
 
 
 def test_every_setting_has_the_numbers_of_being_run_alone(swept: tuple[RunConfig, list[dict[str, float]]]) -> None:
@@ -78,8 +78,8 @@ def test_a_finished_sweep_evaluates_nothing_again(
 ) -> None:
     config, rows = swept
     monkeypatch.setattr("pipelines.runner.run.GraphRun._on_ray", lambda *_: pytest.fail("evaluated again"))
-    assert found(config) == rows
-    ranked = found(dataclasses.replace(config, sweep=dataclasses.replace(config.sweep, labels=1e9)))
+    assert run_sweep(config) == rows
+    ranked = run_sweep(dataclasses.replace(config, sweep=dataclasses.replace(config.sweep, labels=1e9)))
     assert ranked != rows, "another objective ranks the stored counts anew"
 
 
@@ -114,9 +114,9 @@ def test_settings_that_keep_too_few_labels_come_after_those_that_keep_enough() -
 
 def test_the_page_and_the_rows_are_in_the_run_folder(swept: tuple[RunConfig, list[dict[str, float]]]) -> None:
     # Anew, since another test ranks the same folder by other objectives.
-    assert found(swept[0]) == swept[1]
+    assert run_sweep(swept[0]) == swept[1]
     run = RunFolder(swept[0].run)
-    stored = run.read_json(FOUND_LABELS)
+    stored = run.read_json("sweeps/labels.json")
     assert stored["rows"] == swept[1]
     assert sum(row["present"] for row in stored["rows"]) == 1
     page = run.read_bytes("report/search.html").decode()
@@ -132,7 +132,7 @@ def test_pck_of_each_weights_is_that_of_evaluating_them_alone(
     shutil.copytree(swept[0].run, tmp_path / "run")
     options = dataclasses.replace(swept[0].sweep, objective="pck", tau_cc=(0.05,), tau_geo=(0.05,))
     config = dataclasses.replace(swept[0], run=str(tmp_path / "run"), sweep=options)
-    rows = found(config)
+    rows = run_sweep(config)
     records, describe, pairs = ImageManifest(RunFolder(config.run)), DescribeStage(config), swept_pairs(config)
     assert len({row["pck"] for row in rows}) > 1, "the weights make no difference here"
     for row in rows:

@@ -14,7 +14,7 @@ from label_run import annotation_files, cells, contents, make_run, stored
 
 from pipelines.cli import main
 from pipelines.folder.manifest import IMAGES
-from pipelines.jobs.export import export_labels
+from pipelines.jobs.export import ExportOptions, export_labels
 from pipelines.jobs.import_labels import import_labels
 from pipelines.jobs.label_card import models_used
 from pipelines.stages.label import label_artefacts
@@ -22,7 +22,6 @@ from sc3d.config import RunConfig
 from sc3d.config_file import load_config
 from sc3d.datasets.label_export import writers
 from sc3d.datasets.label_export.labels import ExportedLabels, LabelPart
-from sc3d.datasets.label_export.options import ExportOptions
 from sc3d.errors import ConfigError, InputError, SchemaError, StoreError
 from sc3d.records import ImageRecord
 from sc3d.store import RunFolder
