@@ -15,10 +15,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sc3d.artefacts import KEPT, MISSING, REJECTED, Artefacts, read_from
+from sc3d.errors import DamagedFileError
 from sc3d.records import Orientation, Reject
-from sc3d.shards import Shard, item_table
+from sc3d.shards import COUNTED, Shard, item_table
 from sc3d.store import RunFolder
 from sc3d.store_disk import DiskStore
+
+
+def wanted(*ids: str, inputs: str = "") -> pa.Table:
+    """So many ids as a manifest names them, made from the same."""
+    return pa.table([pa.array(ids, pa.string()), pa.array([inputs] * len(ids), pa.string())], schema=COUNTED)
+
+
+ALL = wanted(*"abcdefgh")
 
 
 def orientation(image_id: str, turn: int = 0, category: str = "car") -> Orientation:
@@ -51,7 +60,7 @@ def commit(artefacts: Artefacts, *ids: str, rejected: tuple[str, ...] = (), cate
 
 
 def states(artefacts: Artefacts, *ids: str) -> list[int]:
-    found: list[int] = artefacts.standing(pa.array(ids, pa.string())).state.tolist()
+    found: list[int] = artefacts.standing(wanted(*ids)).state.tolist()
     return found
 
 
@@ -60,9 +69,8 @@ def cut_short(artefacts: Artefacts, name: str) -> None:
 
 
 def test_nothing_is_known_of_a_run_that_has_not_begun(artefacts: Artefacts) -> None:
-    catalogue = artefacts.catalogue()
-    assert (artefacts.files(), artefacts.rejects(), catalogue.read_all(), catalogue.read(["a"])) == ([], [], [], {})
-    assert len(artefacts.rejected_ids()) == 0
+    catalogue = artefacts.catalogue(ALL)
+    assert (artefacts.files(), artefacts.rejects(ALL), catalogue.read_all(), catalogue.read(["a"])) == ([], [], [], {})
     assert states(artefacts, "a") == [MISSING]
     assert artefacts.forget_rejects() == 0
 
@@ -70,7 +78,7 @@ def test_nothing_is_known_of_a_run_that_has_not_begun(artefacts: Artefacts) -> N
 def test_what_is_committed_is_found(artefacts: Artefacts) -> None:
     artefacts.commit(Shard("car", ("a", "b")), [orientation("b", 90), orientation("a", 180)], [])
     commit(artefacts, "c", category="tv set")
-    catalogue = artefacts.catalogue()
+    catalogue = artefacts.catalogue(ALL)
     assert sorted(catalogue.ids.to_pylist()) == ["a", "b", "c"]
     assert [(row.image_id, row.turn) for row in catalogue.read_all()] == [("a", 180), ("b", 90), ("c", 0)]
     assert {id_: row.turn for id_, row in catalogue.read(["b", "unknown"]).items()} == {"b": 90}
@@ -83,7 +91,7 @@ def test_what_is_committed_is_found(artefacts: Artefacts) -> None:
 def test_a_shard_that_is_written_again_is_there_once(artefacts: Artefacts) -> None:
     for turn in (0, 90):
         artefacts.commit(Shard("car", ("a",)), [orientation("a", turn)], [])
-    assert [row.turn for row in artefacts.catalogue().read_all()] == [90]
+    assert [row.turn for row in artefacts.catalogue(ALL).read_all()] == [90]
     assert len(artefacts.files()) == 1
 
 
@@ -91,7 +99,7 @@ def test_recipes_do_not_see_each_other(tmp_path: Path) -> None:
     one, other = artefacts_in(tmp_path, "one"), artefacts_in(tmp_path, "other")
     commit(one, "a", rejected=("b",))
     assert states(other, "a", "b") == [MISSING, MISSING]
-    assert other.rejects() == []
+    assert other.rejects(ALL) == []
     other.forget_rejects()
     assert states(one, "a", "b") == [KEPT, REJECTED]
 
@@ -114,13 +122,16 @@ def test_without_categories_all_shards_are_in_one_folder(tmp_path: Path) -> None
     assert states(artefacts, "a", "b") == [KEPT, REJECTED]
 
 
-def test_a_damaged_shard_is_missing_and_is_deleted(artefacts: Artefacts) -> None:
+def test_a_damaged_shard_is_missing_and_named(artefacts: Artefacts) -> None:
     damaged, whole = commit(artefacts, "a", "b"), commit(artefacts, "c")
     cut_short(artefacts, artefacts.file(damaged))
-    catalogue = artefacts.catalogue()
+    catalogue = artefacts.catalogue(ALL)
     assert catalogue.ids.to_pylist() == ["c"]
     assert catalogue.read(["a", "c"]).keys() == {"c"}
-    assert artefacts.files() == [artefacts.file(whole)]
+    assert catalogue.damaged == (artefacts.file(damaged),)
+    assert catalogue.files_used == (artefacts.file(whole),)
+    with pytest.raises(DamagedFileError, match=damaged.name):
+        catalogue.refuse_damaged()
     assert states(artefacts, "a", "b", "c") == [MISSING, MISSING, KEPT]
     commit(artefacts, "a", "b")
     assert states(artefacts, "a", "b", "c") == [KEPT, KEPT, KEPT]
@@ -130,21 +141,19 @@ def test_the_rejects_of_a_damaged_shard_do_not_count_either(artefacts: Artefacts
     shard = commit(artefacts, "a", rejected=("b",))
     cut_short(artefacts, artefacts.file(shard))
     assert states(artefacts, "a", "b") == [MISSING, MISSING]
-    assert artefacts.rejects() == []
+    assert artefacts.rejects(ALL) == []
 
 
 def test_a_damaged_shard_does_not_answer_for_its_ids(artefacts: Artefacts) -> None:
     shard = commit(artefacts, "a", "b")
     cut_short(artefacts, artefacts.file(shard))
     assert artefacts.finished(shard) is None
-    assert not artefacts.run.exists(artefacts.file(shard))
 
 
 def test_the_rejects_of_an_unfinished_shard_do_not_count(artefacts: Artefacts) -> None:
     shard = Shard("car", ("a", "b"))
     artefacts.run.write_records(Reject, artefacts.reject_file(shard), [reject("b")])
-    assert artefacts.rejects() == []
-    assert artefacts.rejected_ids().to_pylist() == []
+    assert artefacts.rejects(ALL) == []
     assert states(artefacts, "a", "b") == [MISSING, MISSING]
     assert artefacts.forget_rejects() == 0
     artefacts.commit(shard, [orientation("a"), orientation("b")], [])
@@ -169,7 +178,7 @@ def test_the_rows_of_a_shard_are_written_last(artefacts: Artefacts, monkeypatch:
 
 def test_it_is_known_what_became_of_each_id_and_which_file_holds_it(artefacts: Artefacts) -> None:
     first, second = commit(artefacts, "a", "b"), commit(artefacts, "c", rejected=("d",))
-    standing = artefacts.standing(pa.chunked_array([["c", "unknown"], ["b", "d", "a"]]))
+    standing = artefacts.standing(wanted("c", "unknown", "b", "d", "a"))
     assert standing.state.tolist() == [KEPT, MISSING, KEPT, REJECTED, KEPT]
     files = {"first": artefacts.file(first), "second": artefacts.file(second)}
     of_each = [standing.files_of(np.array([row])) for row in range(5)]
@@ -185,10 +194,10 @@ def test_an_id_that_was_rejected_once_and_kept_later_is_kept(artefacts: Artefact
 
 @given(st.lists(st.sampled_from([KEPT, REJECTED, MISSING]), max_size=12), st.integers(1, 4), st.randoms())
 def test_standing_is_what_was_committed_whatever_the_shards_and_the_order(
-    tmp_path_factory: pytest.TempPathFactory, wanted: list[int], size: int, random: Any
+    tmp_path_factory: pytest.TempPathFactory, states_: list[int], size: int, random: Any
 ) -> None:
     artefacts = artefacts_in(tmp_path_factory.mktemp("run"))
-    became = {f"i{number:02}": state for number, state in enumerate(wanted)}
+    became = {f"i{number:02}": state for number, state in enumerate(states_)}
     ids = [id_ for id_, state in became.items() if state != MISSING]
     for start in range(0, len(ids), size):
         part = ids[start : start + size]
@@ -196,11 +205,11 @@ def test_standing_is_what_was_committed_whatever_the_shards_and_the_order(
         commit(artefacts, *kept, rejected=tuple(rejected))
     asked = list(became)
     random.shuffle(asked)
-    standing = artefacts.standing(pa.array(asked, pa.string()))
+    standing = artefacts.standing(wanted(*asked))
     assert standing.state.tolist() == [became[id_] for id_ in asked]
     assert (standing.file >= 0).tolist() == [became[id_] == KEPT for id_ in asked]
     for row, id_ in enumerate(asked):
-        found = [key for name in standing.files_of(np.array([row])) for key in read_from(artefacts, [name], [id_])]
+        found = [key for name in standing.files_of(np.array([row])) for key in read_from(artefacts, [name], {id_: ""})]
         assert found == ([id_] if became[id_] == KEPT else [])
 
 
@@ -215,16 +224,16 @@ def test_a_finished_shard_answers_for_exactly_its_ids(artefacts: Artefacts) -> N
 
 def test_a_shard_of_rejects_alone_is_finished(artefacts: Artefacts) -> None:
     assert artefacts.finished(commit(artefacts, rejected=("a",))) == [REJECTED]
-    assert [one.id for one in artefacts.rejects()] == ["a"]
+    assert [one.id for one in artefacts.rejects(ALL)] == ["a"]
 
 
 def test_forgotten_rejects_are_missing_and_their_attempts_are_counted(artefacts: Artefacts) -> None:
     commit(artefacts, "a", rejected=("b",))
     commit(artefacts, rejected=("c",))
     for tried in (1, 2, 3):
-        assert {(one.id, one.attempts) for one in artefacts.rejects()} == {("b", tried), ("c", tried)}
+        assert {(one.id, one.attempts) for one in artefacts.rejects(ALL)} == {("b", tried), ("c", tried)}
         assert artefacts.forget_rejects() == 2
-        assert artefacts.rejects() == []
+        assert artefacts.rejects(ALL) == []
         assert states(artefacts, "a", "b", "c") == [KEPT, MISSING, MISSING]
         artefacts = afresh(artefacts)
         commit(artefacts, rejected=("b", "c"))
@@ -238,7 +247,7 @@ def test_an_id_that_was_never_rejected_begins_to_count_at_one(artefacts: Artefac
     artefacts.forget_rejects()
     artefacts = afresh(artefacts)
     commit(artefacts, rejected=("a", "b"))
-    assert {(one.id, one.attempts) for one in artefacts.rejects()} == {("a", 2), ("b", 1)}
+    assert {(one.id, one.attempts) for one in artefacts.rejects(ALL)} == {("a", 2), ("b", 1)}
 
 
 @pytest.mark.parametrize("deletions", [0, 1, 2])
@@ -264,12 +273,12 @@ def test_forgetting_that_is_cut_short_is_finished_by_the_next_call(
     assert states(artefacts, "a", "b", "c") == [MISSING] * 3
     artefacts = afresh(artefacts)
     commit(artefacts, rejected=("a", "b", "c"))
-    assert {one.attempts for one in artefacts.rejects()} == {2}, "each was tried twice, whenever its reject was forgotten"
+    assert {one.attempts for one in artefacts.rejects(ALL)} == {2}, "each was tried twice, whenever its reject was forgotten"
 
 
 def test_reading_some_ids_reads_each_file_that_holds_one_once(artefacts: Artefacts, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second, third = (commit(artefacts, *ids) for ids in (("a", "b", "c"), ("d", "e"), ("f",)))
-    catalogue = artefacts.catalogue()
+    catalogue = artefacts.catalogue(ALL)
     opened: Counter[str] = Counter()
     read = DiskStore.read
 
@@ -287,7 +296,60 @@ def test_reading_some_ids_reads_each_file_that_holds_one_once(artefacts: Artefac
 
 def test_only_the_wanted_records_of_some_files_are_read(artefacts: Artefacts) -> None:
     first, second = commit(artefacts, "a", "b"), commit(artefacts, "c")
-    found = read_from(artefacts, [artefacts.file(first)], ["b", "c"])
+    found = read_from(artefacts, [artefacts.file(first)], {"b": "", "c": ""})
     assert {key: row.image_id for key, row in found.items()} == {"b": "b"}
-    assert read_from(artefacts, [], ["b"]) == {}
-    assert read_from(artefacts, [artefacts.file(first), artefacts.file(second)], []) == {}
+    assert read_from(artefacts, [], {"b": ""}) == {}
+    assert read_from(artefacts, [artefacts.file(first), artefacts.file(second)], {}) == {}
+
+
+def test_rows_that_nobody_wants_or_that_were_made_from_other_inputs_do_not_count(artefacts: Artefacts) -> None:
+    for inputs in ("old", "new"):
+        shard = Shard("car", ("a", "b", "c"), (inputs,) * 3)
+        artefacts.commit(shard, [orientation("a", 90 * (inputs == "new")), orientation("b")], [reject("c")])
+    assert len(artefacts.files()) == 2, "what was made from other inputs is another file"
+    new = wanted("a", "c", inputs="new")
+    catalogue = artefacts.catalogue(new)
+    assert {row.image_id: row.turn for row in catalogue.read_all()} == {"a": 90}
+    assert len(catalogue.file_of_others) == 3
+    assert [(one.id, one.inputs) for one in artefacts.rejects(new)] == [("c", "new")]
+    assert artefacts.standing(wanted("a", "b", "c", inputs="newer")).state.tolist() == [MISSING] * 3
+    assert {id_: row.turn for id_, row in read_from(artefacts, artefacts.files(), {"a": "old"}).items()} == {"a": 0}
+
+
+def test_of_rows_that_are_there_twice_one_counts(artefacts: Artefacts) -> None:
+    commit(artefacts, "a", "b")
+    commit(artefacts, "b", "c")
+    catalogue = artefacts.catalogue(ALL)
+    assert sorted(catalogue.ids.to_pylist()) == ["a", "b", "c"]
+    assert sorted(catalogue.columns(["image_id"])["image_id"].to_pylist()) == ["a", "b", "c"]
+    assert len(catalogue.file_of_others) == 1
+    assert catalogue.fingerprint() == dataclasses.replace(catalogue, files=()).fingerprint()
+
+
+@pytest.mark.parametrize("writes", [0, 1, 2, 3])
+def test_what_counts_of_a_file_is_kept_and_the_rest_goes_also_when_that_is_cut_short(
+    artefacts: Artefacts, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    name = artefacts.file(commit(artefacts, "a", "b", rejected=("c", "d")))
+    counted, left = wanted("a", "c"), iter(range(writes))
+    write, delete = DiskStore.write, DiskStore.delete
+
+    def failing(done: Any) -> Any:
+        def step(self: DiskStore, *arguments: Any) -> None:
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            done(self, *arguments)
+
+        return step
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DiskStore, "write", failing(write))
+        patch.setattr(DiskStore, "delete", failing(delete))
+        with pytest.raises(KeyboardInterrupt):
+            artefacts.keep_counted(artefacts.catalogue(counted), name)
+    assert artefacts.catalogue(counted).read_all()[0].image_id == "a"
+    assert artefacts.standing(counted).state.tolist() == [KEPT, REJECTED]
+    for left_over in [one for one in artefacts.files() if one == name]:
+        artefacts.keep_counted(artefacts.catalogue(counted), left_over)
+    assert artefacts.standing(counted).state.tolist() == [KEPT, REJECTED]
+    assert artefacts.standing(wanted("b", "d")).state.tolist() == [MISSING, MISSING]

@@ -141,7 +141,7 @@ def test_it_is_known_what_became_of_each_id_and_which_file_holds_it(artefacts: A
     assert "i05" in catalogue
     assert "i77" not in catalogue
     assert "i02" not in catalogue, "it is there, and nobody wants it"
-    assert (len(catalogue), catalogue.others) == (3, 4)
+    assert (len(catalogue), len(catalogue.file_of_others)) == (3, 4)
 
 
 def test_a_finished_shard_answers_for_exactly_its_ids(artefacts: Artefacts) -> None:
@@ -232,7 +232,7 @@ def test_an_id_that_is_there_twice_counts_once(artefacts: Artefacts) -> None:
         commit(artefacts, Shard("car", ids))
     catalogue = artefacts.catalogue(counted("i0", "i1", "i2"))
     assert sorted(catalogue.ids.to_pylist()) == ["i0", "i1", "i2"]
-    assert catalogue.others == 1
+    assert len(catalogue.file_of_others) == 1
     assert sorted(catalogue.columns(["image_id"])["image_id"].to_pylist()) == ["i0", "i1", "i2"]
     assert [row.image_id for row in catalogue.read_all()] == ["i0", "i1", "i2"]
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines.cli.options import dataset_options
+from pipelines.cli.options import configuration, dataset_options
 from sc3d.config import DatasetConfig
 from sc3d.datasets.folder import read_folder
 from sc3d.datasets.registry import read_dataset
@@ -174,8 +174,12 @@ def test_options(tmp_path: Path) -> None:
 
 def test_the_command_line_leaves_addresses_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert dataset_options("s3://bucket/photos.csv", None, None, "table")["dataset.root"] == "s3://bucket/photos.csv"
-    assert dataset_options("photos.csv", None, None, "table")["dataset.root"] == os.path.join(os.getcwd(), "photos.csv")
+
+    def root(images: str) -> str:
+        return configuration(None, None, None, dataset_options(images, None, None, "table")).dataset.root
+
+    assert root("s3://bucket/photos.csv") == "s3://bucket/photos.csv"
+    assert root("photos.csv") == os.path.join(os.getcwd(), "photos.csv")
 
 
 def test_a_table_in_a_bucket(tmp_path: Path, bucket: str, s3_server: str) -> None:

@@ -1,0 +1,81 @@
+"""The configuration of a command: what it says itself, what it takes over from the run, and what it goes back to the defaults of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.cli.options import configuration, stored_configuration
+from pipelines.folder.configuration import RUN, record_configuration
+from sc3d.config import RunConfig
+from sc3d.config_file import load_config, located, to_values
+from sc3d.errors import ConfigError
+from sc3d.store import RunFolder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> str:
+    """A run that was labelled with thresholds and masks of its own."""
+    folder = str(tmp_path / "run")
+    options = [f"run={folder}", "label.tau_geo=0.03", "dataset.masks=masks", "train.steps=300", "pairs.targets=2"]
+    record_configuration(RunFolder(folder), load_config(None, options))
+    return folder
+
+
+def test_later_commands_take_over_what_they_do_not_say_and_print_it(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    config = configuration(run, None, ["train.steps=5"], {}, say=True)
+    assert (config.label.tau_geo, config.train.steps) == (0.03, 5)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "label.tau_geo=0.03" in said
+    assert "dataset.masks=" in said
+    assert "train.steps" not in said.partition("(")[0], "that was said anew"
+    assert "--reset" in said
+
+
+def test_options_go_back_to_their_defaults_one_by_one_by_stage_or_all(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    default = RunConfig()
+    one = configuration(run, None, None, {}, reset=["label.tau_geo"], say=True)
+    assert (one.label.tau_geo, one.train.steps) == (default.label.tau_geo, 300)
+    assert "tau_geo" not in capsys.readouterr().err
+    stage = configuration(run, None, None, {}, reset=["train", "dataset.masks"])
+    assert (stage.train, stage.dataset.masks, stage.pairs.targets) == (default.train, None, 2)
+    everything = configuration(run, None, None, {}, reset=["all"], say=True)
+    assert everything == load_config(None, [f"run={run}"])
+    assert capsys.readouterr().err == ""
+    for typo in ("label.tau_gee", "lable"):
+        with pytest.raises(ConfigError, match=typo):
+            configuration(run, None, None, {}, reset=[typo])
+
+
+def test_nothing_is_said_where_nothing_is_taken_over(tmp_path: Path, run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configuration(str(tmp_path / "new"), None, ["label.tau_geo=0.02"], {}, say=True)
+    configuration(run, None, None, {})
+    assert capsys.readouterr().err == ""
+
+
+def test_paths_are_full_and_the_home_folder_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    config = configuration("~/run", None, None, {"dataset.root": "photos", "dataset.masks": "~/masks"})
+    assert (config.run, config.dataset.root, config.dataset.masks) == (
+        str(tmp_path / "home/run"),
+        str(tmp_path / "photos"),
+        str(tmp_path / "home/masks"),
+    )
+    bucket = located(load_config(None, ["run=s3://bucket/run", "dataset.root=s3://bucket/photos.csv"]))
+    assert (bucket.run, bucket.dataset.root) == ("s3://bucket/run", "s3://bucket/photos.csv")
+
+
+def test_a_run_is_found_by_relative_path_and_options_of_earlier_versions_are_known(
+    run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(run).parent)
+    assert stored_configuration("run").label.tau_geo == 0.03
+    values = to_values(load_config(None, [f"run={run}"]))
+    values["compare"] = {"recipe": "2d", "spheres": None}
+    values["evaluate"]["recipes"] = ["diy-sc"]
+    del values["evaluate"]["labellings"]
+    RunFolder(run).write_json(RUN, {"config": values, "counts": {}})
+    config = stored_configuration("run")
+    assert (config.compare.labelling, config.evaluate.labellings) == ("2d", ("diy-sc",))
