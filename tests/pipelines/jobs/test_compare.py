@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipelines.folder.configuration import stored_values
 from pipelines.folder.manifest import read_pairs
 from pipelines.jobs import compare, evaluate
 from pipelines.stages.compare import CompareStage, labelled_by
@@ -87,3 +88,5 @@ def test_unknown_labellings_are_refused(finished: RunConfig) -> None:
         compare.run(finished, "4d")
     with pytest.raises(ConfigError, match="no labelling named '4d'"):
         evaluate.run(changed(finished, "evaluate.labellings=[4d]"))
+    # The next command does not take over what was refused.
+    assert stored_values(finished.run)["evaluate"]["labellings"] == []
