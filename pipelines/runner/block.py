@@ -95,7 +95,7 @@ def pack_outcomes(outcomes: Sequence[Outcome]) -> bytes:
                 arrays[name] = np.asarray(value, order="C")
             elif isinstance(value, bytes):
                 arrays[f"{name}//bytes"] = np.frombuffer(value, np.uint8)
-            elif isinstance(value, dict) and all(isinstance(v, np.ndarray) for v in value.values()):
+            elif isinstance(value, dict) and value and all(isinstance(v, np.ndarray) for v in value.values()):
                 arrays |= {f"{name}//{inner}": np.asarray(v, order="C") for inner, v in value.items()}
             else:
                 values[key] = value

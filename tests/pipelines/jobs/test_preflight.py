@@ -79,7 +79,7 @@ def test_models_that_share_a_gpu_must_fit_it_together() -> None:
     (problem,) = preflight._memory_problems(foundation, [141.0, 8.0])
     assert re.search(r"may share a GPU and need about \d+ GiB, which has 8; .*ray\.pools\.<actor>\.num_gpus", problem)
     node = NodeReport("small", versions_here(), (), 100.0, (8.0,))
-    with pytest.raises(PreflightError, match="small: .*may share a GPU"):
+    with pytest.raises(PreflightError, match=r"small: .*may share a GPU"):
         preflight._check_nodes(foundation, [node])
     assert preflight._memory_problems(foundation, []) == []
 

@@ -129,6 +129,7 @@ def test_the_table_has_the_numbers(full: Made) -> None:
 
 def test_the_table_says_when_everything_was_there(full: Made) -> None:
     for stage in STAGES:
+        assert "nothing was computed" not in printed(full.config), f"before {stage.name} ran again"
         record_summary(full.run, StageSummary(stage.name, 6, 0, 0, 0.1))
     text = printed(full.config, "x", width=60)
     assert "Everything was there already; nothing was computed." in text

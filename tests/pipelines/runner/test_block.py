@@ -82,7 +82,7 @@ def test_arrays_and_bytes_come_over_unchanged(value: Any) -> None:
 
 def test_plain_values_rejects_and_times_come_over_in_order() -> None:
     reject = Reject("b", "describe", "InputError", "ü is broken", 2, "made of this")
-    plain = {"note": None, "numbers": [1, 2.5], "deep": {"n": [True]}}
+    plain = {"note": None, "numbers": [1, 2.5], "deep": {"n": [True]}, "nothing": {}}
     sent = [outcome(**plain), Outcome({"image_id": "b"}, reject, 1.25), outcome(x=np.ones(2))]
     found = unpack_outcomes(pack_outcomes(sent))
     assert [one.row["image_id"] for one in found] == ["a", "b", "a"]
