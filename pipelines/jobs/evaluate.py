@@ -16,6 +16,7 @@ from pipelines.stages.judge import JudgeStage, judged_pairs
 from pipelines.stages.methods import check_method
 from pipelines.stages.mirror import MirrorStage
 from sc3d.config import RunConfig
+from sc3d.evaluation.labellings import labelling_named
 from sc3d.records import Pair
 from sc3d.shards import item_table
 from sc3d.store import RunFolder
@@ -26,13 +27,15 @@ def run(config: RunConfig, retry_rejects: bool = False) -> RunFolder:
 
     Raises:
         InputError: the data set's annotations cannot be used.
-        ConfigError: a method is unknown, or the run lacks its features or its adapter.
+        ConfigError: a method or labelling is unknown, or the run lacks a method's features or its adapter.
     """
     with Job(config, "evaluate", retry_rejects=retry_rejects) as job:
         stages, pairs = evaluate_stages(job.config), read_pairs(job.folder, labelled=False)
         images = {image for pair in pairs for image in (pair.source_id, pair.target_id)}
         for stage in stages:
             check_method(stage.method, job.config, images)
+        for name in job.config.evaluate.labellings:
+            labelling_named(name)
         job.begin()
         done = []
         for stage in stages:

@@ -12,6 +12,7 @@ from sc3d.config import RunConfig
 from sc3d.store import RunFolder
 from training.checkpoint import StepRecord, finished_result
 from training.job import TrainJob
+from training.trackers import check_trackers
 from training.train import train
 
 
@@ -31,6 +32,8 @@ def run(config: RunConfig, record: bool = True) -> RunFolder:
         training, steps = train_job(job.config), config.train.steps
         done = job.folder.exists(training.adapter_file)
         check_labels(job.config)
+        if not done:
+            check_trackers(config.train.trackers)
         job.begin(record)
         there = steps if done else _steps_so_far(training)
         line = job.progress.start("train", steps, done=there)

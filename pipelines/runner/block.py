@@ -92,11 +92,11 @@ def pack_outcomes(outcomes: Sequence[Outcome]) -> bytes:
         for key, value in outcome.row.items():
             name = f"{index}/{key}"
             if isinstance(value, np.ndarray):
-                arrays[name] = np.ascontiguousarray(value)
+                arrays[name] = np.asarray(value, order="C")
             elif isinstance(value, bytes):
                 arrays[f"{name}//bytes"] = np.frombuffer(value, np.uint8)
-            elif isinstance(value, dict) and all(isinstance(v, np.ndarray) for v in value.values()):
-                arrays |= {f"{name}//{inner}": np.ascontiguousarray(v) for inner, v in value.items()}
+            elif isinstance(value, dict) and value and all(isinstance(v, np.ndarray) for v in value.values()):
+                arrays |= {f"{name}//{inner}": np.asarray(v, order="C") for inner, v in value.items()}
             else:
                 values[key] = value
         reject = dataclasses.asdict(outcome.reject) if outcome.reject else None

@@ -65,12 +65,6 @@ class Line:
             if self.live is not None and self._row is not None:
                 self.live.update(self._row, total=self.total, completed=self.done + self._ahead)
 
-    def complete(self) -> None:
-        """Count everything that is left as done: for work whose steps were not reported one by one."""
-        with self._lock:
-            self._computed += self.total - self.done
-            self.done = self.total
-
     def finish(self, seconds: float | None = None) -> float:
         """Close the line; returns ``seconds``, those since the start if they are not given."""
         with self._lock:
@@ -149,7 +143,7 @@ class Progress:
             count += items
             if count >= _MANY:
                 if not waiting:
-                    waiting.append(self.start(name, count, count))
+                    waiting.append(self.start(name, count - items, count - items))
                 waiting[0].expect(items)
                 waiting[0].advance(items)
 

@@ -16,7 +16,7 @@ from pipelines.stages.describe import DescribeStage
 from pipelines.stages.match import described_images
 from pipelines.stages.orient import OrientStage
 from pipelines.stages.pairs import SIDES, PairStage, PreparedImages
-from sc3d.config import RunConfig
+from sc3d.config import MatchConfig, RunConfig
 from sc3d.contents import folder_version
 from sc3d.errors import InputError
 from sc3d.evaluation.filter_quality import without_3d
@@ -84,7 +84,11 @@ class CompareStage(PairStage):
 
     @cached_property
     def _images(self) -> PreparedImages[Described]:
-        match = self.config.match if self._labelling.shape else without_3d(self.config.match)
+        match = self.config.match
+        if self._labelling.chained:
+            # From image to image through the 2D features alone: whichever transfer there is, it makes no difference.
+            match = MatchConfig(alpha=match.alpha, beta=match.beta)
+        match = match if self._labelling.shape else without_3d(match)
         return described_images(self.other(DescribeStage), match, self.whole.ray.cache_mb)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Labels by other recipes: an adapter of each is trained and evaluated by name, and recipes are judged beside the filters."""
+"""Labels by other labellings: an adapter of each is trained and evaluated by name, and labellings are judged beside the filters."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipelines.folder.configuration import stored_values
 from pipelines.folder.manifest import read_pairs
 from pipelines.jobs import compare, evaluate
+from pipelines.report.metrics import METRICS_FILE
 from pipelines.stages.compare import CompareStage, labelled_by
 from pipelines.stages.label import LabelStage
 from sc3d.config import RunConfig
@@ -46,7 +48,7 @@ def spheres(config: RunConfig, folder: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_session")
-def test_recipes_are_labelled_trained_and_evaluated_by_name(copy: RunConfig) -> None:
+def test_labellings_are_labelled_trained_and_evaluated_by_name(copy: RunConfig) -> None:
     names = ("2d", "2d-cycle", "3d-cycle-geodesic", "diy-sc")
     for name in names:
         compare.run(copy, name)
@@ -54,28 +56,28 @@ def test_recipes_are_labelled_trained_and_evaluated_by_name(copy: RunConfig) -> 
     assert kept["2d"] > kept["2d-cycle"] > 0
     assert kept["2d"] > kept["diy-sc"] > 0
     assert len({CompareStage(labelled_by(copy, name)).recipe for name in LABELLINGS}) == len(LABELLINGS)
-    # The project's own recipe by this way keeps the labels of the label stage.
+    # The project's own labelling by this way keeps the labels of the label stage.
     own = {x.pair_id: x for x in LabelStage(copy).catalogue().read_all()}
     for label in CompareStage(labelled_by(copy, "3d-cycle-geodesic")).catalogue().read_all():
         np.testing.assert_array_equal(label.source_xy, own[label.pair_id].source_xy)
         np.testing.assert_array_equal(label.target_xy, own[label.pair_id].target_xy)
     metrics = evaluate.run(
         changed(copy, f"evaluate.methods={json.dumps([f'labels-{n}' for n in names])}", "evaluate.filter_pairs=0")
-    )
+    ).read_json(METRICS_FILE)
     values = {r["method"]: r["value"] for r in metrics["pck"] if (r["subset"], r["alpha"], r["average"]) == ("all", 0.1, "image")}
     assert {f"labels-{name} nearest" for name in names} <= set(values)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_session")
-def test_recipes_are_judged_beside_the_filters(copy: RunConfig, tmp_path: Path) -> None:
+def test_labellings_are_judged_beside_the_filters(copy: RunConfig, tmp_path: Path) -> None:
     def rows(*overrides: str) -> dict[tuple[str, str], dict[str, Any]]:
         chosen = changed(copy, "evaluate.methods=[dino]", "evaluate.labellings=[2d-cycle, 3d-cycle-geodesic, diy-sc]", *overrides)
-        return {(row["filter"], row["descriptors"]): row for row in evaluate.run(chosen)["filters"]}
+        return {(row["filter"], row["descriptors"]): row for row in evaluate.run(chosen).read_json(METRICS_FILE)["filters"]}
 
     free = rows()
-    for recipe, same in (("2d-cycle", ("cycle", "2D")), ("3d-cycle-geodesic", ("cycle + geodesic", "2D + 3D"))):
-        mine = free[recipe, same[1]]
+    for labelling, same in (("2d-cycle", ("cycle", "2D")), ("3d-cycle-geodesic", ("cycle + geodesic", "2D + 3D"))):
+        mine = free[labelling, same[1]]
         assert (mine["kept"], mine["fpr"], mine["pairs"]) == tuple(free[same][key] for key in ("kept", "fpr", "pairs"))
     assert 0 < free["diy-sc", "2D"]["kept"] < free["none", "2D"]["kept"]
     filtered = rows(f"compare.spheres={json.dumps(str(spheres(copy, tmp_path / 'spheres')))}")
@@ -87,3 +89,5 @@ def test_unknown_labellings_are_refused(finished: RunConfig) -> None:
         compare.run(finished, "4d")
     with pytest.raises(ConfigError, match="no labelling named '4d'"):
         evaluate.run(changed(finished, "evaluate.labellings=[4d]"))
+    # The next command does not take over what was refused.
+    assert stored_values(finished.run)["evaluate"]["labellings"] == []

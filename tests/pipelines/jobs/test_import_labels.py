@@ -10,10 +10,11 @@ import torch
 from label_run import SIZES, annotation_files, cells, contents, make_run, stored
 
 from pipelines.folder.images import IMAGES
-from pipelines.jobs.export import ExportOptions, export_labels
+from pipelines.jobs.export import export_labels
 from pipelines.jobs.import_labels import import_labels
 from pipelines.stages.label import label_catalogue
 from sc3d.config import RunConfig
+from sc3d.datasets.label_export.options import ExportOptions
 from sc3d.errors import ConfigError, InputError
 from sc3d.grid import Letterbox
 from sc3d.records import ImageRecord

@@ -21,7 +21,6 @@ from PIL import Image
 from pipelines.cli import main
 from pipelines.jobs import label
 from pipelines.report.metrics import METRICS_FILE
-from pipelines.runner.stage import Stage
 from pipelines.stages.describe import DescribeStage
 from pipelines.stages.label import LabelStage
 from pipelines.stages.match import MatchStage
@@ -30,7 +29,6 @@ from pipelines.stages.reconstruct import ReconstructStage
 from sc3d.config import DatasetConfig, LabelConfig, RunConfig
 from sc3d.config_file import to_values
 from sc3d.errors import InputError, RejectBudgetError, StoreError
-from sc3d.pair_ids import split_pair_id
 from sc3d.store import RunFolder
 
 
@@ -51,13 +49,6 @@ def files_of(run: Path) -> dict[Path, int]:
     """The artefacts of a run and when they were written."""
     files = [path for path in run.rglob("*") if path.suffix in (".parquet", ".safetensors") and path.parent != run]
     return {path: path.stat().st_mtime_ns for path in files}
-
-
-def rows_of(stage: Stage) -> dict[str, tuple[str, int]]:
-    """Id -> file and row of what counts of a stage."""
-    found = stage.catalogue()
-    places = zip(found.ids.to_pylist(), found.file_of.tolist(), found.row_of.tolist(), strict=True)
-    return {one: (found.files[file], row) for one, file, row in places}
 
 
 def copied(config: RunConfig, folder: Path) -> RunConfig:
@@ -141,45 +132,6 @@ def test_a_run_folder_of_another_data_set_is_refused(finished: RunConfig, tmp_pa
     with pytest.raises(StoreError, match=r"holds a run on toys .* few of its 16 images are in folder .* choose another run folder"):
         label.run(other)
     assert files_of(Path(finished.run)) == before
-
-
-@pytest.mark.usefixtures("ray_session")
-def test_a_data_set_that_was_moved_is_the_same_and_nothing_is_made_again(finished: RunConfig, tmp_path: Path) -> None:
-    config = copied(finished, tmp_path / "run")
-    shutil.copytree(finished.dataset.root, tmp_path / "moved")
-    before = files_of(Path(config.run))
-    moved = dataclasses.replace(config, dataset=dataclasses.replace(config.dataset, root=str(tmp_path / "moved")))
-    label.run(moved)
-    assert files_of(Path(config.run)) == before
-    assert RunFolder(config.run).read_json("run.json")["config"]["dataset"]["root"] == str(tmp_path / "moved")
-    assert label_rows(moved).num_rows == 16
-
-
-@pytest.mark.usefixtures("ray_session")
-def test_another_photo_under_the_same_name_makes_its_own_rows_anew(finished: RunConfig, tmp_path: Path) -> None:
-    config = copied(finished, tmp_path / "run")
-    shutil.copytree(finished.dataset.root, tmp_path / "toys")
-    config = dataclasses.replace(config, dataset=dataclasses.replace(config.dataset, root=str(tmp_path / "toys")))
-    from pipelines.folder.images import ImageManifest
-
-    label.run(config)
-    images = ImageManifest(RunFolder(config.run))
-    changed = next(image for image in images.values() if (image.category, image.split) == ("car", "trn"))
-    with Image.open(changed.path) as photo:
-        brighter = photo.point(lambda value: min(255, value + 20))
-    brighter.save(changed.path)
-    stages = ReconstructStage(config), OrientStage(config), DescribeStage(config)
-    before = {stage.name: rows_of(stage) for stage in (*stages, MatchStage(config))}
-    label.run(config)
-    for stage in (ReconstructStage(config), OrientStage(config), DescribeStage(config)):
-        after = rows_of(stage)
-        assert after.keys() == before[stage.name].keys()
-        assert {one for one, row in after.items() if row != before[stage.name][one]} == {changed.image_id}
-    after = rows_of(MatchStage(config))
-    assert after.keys() == before["match"].keys()
-    assert {one for one, row in after.items() if row != before["match"][one]} == {
-        one for one in after if changed.image_id in split_pair_id(one)
-    }
 
 
 @pytest.mark.usefixtures("ray_session")

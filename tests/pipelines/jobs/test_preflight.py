@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections import namedtuple
 from collections.abc import Callable
@@ -76,7 +77,10 @@ def test_models_that_share_a_gpu_must_fit_it_together() -> None:
     assert gpu_memory_needed(foundation)
     assert preflight._memory_problems(foundation, [141.0]) == []
     (problem,) = preflight._memory_problems(foundation, [141.0, 8.0])
-    assert "8 GiB" not in problem or "which has 8" in problem
+    assert re.search(r"may share a GPU and need about \d+ GiB, which has 8; .*ray\.pools\.<actor>\.num_gpus", problem)
+    node = NodeReport("small", versions_here(), (), 100.0, (8.0,))
+    with pytest.raises(PreflightError, match=r"small: .*may share a GPU"):
+        preflight._check_nodes(foundation, [node])
     assert preflight._memory_problems(foundation, []) == []
 
 
@@ -85,7 +89,7 @@ def test_nodes_with_other_versions_are_refused(config: RunConfig) -> None:
     good = NodeReport("good", here, (), 100.0, ())
     assert "2, all with sc3d" in preflight._check_nodes(config, [good, good])[0]
     other = NodeReport("old", {**here, "ray": "1.0"}, (), 100.0, ())
-    with pytest.raises(PreflightError, match=r"old has ray 1\.0 \(here"):
+    with pytest.raises(PreflightError, match=r"old has ray 1\.0 \(here .*use one image for all"):
         preflight._check_nodes(config, [good, other])
     full = NodeReport("full", here, ("only 0.1 GiB are free",), 0.1, ())
     with pytest.raises(PreflightError, match="full: only"):

@@ -12,7 +12,7 @@ import pytest
 from commit_rows import commit_rows
 from rich.console import Console
 
-from pipelines.folder.configuration import record_configuration
+from pipelines.folder.configuration import record_configuration, stored_values
 from pipelines.jobs import export_adapter, train
 from pipelines.runner.progress import Progress
 from pipelines.stages.adapter import feature_reader, train_job, training_data
@@ -213,6 +213,8 @@ def test_a_tracker_that_is_not_installed_stops_before_anything(config: RunConfig
     with pytest.raises(PreflightError, match="mlflow"):
         train.run(_changed(config, "train.trackers=[mlflow]"))
     assert not RunFolder(config.run).names("adapters")
+    # The next command does not take over what was refused.
+    assert stored_values(config.run)["train"]["trackers"] == list(config.train.trackers)
 
 
 def test_a_cache_that_cannot_be_written_is_a_typed_error(config: RunConfig, tmp_path: Path) -> None:

@@ -7,30 +7,22 @@ import io
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import report_browser as browser
 from report_run import EVIL, Made
-from rich.console import Console
 
 from pipelines.report import page as report
 from pipelines.report.metrics import METRICS_FILE
-from pipelines.report.summary import print_labels, summarise
-from pipelines.runner.stage import StageSummary
-from pipelines.runner.timings import record_summary
 from pipelines.stages.adapter import train_job
 from pipelines.stages.describe import DescribeStage
 from pipelines.stages.label import LabelStage
-from pipelines.stages.match import MatchStage
-from pipelines.stages.orient import OrientStage
 from pipelines.stages.reconstruct import ReconstructStage
 from sc3d.config_file import load_config
 from sc3d.errors import StoreError
 from sc3d.matching.thresholds import apply_thresholds
 from sc3d.records import Reject
-from sc3d.report.terminal import print_metrics
 from sc3d.store import RunFolder
 
 METRICS = {
@@ -239,61 +231,6 @@ def test_report_on_s3(full: Made, bucket: str) -> None:
     assert report.run(config) == f"{bucket}/some/run/report/index.html"
     page = there.read_bytes("report/index.html").decode()
     assert text_of(page, "pairs").count("<article") == 6
-
-
-def printed(call: Any, *arguments: Any, width: int = 100) -> str:
-    console = Console(file=io.StringIO(), width=width, highlight=False)
-    call(*arguments, console=console)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
-
-
-def test_label_table(full: Made) -> None:
-    summary = summarise(full.config)
-    text = printed(print_labels, full.config, f"{full.config.run}/report/index.html")
-    found = (re.fullmatch(r"(\w+(?: \w+)*) {2,}(\S+(?: -> \S+)?) {2,}\S.*", line.rstrip()) for line in text.splitlines())
-    rows = {line[1]: line for line in found if line}
-    assert rows["images"][2] == "6"
-    assert rows["pairs"][2] == "6"
-    assert rows["labels"][2] == f"{int(summary.labels['n_kept'].sum()):,}"
-    assert rows["candidates"][2] == f"{int(summary.matches['n_candidates'].sum()):,}"
-    assert rows["turned"][2] == "2"
-    assert rows["mesh fit"][2].endswith(" -> 1.00")
-    assert len({row.end(2) for row in rows.values()}) == 1
-    assert f"report: {full.config.run}/report/index.html" in text
-    assert f"labels: {full.config.run}/labels/" in text
-    assert "nothing was computed" not in text
-
-
-def test_label_table_says_when_everything_was_there(full: Made) -> None:
-    for stage in (ReconstructStage, OrientStage, DescribeStage, MatchStage, LabelStage):
-        record_summary(full.run, StageSummary(stage.name, 6, 0, 0, 0.1))
-    text = printed(print_labels, full.config, "x", width=60)
-    assert "Everything was there already; nothing was computed." in text
-    assert "8 s" in text
-
-
-def test_label_table_of_a_run_with_images_only(made: Made) -> None:
-    made.reconstruct()
-    text = printed(print_labels, made.config, "page.html")
-    assert "mesh fit" in text
-    assert "labels" not in text
-
-
-def test_label_table_of_nothing(made: Made) -> None:
-    assert "images" in printed(print_labels, made.config, "[bold]page[/].html")
-    assert "[bold]page[/].html" in printed(print_labels, made.config, "[bold]page[/].html")
-
-
-def test_metrics_table() -> None:
-    text = printed(print_metrics, METRICS)
-    assert "2.0 %" in text
-    line = next(line for line in text.splitlines() if line.strip().startswith("adapter"))
-    assert line.split() == ["adapter", "73.4", "%", "73.4", "%"]
-    assert "cup" not in text
-    assert "0.05" not in text
-    assert EVIL in text
-    assert "No annotated pair" in printed(print_metrics, {"filters": [], "pck": []})
 
 
 @pytest.mark.slow

@@ -68,15 +68,3 @@ def test_a_mended_photo_is_labelled_and_others_are_tried_again_when_asked_for(
     shown = capsys.readouterr().out
     assert "label finished" in shown
     assert "reconstruct" in shown
-
-
-def test_a_failed_run_says_so_in_its_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command("status", str(tmp_path / "nowhere")) == 1
-    assert "is it the right run folder" in capsys.readouterr().err
-    (tmp_path / "photos").mkdir()
-    assert command("label", "--images", str(tmp_path / "photos"), "--category", "bus", "--run", str(tmp_path / "run")) == 1
-    capsys.readouterr()
-    assert command("status", str(tmp_path / "run")) == 0
-    shown = capsys.readouterr().out
-    assert "failed" in shown
-    assert "no photos in it" in shown

@@ -8,16 +8,12 @@ from collections.abc import Sequence
 import pytest
 
 from actors.base import Resources
-from pipelines.jobs.node_check import NodeReport
-from pipelines.jobs.preflight import _check_nodes, check_models
 from pipelines.runner.graph import Pool, fitting_parts, pools_of
 from pipelines.runner.stage import Stage
 from pipelines.stages.describe import DescribeStage
-from pipelines.stages.label import LabelStage
 from pipelines.stages.match import MatchStage
 from pipelines.stages.orient import OrientStage
 from pipelines.stages.reconstruct import ReconstructStage
-from pipelines.stages.registry import graphs_of
 from sc3d.config import PoolConfig, RayConfig, RunConfig
 from sc3d.config_file import load_config
 from sc3d.errors import PreflightError
@@ -61,44 +57,3 @@ def test_pools_have_the_sizes_and_shares_that_were_asked_for() -> None:
     pools = {"MatchOnGpu": PoolConfig(min=2, max=16, num_gpus=0.25)}
     (asked,) = pools_of([MatchStage(dataclasses.replace(gpu, ray=RayConfig(pools=pools)))], workers=3)
     assert (asked.smallest, asked.largest, asked.needs.num_gpus) == (2, 16, 0.25)
-
-
-def test_images_stream_through_all_models_unless_one_needs_whole_categories() -> None:
-    foundation = load_config(overrides=["profile=foundation", "models.variant=tiny"])
-    assert graphs_of(foundation) == [[ReconstructStage, OrientStage, DescribeStage], [MatchStage, LabelStage]]
-    offline = graphs_of(RunConfig())
-    assert offline == [[ReconstructStage], [OrientStage, DescribeStage], [MatchStage, LabelStage]]
-    nearest = graphs_of(load_config(overrides=["pairs.strategy=nearest"]), "match")
-    assert [[kind.name for kind in section] for section in nearest] == [["reconstruct"], ["orient", "describe", "embed"], ["match"]]
-
-
-def test_nodes_that_differ_or_lack_something_are_named() -> None:
-    from pipelines.jobs.node_check import versions_here
-
-    good = NodeReport("one", versions_here(), (), 10.0, ())
-    assert "2, all with" in _check_nodes(RunConfig(), [good, dataclasses.replace(good, name="two")])[0]
-    old = dataclasses.replace(good, name="two", versions={**versions_here(), "ray": "2.1.0"})
-    with pytest.raises(PreflightError, match=r"two has ray 2\.1\.0 \(here .*use one image for all"):
-        _check_nodes(RunConfig(), [good, old])
-    lacking = dataclasses.replace(good, problems=("DINOv2: hf download facebook/dinov2-base",))
-    with pytest.raises(PreflightError, match="one: DINOv2: hf download"):
-        _check_nodes(RunConfig(), [lacking])
-
-
-def test_models_that_do_not_fit_a_gpu_together_are_refused() -> None:
-    config = load_config(overrides=["profile=foundation"])
-    from pipelines.jobs.node_check import versions_here
-
-    node = NodeReport("gpu", versions_here(), (), 10.0, (8.0,))
-    with pytest.raises(PreflightError, match=r"gpu: .*may share a GPU and need about \d+ GiB, which has 8"):
-        _check_nodes(config, [node])
-
-
-@pytest.mark.usefixtures("ray_session")
-def test_the_first_check_of_a_run_tells_what_it_will_do() -> None:
-    from cluster.session import RaySession
-
-    config = RunConfig()
-    with RaySession(config.ray) as ray:
-        lines = check_models(config, ray, graphs_of(config))
-    assert any("profile     offline" in line for line in lines)

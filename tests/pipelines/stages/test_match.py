@@ -16,8 +16,7 @@ from actors.match import MatchActor, MatchOnGpu
 from pipelines.folder.manifest import read_pair_table
 from pipelines.jobs import label
 from pipelines.report.summary import print_labels
-from pipelines.runner.stage import Stage, StageSummary
-from pipelines.runner.timings import read_summaries, record_summary
+from pipelines.runner.stage import Stage
 from pipelines.stages.label import LabelStage
 from pipelines.stages.match import MatchStage
 from pipelines.stages.pairs import IMAGE_READS
@@ -41,17 +40,6 @@ def test_reads_of_features_are_counted_and_shown(finished: RunConfig) -> None:
     print_labels(finished, "page", Console(file=shown, width=200))
     line = next(line for line in shown.getvalue().splitlines() if line.startswith("reads a pair"))
     assert f" {values['counters'][IMAGE_READS] / n_pairs:.2f} " in line
-
-
-def test_counters_of_all_runs_are_added_up(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path)
-    record_summary(run, StageSummary("match", 10, 6, 0, 1.0, {IMAGE_READS: 5}))
-    record_summary(run, StageSummary("match", 10, 0, 0, 1.0))
-    record_summary(run, StageSummary("match", 10, 4, 0, 1.0, {IMAGE_READS: 2}))
-    record_summary(run, StageSummary("orient", 3, 3, 0, 1.0))
-    match, orient = read_summaries(run, ("match", "orient"))
-    assert (match["counters"], match["counted"], match["seconds"]) == ({IMAGE_READS: 7}, 10, 2.0)
-    assert (orient["counters"], orient["counted"]) == ({}, 0)
 
 
 @pytest.mark.usefixtures("ray_session")
