@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from actors.base import run_actors
 from pipelines.folder.configuration import stored_values
 from pipelines.folder.manifest import read_pairs
 from pipelines.jobs import compare, evaluate
@@ -44,6 +45,17 @@ def spheres(config: RunConfig, folder: Path) -> Path:
             directions[:, 30:] = [-1, 0, 0]
         np.save(folder / f"{image}.npy", directions)
     return folder
+
+
+@pytest.mark.parametrize("name", LABELLINGS)
+def test_every_labelling_labels_a_pair_from_what_it_declares(name: str, finished: RunConfig) -> None:
+    stage = CompareStage(labelled_by(finished, name))
+    (actor,) = (kind(stage.whole) for kind in stage.actors())
+    rows = list(stage.load(stage.cut(stage.items())[0]))
+    assert rows
+    assert [row["error"] for row in rows if "error" in row] == []
+    (outcome,) = run_actors([actor], rows[:1], "pair_id", stage.name)
+    assert outcome.reject is None
 
 
 @pytest.mark.slow

@@ -31,6 +31,7 @@ def lines(config: RunConfig) -> str:
 
 def test_it_says_what_there_is_and_leaves_nothing_behind(config: RunConfig) -> None:
     said = lines(config)
+    assert "profile     offline" in said
     assert "16 images of 2 categories, 8 to label, 8 held out" in said
     assert "is writable" in said
     assert "DAISY" in said
@@ -91,6 +92,9 @@ def test_nodes_with_other_versions_are_refused(config: RunConfig) -> None:
     other = NodeReport("old", {**here, "ray": "1.0"}, (), 100.0, ())
     with pytest.raises(PreflightError, match=r"old has ray 1\.0 \(here .*use one image for all"):
         preflight._check_nodes(config, [good, other])
+    lacking = NodeReport("lacking", here, ("DINOv2: hf download facebook/dinov2-base",), 100.0, ())
+    with pytest.raises(PreflightError, match="lacking: DINOv2: hf download"):
+        preflight._check_nodes(config, [lacking])
     full = NodeReport("full", here, ("only 0.1 GiB are free",), 0.1, ())
     with pytest.raises(PreflightError, match="full: only"):
         preflight._check_nodes(config, [good, full])

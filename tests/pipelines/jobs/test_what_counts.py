@@ -19,9 +19,14 @@ from pipelines.folder.manifest import read_images, read_pairs
 from pipelines.jobs import adapter_search, clean, compare, evaluate, export, import_labels, label, relabel, sweep, train
 from pipelines.jobs.relabel import count_labels
 from pipelines.report.summary import summarise
+from pipelines.runner.stage import Stage
 from pipelines.stages.adapter import trained_labels
+from pipelines.stages.describe import DescribeStage
 from pipelines.stages.label import LabelStage, label_catalogue
 from pipelines.stages.leftovers import find_leftovers
+from pipelines.stages.match import MatchStage
+from pipelines.stages.orient import OrientStage
+from pipelines.stages.reconstruct import ReconstructStage
 from pipelines.stages.registry import STAGES
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config, parse_config
@@ -60,6 +65,19 @@ def computed(run: Path) -> dict[str, int]:
     }
 
 
+def files_of(run: Path) -> dict[Path, int]:
+    """The artefacts of a run and when they were written."""
+    files = [path for path in run.rglob("*") if path.suffix in (".parquet", ".safetensors") and path.parent != run]
+    return {path: path.stat().st_mtime_ns for path in files}
+
+
+def places_of(stage: Stage) -> dict[str, tuple[str, int]]:
+    """Id -> file and row of what counts of a stage."""
+    found = stage.catalogue()
+    places = zip(found.ids.to_pylist(), found.file_of.tolist(), found.row_of.tolist(), strict=True)
+    return {one: (found.files[file], row) for one, file, row in places}
+
+
 def labelled_ids(config: RunConfig) -> set[str]:
     return set(label_catalogue(config).ids.to_pylist())
 
@@ -91,24 +109,33 @@ def readers(config: RunConfig, out: Path) -> dict[str, set[str]]:
 
 
 def test_data_and_run_that_moved_are_the_same_run(copy: Copy, finished: RunConfig) -> None:
+    before = files_of(copy.run)
     label.run(copy.config())
     assert set(computed(copy.run).values()) == {0}
+    assert files_of(copy.run) == before
+    assert stored_values(str(copy.run))["dataset"]["root"] == str(copy.root)
     assert labelled_ids(copy.config()) == labelled_ids(finished)
+    assert len(LabelStage(copy.config()).catalogue()) == 16
 
 
 def test_an_overwritten_photo_and_nothing_else_is_done_again(copy: Copy) -> None:
     config = copy.config()
     changed = next(image for image in read_images(RunFolder(config.run)) if image.split == "trn")
     path = next((copy.root / "JPEGImages" / changed.category).glob(f"*{Path(changed.path).name}"))
-    before = LabelStage(config).catalogue()
+    kinds = (ReconstructStage, OrientStage, DescribeStage, MatchStage, LabelStage)
+    before = {kind: places_of(kind(config)) for kind in kinds}
     Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
     label.run(config)
     pairs = {pair_id for pair_id in planned(config) if changed.image_id in split_pair_id(pair_id)}
     made = computed(copy.run)
     assert {name: made[name] for name in ("reconstruct", "orient", "describe")} == {"reconstruct": 1, "orient": 1, "describe": 1}
     assert made["match"] == made["label"] == len(pairs) > 0
-    after = LabelStage(config).catalogue()
-    assert set(after.ids.to_pylist()) == set(before.ids.to_pylist()) == planned(config)
+    for kind in kinds:
+        after = places_of(kind(config))
+        assert after.keys() == before[kind].keys()
+        anew = {one for one, place in after.items() if place != before[kind][one]}
+        assert anew == ({changed.image_id} if kind.key == "image_id" else pairs)
+    assert labelled_ids(config) == planned(config)
     assert sum(one.rows for one in find_leftovers(config)) >= 3 + 2 * len(pairs)
 
 

@@ -1,0 +1,31 @@
+"""What does not count goes, and of what counts nothing does, also after a clean that was cut short."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commit_rows import commit_rows
+
+from pipelines.folder.images import IMAGES
+from pipelines.stages.leftovers import find_leftovers, remove_leftovers
+from pipelines.stages.orient import OrientStage
+from sc3d.config_file import load_config
+from sc3d.records import ImageRecord, Orientation
+from sc3d.store import RunFolder
+
+
+@pytest.mark.parametrize("gone", ["b", "e", "u", "v", "z"])
+def test_what_counts_outlives_a_file_that_has_the_name_of_what_is_kept(gone: str, tmp_path: Path) -> None:
+    """A clean was cut short when it had written what counts of the mixed file, and not yet deleted that."""
+    config = load_config(None, [f"run={json.dumps(str(tmp_path))}"])
+    RunFolder(tmp_path).write_records(ImageRecord, IMAGES, [ImageRecord("a", "a.jpg", "car", inputs="those of a")])
+    stage = OrientStage(config)
+    rows = {image_id: Orientation(image_id, "car", 90, np.zeros(8), False) for image_id in ("a", gone)}
+    commit_rows(stage, "car", [rows["a"], rows[gone]])
+    commit_rows(stage, "car", [rows["a"]])
+    assert remove_leftovers(config, find_leftovers(config), others=False) >= 1
+    assert [(one.image_id, one.turn) for one in stage.catalogue().read_all()] == [("a", 90)]
+    assert find_leftovers(config) == []
