@@ -124,23 +124,22 @@ class Artefacts:
 
     def files_of_rejects(self, wanted: pa.Table) -> list[str]:
         """The shard files whose rejects count, some of them."""
-        known = dict(zip(wanted["id"].to_pylist(), wanted["inputs"].to_pylist(), strict=True))
         by_stem = {_stem(name): name for name in self.files()}
-        files = self._reject_files()
-        with ThreadPoolExecutor(_READERS) as pool:
-            found = zip(files, pool.map(lambda name: self.run.read_records(Reject, name), files), strict=True)
-            return [by_stem[_stem(name)] for name, rejects in found if any(known.get(one.id) == one.inputs for one in rejects)]
+        return [by_stem[_stem(name)] for name, rejects in self._counted_rejects(wanted) if rejects]
 
     def rejects(self, wanted: pa.Table) -> list[Reject]:
         """The rejects of finished shards that count, as rows do (see :meth:`catalogue`), each id once."""
+        return list({one.id: one for _, rejects in self._counted_rejects(wanted) for one in rejects}.values())
+
+    def _counted_rejects(self, wanted: pa.Table) -> Iterator[tuple[str, list[Reject]]]:
+        """Each reject file of a finished shard, and those of its rejects that count."""
         files = self._reject_files()
         if not files:
-            return []
-        known = dict(zip(wanted["id"].to_pylist(), wanted["inputs"].to_pylist(), strict=True))
+            return
+        known = _inputs_by_id(wanted)
         with ThreadPoolExecutor(_READERS) as pool:
-            found = pool.map(lambda name: self.run.read_records(Reject, name), files)
-            counted = {one.id: one for rejects in found for one in rejects if known.get(one.id) == one.inputs}
-        return list(counted.values())
+            for name, rejects in zip(files, pool.map(lambda name: self.run.read_records(Reject, name), files), strict=True):
+                yield name, [one for one in rejects if known.get(one.id) == one.inputs]
 
     def standing(self, wanted: pa.Table) -> Standing:
         """How far the stage has come with what is wanted (:data:`~sc3d.shards.COUNTED`), looked up in the run folder.
@@ -201,9 +200,7 @@ class Artefacts:
 
         Cut short, it leaves rows twice: one counts.
         """
-        table = self.run.read_table(self.record, name).take(
-            pa.array(catalogue.row_of[catalogue.file_of == catalogue.files.index(name)])
-        )
+        table = catalogue.table(name)
         old = self.reject_file_of(name)
         known = catalogue.wanted
         rejects = self.run.read_records(Reject, old) if self.run.exists(old) else []
@@ -283,7 +280,7 @@ class Catalogue:
     @cached_property
     def wanted(self) -> Mapping[str, str]:
         """Id -> what its row has to be made from."""
-        return dict(zip(self.counted["id"].to_pylist(), self.counted["inputs"].to_pylist(), strict=True))
+        return _inputs_by_id(self.counted)
 
     @cached_property
     def located(self) -> Mapping[str, int]:
@@ -392,6 +389,10 @@ def read_from(artefacts: Artefacts, files: Iterable[str], inputs_of: Mapping[str
         records = from_table(artefacts.record, table.take(pa.array(rows, pa.int64())), name)
         found |= {getattr(record, artefacts.key): record for record in records}
     return found
+
+
+def _inputs_by_id(counted: pa.Table) -> dict[str, str]:
+    return dict(zip(counted["id"].to_pylist(), counted["inputs"].to_pylist(), strict=True))
 
 
 def _keys(counted: pa.Table) -> pa.Array:

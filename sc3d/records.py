@@ -25,6 +25,9 @@ LABELLED_SPLIT = SPLITS[0]
 
 HELD_OUT_SPLITS = SPLITS[1:]
 
+VALIDATION_SPLIT = SPLITS[1]
+"""Settings are searched and adapters validated on its pairs; numbers are told of the last one."""
+
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,180}")
 
 

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +34,24 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no golden outputs and sample data at {SHARED}")
     return SHARED
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, str], Path]:
+    """Makes a module of ``tmp_path`` an installed package: its name, its code, and the text of its entry points; returns its file."""
+
+    def made(module: str, code: str, entry_points: str) -> Path:
+        file = tmp_path / f"{module}.py"
+        file.write_text(code)
+        information = tmp_path / f"{module}-1.0.dist-info"
+        information.mkdir()
+        (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module.replace('_', '-')}\nVersion: 1.0\n")
+        (information / "entry_points.txt").write_text(entry_points)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.delitem(sys.modules, module, raising=False)
+        return file
+
+    return made
 
 
 @pytest.fixture(scope="session")

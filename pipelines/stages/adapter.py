@@ -19,7 +19,7 @@ from sc3d.config import RunConfig
 from sc3d.errors import FeatureError, InputError
 from sc3d.evaluation.pck import box_size, common_keypoints
 from sc3d.features import Features, decode_features, encode_features
-from sc3d.records import Pair
+from sc3d.records import VALIDATION_SPLIT, Pair
 from sc3d.shards import recipe_of
 from sc3d.store import RunFolder
 from training.adapter import encode_adapter, load_adapter
@@ -29,8 +29,6 @@ from training.job import TrainingData, TrainJob
 from training.label_set import COLUMNS, LabelSet
 from training.node_cache import NodeCache
 from training.validation import Validation, ValidationPair, held_out_pairs
-
-VALIDATION_SPLIT = "val"
 
 
 def trained_labels(config: RunConfig) -> Catalogue:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import pyarrow as pa
@@ -62,7 +63,7 @@ def label_artefacts(config: RunConfig, recipe: str | None = None) -> Artefacts:
         return own
     if not recipe.isalnum():
         raise ConfigError(f"'{recipe}' is no recipe: name a folder below {own.run.uri}/{own.folder}")
-    return Artefacts(own.run, own.stage, own.folder, recipe, own.record, own.key, own.by_category)
+    return dataclasses.replace(own, recipe=recipe)
 
 
 def label_catalogue(config: RunConfig, recipe: str | None = None) -> Catalogue:

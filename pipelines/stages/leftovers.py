@@ -55,7 +55,7 @@ def _of_stage(stage: Stage) -> Leftover:
     artefacts, catalogue = stage.artefacts, stage.catalogue()
     # The file of a shard whose rows were all rejected says that it is done.
     kept = {*catalogue.files_used, *artefacts.files_of_rejects(stage.counted)}
-    unused = [name for name in artefacts.files() if name not in kept]
+    unused = [name for name in catalogue.files if name not in kept]
     rejects = [artefacts.reject_file_of(name) for name in unused]
     names = [*unused, *(name for name in rejects if stage.run.exists(name))]
     if isinstance(stage, FeatureStage):

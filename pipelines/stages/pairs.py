@@ -143,8 +143,7 @@ class PairStage(Stage):
     def counted(self) -> pa.Table:
         if not self.run.exists(PAIRS):
             return COUNTED.empty_table()
-        ids = self.named()["id"].combine_chunks()
-        return pa.Table.from_arrays([ids, self.inputs_of(ids)], schema=COUNTED)
+        return self.wanted(self.named()["id"].combine_chunks())
 
     def inputs_of(self, ids: pa.Array) -> pa.Array:
         ends = split_pair_ids(ids)

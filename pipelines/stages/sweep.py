@@ -17,7 +17,7 @@ from sc3d.evaluation.setting_counts import SettingCounts, count_settings
 from sc3d.evaluation.setting_pck import GroupDescriptors, count_points, describe_groups
 from sc3d.evaluation.setting_rank import weight_grid
 from sc3d.matching.weight_grid import GroupedImage
-from sc3d.records import Pair
+from sc3d.records import VALIDATION_SPLIT, Pair
 from sc3d.store import RunFolder
 
 _GATHERED = {
@@ -116,7 +116,7 @@ def swept_pairs(config: RunConfig) -> list[Pair]:
     chosen: list[Pair] = []
     counts: dict[str, int] = {}
     for pair in sorted(read_pairs(RunFolder(config.run), labelled=False), key=lambda p: p.pair_id):
-        usable = pair.split == "val" and pair.source_id in described and pair.target_id in described
+        usable = pair.split == VALIDATION_SPLIT and pair.source_id in described and pair.target_id in described
         if usable and counts.get(pair.category, 0) < config.sweep.pairs_per_category:
             counts[pair.category] = counts.get(pair.category, 0) + 1
             chosen.append(pair)

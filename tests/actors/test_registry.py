@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, get_args, get_type_hints
 
@@ -147,15 +148,9 @@ def function(row):
 
 
 @pytest.fixture
-def colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def colours(install: Callable[[str, str, str], Path]) -> None:
     """A feature model of somebody else: a module, and an installed package."""
-    (tmp_path / "colours_of_tests.py").write_text(COLOURS)
-    information = tmp_path / "colours_of_tests-1.dist-info"
-    information.mkdir()
-    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: colours-of-tests\nVersion: 1\n")
-    (information / "entry_points.txt").write_text("[sc3d.sources]\ncolours = colours_of_tests:Colours\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "colours_of_tests", raising=False)
+    install("colours_of_tests", COLOURS, "[sc3d.sources]\ncolours = colours_of_tests:Colours\n")
 
 
 def chosen(slot: str, value: str) -> type[Actor]:

@@ -63,6 +63,17 @@ class Made:
             for i in range(3)
         }
 
+    @classmethod
+    def labelled(cls, folder: Path) -> Made:
+        """A run with everything up to the labels, and an annotated pair."""
+        made = cls(folder)
+        made.manifest(held_out=True)
+        made.reconstruct()
+        made.describe()
+        made.match()
+        made.label()
+        return made
+
     def manifest(self, held_out: bool = False) -> None:
         images = []
         for image_id, one in self.scenes.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,20 +17,16 @@ KNOWN = {"seven": 7, "join": "os.path:join", "lame": "a_library_that_is_not_inst
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, install: Callable[[str, str, str], Path]) -> Path:
     """A folder like site-packages: a package with entry points, and its module, which nobody has imported."""
-    (tmp_path / "birds_of_tests.py").write_text("WINGS = 2\n\nclass Bird:\n    legs = 2\n")
     (tmp_path / "lacking_of_tests.py").write_text("import a_library_that_is_not_installed\n")
-    information = tmp_path / "birds_of_tests-1.0.dist-info"
-    information.mkdir()
-    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: birds-of-tests\nVersion: 1.0\n")
-    (information / "entry_points.txt").write_text(
+    monkeypatch.delitem(sys.modules, "lacking_of_tests", raising=False)
+    install(
+        "birds_of_tests",
+        "WINGS = 2\n\nclass Bird:\n    legs = 2\n",
         f"[{GROUP}]\nwings = birds_of_tests:WINGS\nseven = birds_of_tests:WINGS\nlost = birds_of_tests:Nest\nwhole = birds_of_tests\n"
-        "[sc3d.other]\nelsewhere = birds_of_tests:WINGS\n"
+        "[sc3d.other]\nelsewhere = birds_of_tests:WINGS\n",
     )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    for module in ("birds_of_tests", "lacking_of_tests"):
-        monkeypatch.delitem(sys.modules, module, raising=False)
     return tmp_path
 
 

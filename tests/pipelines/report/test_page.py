@@ -42,12 +42,7 @@ METRICS = {
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """A run with everything but an adapter."""
-    made = Made(tmp_path_factory.mktemp("full"))
-    made.manifest(held_out=True)
-    made.reconstruct()
-    made.describe()
-    made.match()
-    made.label()
+    made = Made.labelled(tmp_path_factory.mktemp("full"))
     made.run.write_json(METRICS_FILE, METRICS)
     return made
 

@@ -31,13 +31,7 @@ STAGES = (ReconstructStage, OrientStage, DescribeStage, MatchStage, LabelStage)
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """A labelled run with an annotated pair."""
-    made = Made(tmp_path_factory.mktemp("full"))
-    made.manifest(held_out=True)
-    made.reconstruct()
-    made.describe()
-    made.match()
-    made.label()
-    return made
+    return Made.labelled(tmp_path_factory.mktemp("full"))
 
 
 @pytest.fixture

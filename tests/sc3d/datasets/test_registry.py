@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -97,15 +97,9 @@ NUMBER = 7
 
 
 @pytest.fixture
-def birds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def birds(tmp_path: Path, install: Callable[[str, str, str], Path]) -> Path:
     """The root of a data set whose reader is a module of somebody else, and also of an installed package."""
-    (tmp_path / "birds_of_registry.py").write_text(BIRDS)
-    information = tmp_path / "birds_of_registry-1.dist-info"
-    information.mkdir()
-    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: birds-of-registry\nVersion: 1\n")
-    (information / "entry_points.txt").write_text("[sc3d.datasets]\nbirds = birds_of_registry:BIRDS\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "birds_of_registry", raising=False)
+    install("birds_of_registry", BIRDS, "[sc3d.datasets]\nbirds = birds_of_registry:BIRDS\n")
     for name in ("wild/a.png", "wild/b.png", "tame/c.png"):
         write_photo(tmp_path / "birds" / name)
     return tmp_path / "birds"

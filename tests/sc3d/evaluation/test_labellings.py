@@ -1,7 +1,7 @@
 """Labellings: chains against plain loops, viewpoints between two images, the sphere filter, and the filters of the ablation."""
 
 import itertools
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -140,17 +140,9 @@ def keep_near(explanation, config):
 
 
 @pytest.fixture
-def near(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def near(install: Callable[[str, str, str], Path]) -> Path:
     """The module of a filter of somebody else, which is also an installed package."""
-    module = tmp_path / "near_of_tests.py"
-    module.write_text(NEAR.format(limit=0.5))
-    information = tmp_path / "near_of_tests-1.dist-info"
-    information.mkdir()
-    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: near-of-tests\nVersion: 1\n")
-    (information / "entry_points.txt").write_text("[sc3d.filters]\nnear = near_of_tests:keep_near\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "near_of_tests", raising=False)
-    return module
+    return install("near_of_tests", NEAR.format(limit=0.5), "[sc3d.filters]\nnear = near_of_tests:keep_near\n")
 
 
 @pytest.mark.parametrize("name", ["near", "near_of_tests:keep_near"])
