@@ -186,6 +186,11 @@ def without(values: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
             raise ConfigError(f"there is no option {name} to go back to the default of")
         if isinstance(inner, dict):
             inner.pop(last, None)
+        # What was chosen by one name goes back with it, as if the default one were chosen anew.
+        if name == "profile":
+            left = _merge(left, PROFILES["offline"])
+        elif name == "train.preset":
+            left = _merge(left, {"train": PRESETS["3d-sc"]})
     return left
 
 

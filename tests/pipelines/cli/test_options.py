@@ -48,6 +48,23 @@ def test_options_go_back_to_their_defaults_one_by_one_by_stage_or_all(run: str, 
             configuration(run, None, None, {}, reset=[typo])
 
 
+def test_what_one_name_stands_for_goes_back_with_it(tmp_path: Path) -> None:
+    folder, default = str(tmp_path / "run"), RunConfig()
+    stored = load_config(None, [f"run={folder}", "profile=foundation", "train.preset=diy-sc", "match.alpha=0.4"])
+    record_configuration(RunFolder(folder), stored)
+    found = configuration(folder, None, None, {}, reset=["profile", "train.preset"])
+    assert (found.profile, found.describe, found.reconstruct, found.orient) == (
+        "offline",
+        default.describe,
+        default.reconstruct,
+        default.orient,
+    )
+    assert (found.train, found.match.alpha) == (default.train, 0.4)
+    chosen = configuration(folder, None, ["describe.dino=dinov3"], {}, reset=["profile"])
+    assert (chosen.profile, chosen.describe.dino, chosen.describe.sd) == ("offline", "dinov3", default.describe.sd)
+    assert chosen.train == stored.train
+
+
 def test_nothing_is_said_where_nothing_is_taken_over(tmp_path: Path, run: str, capsys: pytest.CaptureFixture[str]) -> None:
     configuration(str(tmp_path / "new"), None, ["label.tau_geo=0.02"], {}, say=True)
     configuration(run, None, None, {})
