@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
@@ -151,6 +152,15 @@ def test_a_writer_killed_in_an_upload_leaves_no_object(run: RunFolder, faulty_s3
         assert not run.exists("x")
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Python's own reaction to SIGINT, which a process that a shell started in the background ignores."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_leaves_no_half_object(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     run.write_bytes("x", b"old")
     real = store_s3.S3Store._files
