@@ -14,8 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sc3d.errors import DamagedFileError
+from sc3d.fence import numbered
 from sc3d.records import Reject
 from sc3d.schema import Record, arrow_schema, from_table, to_table
+from sc3d.seals import counted_files, newest_seal
 from sc3d.shards import COUNTED, Shard, shard_name
 from sc3d.store import RunFolder
 
@@ -54,13 +56,20 @@ class Artefacts:
         return f"rejects/{self.stage}/{self.recipe}"
 
     def file(self, shard: Shard) -> str:
-        """Name of a shard's file."""
+        """Name of a shard's file, as this run commits it."""
         middle = f"category={shard.category}/" if self.by_category else ""
-        return f"{self.prefix}/{middle}{shard.name}.parquet"
+        return f"{self.prefix}/{middle}{self._stem(shard)}.parquet"
 
     def reject_file(self, shard: Shard) -> str:
-        """Name of the file with a shard's rejects."""
-        return self.reject_file_of(shard.name)
+        """Name of the file with a shard's rejects, as this run commits it."""
+        return self.reject_file_of(self._stem(shard))
+
+    def _stem(self, shard: Shard) -> str:
+        number = self.run.number
+        if not number and (last := newest_seal(self.run)):
+            # What is written by hand, without the lease, counts as of the run before.
+            number = last.number
+        return numbered(shard.name, number)
 
     @property
     def _retried_file(self) -> str:
@@ -68,8 +77,8 @@ class Artefacts:
         return f"retried/{self.stage}/{self.recipe}.parquet"
 
     def files(self) -> list[str]:
-        """All shards that are there."""
-        return self.run.names(self.prefix, ".parquet")
+        """All shards that are there and not of a run that was replaced before it wrote them (:mod:`sc3d.seals`)."""
+        return counted_files(self.run, self.prefix, ".parquet")
 
     def catalogue(self, wanted: pa.Table) -> Catalogue:
         """Which of the rows that are there count.
@@ -88,13 +97,15 @@ class Artefacts:
         rows = pa.concat_tables([COUNTED.empty_table(), *(table for table in found if table is not None)])
         place = pc.index_in(_keys(rows), value_set=_keys(wanted)).to_numpy(zero_copy_only=False)
         counted = np.flatnonzero(~np.isnan(place)) if place.dtype.kind == "f" else np.arange(len(place))
+        found_rows = len(counted)
         counted = counted[np.unique(place[counted], return_index=True)[1]]
         counted.sort()
         file = np.repeat(np.arange(len(sizes)), sizes)
         row = np.arange(len(rows)) - (np.cumsum(sizes) - sizes)[file]
         ids = rows["id"].take(pa.array(counted))
         others = np.delete(file, counted)
-        return Catalogue(self, tuple(files), ids, file[counted], row[counted], others, wanted, damaged)
+        doubled = found_rows - len(counted)
+        return Catalogue(self, tuple(files), ids, file[counted], row[counted], others, wanted, damaged, doubled)
 
     def all_ids(self) -> pa.Array:
         """Ids of all rows that are there, each once, whether they count or not."""
@@ -116,7 +127,7 @@ class Artefacts:
     def _reject_files(self) -> list[str]:
         """Those of finished shards. The rejects of a shard that was cut short do not count: it is done again."""
         finished = {_stem(name) for name in self.files()}
-        return [name for name in self.run.names(self.reject_prefix, ".parquet") if _stem(name) in finished]
+        return [name for name in counted_files(self.run, self.reject_prefix, ".parquet") if _stem(name) in finished]
 
     def reject_file_of(self, name: str) -> str:
         """Name of the file with the rejects of a shard file."""
@@ -187,18 +198,10 @@ class Artefacts:
         made_from = pa.array([inputs[id_] for id_ in table[self.key].to_pylist()], pa.string())
         self.run.write_table(self.file(shard), table.append_column(INPUTS, made_from))
 
-    def keep_all_counted(self, catalogue: Catalogue, names: Iterable[str]) -> None:
-        """:meth:`keep_counted` for several files of a catalogue."""
-        written: set[str] = set()
-        for name in names:
-            # What counts of one file may be just what another was named for, after a call that was cut short: it is in there by now.
-            if name not in written:
-                written.add(self.keep_counted(catalogue, name))
+    def keep_counted(self, catalogue: Catalogue, name: str) -> list[str]:
+        """Write what counts of a shard file as a shard of its own; returns the files that are to be taken away then (:mod:`sc3d.seals`).
 
-    def keep_counted(self, catalogue: Catalogue, name: str) -> str:
-        """Write what counts of a shard file as a shard of its own, delete the file, and return the new one's name.
-
-        Cut short, it leaves rows twice: one counts.
+        Until they are, rows are there twice: one counts.
         """
         table = catalogue.table(name)
         old = self.reject_file_of(name)
@@ -211,13 +214,11 @@ class Artefacts:
         }
         shard = Shard(category_of(name), tuple(inputs), tuple(inputs.values()))
         if self.file(shard) == name:
-            return name
+            return []
         if rejects:
             self.run.write_records(Reject, self.reject_file(shard), rejects)
         self.run.write_table(self.file(shard), table)
-        self.run.delete(old)
-        self.run.delete(name)
-        return self.file(shard)
+        return [name, old]
 
     def forget_rejects(self) -> int:
         """Make every rejected id missing again, so that the next run tries it once more; returns how many there were.
@@ -262,7 +263,7 @@ class Catalogue:
     """The rows of one recipe of one stage that count: id ``ids[i]`` is row ``row_of[i]`` of ``files[file_of[i]]``.
 
     ``file_of_others``: of each row that does not count, which file it is in. ``counted``: what was asked for. ``damaged``: files of
-    which nobody knows what is in them.
+    which nobody knows what is in them. ``doubled``: how many rows do not count because another one of their id does.
     """
 
     artefacts: Artefacts
@@ -273,6 +274,7 @@ class Catalogue:
     file_of_others: np.ndarray
     counted: pa.Table
     damaged: tuple[str, ...] = ()
+    doubled: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -3,7 +3,7 @@
 In ``lease/`` each run that writes the folder has a *claim*, numbered from 1, which it creates and never changes, and a *beat*, which it
 alone rewrites every few seconds with a count that grows. The highest number is the holder. To take over, after its holder has released it
 or died, is to create the next number. So no run ever writes what another one wrote, and a run that was presumed dead and wakes up sees the
-higher number and stops.
+higher number and stops: it looks before each write (:mod:`sc3d.fence`), and what it wrote all the same does not count (:mod:`sc3d.seals`).
 
 Creating a number is one atomic step on a disk (a hard link), and in a bucket where the store heeds ``If-None-Match`` (and boto3 is there).
 Elsewhere each contender writes a claim of its own name and then lists the folder, and a claim counts only once it was seen alone. Since
@@ -20,7 +20,6 @@ import contextvars
 import itertools
 import logging
 import random
-import re
 import threading
 import time
 import uuid
@@ -29,11 +28,12 @@ from contextlib import suppress
 from types import TracebackType
 
 from sc3d.errors import ConfigError, LeaseLostError, MissingFileError, RunBusyError, StoreError
+from sc3d.fence import FOLDER, LARGEST, claims_among
 from sc3d.lease_records import Beat, Claim, decode, encode
 from sc3d.machine import is_running, this_machine
+from sc3d.seals import seal
 from sc3d.store import RunFolder
 
-FOLDER = "lease"
 INTERVAL_S = 10.0
 """Seconds between two beats."""
 
@@ -42,7 +42,6 @@ DEAD_AFTER = 3
 
 _ATTEMPTS = 50
 _RELEASE_PATIENCE_S = 10.0
-_CLAIM = re.compile(rf"{FOLDER}/(\d{{8}})(?:-[0-9a-f]{{32}})?\.claim")
 
 _log = logging.getLogger("sc3d.lease")
 _held: contextvars.ContextVar[Mapping[str, RunLease] | None] = contextvars.ContextVar("held leases", default=None)
@@ -60,6 +59,9 @@ class RunLease:
     Raises (on entering):
         RunBusyError: another run that is alive writes the folder.
         StoreError: the folder cannot be read or written.
+
+    Raises (on leaving without an error):
+        LeaseLostError: another run has taken it over.
     """
 
     def __init__(self, run: RunFolder, interval_s: float = INTERVAL_S) -> None:
@@ -68,7 +70,9 @@ class RunLease:
         self.run = run
         self.interval_s = interval_s
         # A beat that comes late is worth less than the next one.
-        self._hasty = RunFolder(run.uri, patience=interval_s)
+        self._hasty = RunFolder(run.uri, patience=interval_s, number=0)
+        # What makes somebody the holder is not written as the holder.
+        self._files = run.of_run(0)
         self._token = uuid.uuid4().hex
         self._number = 0
         self._name = ""
@@ -84,9 +88,14 @@ class RunLease:
         if self._outer is None:
             try:
                 self._acquire()
-            except BaseException:
-                if self._name:
-                    self._release()
+                self.run.write_as(self._number)
+                seal(self.run.of_run(self._number))
+            except BaseException as error:
+                self._let_go()
+                if isinstance(error, LeaseLostError):
+                    raise RunBusyError(
+                        f"{self.run.uri}: another run started to write it at the same time; leave the folder to it"
+                    ) from None
                 raise
             _held.set({**_leases(), self._key: self})
         return self
@@ -94,7 +103,13 @@ class RunLease:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._outer is None:
             _held.set({key: lease for key, lease in _leases().items() if lease is not self})
-            self._release()
+            try:
+                if kind is None:
+                    # What was on its way when another run took over does not count, so this one must not end well.
+                    self.check()
+                    self.run.of_run(self._number).check_fence()
+            finally:
+                self._let_go()
         self._outer = None
 
     def check(self) -> None:
@@ -115,6 +130,8 @@ class RunLease:
         for _ in range(_ATTEMPTS):
             claims = self._claims()
             latest = max(claims, default=0)
+            if latest >= LARGEST:
+                raise StoreError(f"{self.run.uri}: the number of its last run is {latest}, which none has; delete {FOLDER}/ in it")
             if all(self._is_over(name) for name in claims.get(latest, [])) and self._claim(latest + 1):
                 break
             time.sleep(random.uniform(0.0, min(1.0, self.interval_s)))
@@ -127,27 +144,23 @@ class RunLease:
         self._thread.start()
         for name in itertools.chain.from_iterable(claims.values()):
             self._forget(name)
-        self.run.remove_leftovers()
+        self._files.remove_leftovers()
 
     def _claims(self, run: RunFolder | None = None) -> dict[int, list[str]]:
         """The claims that are there, by their number."""
-        found: dict[int, list[str]] = {}
-        for name in (run or self.run).names(FOLDER, ".claim"):
-            if match := _CLAIM.fullmatch(name):
-                found.setdefault(int(match[1]), []).append(name)
-        return found
+        return claims_among((run or self._files).names(FOLDER, ".claim"))
 
     def _claim(self, number: int) -> bool:
         """Claim a number; whether it is now this run's."""
         claim = Claim.of_this_process(self._token, self.interval_s)
         record = encode(claim)
         name = f"{FOLDER}/{number:08}.claim"
-        made = self.run.create_bytes(name, record)
+        made = self._files.create_bytes(name, record)
         if made is False:
             return False
         if made is None:
             name = f"{FOLDER}/{number:08}-{self._token}.claim"
-            self.run.write_bytes(name, record)
+            self._files.write_bytes(name, record)
         self._number, self._name = number, name
         if self._is_alone(claim):
             return True
@@ -228,12 +241,12 @@ class RunLease:
     def _read_claim(self, name: str) -> Claim | None:
         """The claim of that name; None if it is not there. One that cannot be read is nobody's, and never beats."""
         with suppress(MissingFileError):
-            return decode(Claim, self.run.read_bytes(name)) or Claim.of_nobody(self.interval_s)
+            return decode(Claim, self._files.read_bytes(name)) or Claim.of_nobody(self.interval_s)
         return None
 
     def _read_beat(self, name: str) -> Beat | None:
         with suppress(MissingFileError):
-            return decode(Beat, self.run.read_bytes(_beat_of(name)))
+            return decode(Beat, self._files.read_bytes(_beat_of(name)))
         return None
 
     def _beat(self, released: bool = False) -> None:
@@ -260,6 +273,12 @@ class RunLease:
         elif claim is not None and claim.token != self._token:
             self._lost = f"process {claim.pid} on {claim.host}"
 
+    def _let_go(self) -> None:
+        if self.run.number == self._number:
+            self.run.write_as(0)
+        if self._name:
+            self._release()
+
     def _release(self) -> None:
         self._stop.set()
         if self._thread is not None:
@@ -272,8 +291,8 @@ class RunLease:
             _log.warning("%s: its lease could not be released (%s); the next run waits for it to run out", self.run.uri, error)
 
     def _forget(self, name: str) -> None:
-        self.run.delete(_beat_of(name))
-        self.run.delete(name)
+        self._files.delete(_beat_of(name))
+        self._files.delete(name)
 
 
 def _beat_of(claim: str) -> str:

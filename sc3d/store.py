@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sc3d.errors import DamagedFileError, SchemaError, StoreError
+from sc3d.errors import DamagedFileError, LeaseLostError, SchemaError, StoreError
+from sc3d.fence import FOLDER, claims_among, number_at, write_as
 from sc3d.schema import Record, check_table, from_table, to_table
 from sc3d.store_disk import TEMPORARY, DiskStore
 from sc3d.store_retry import patiently
@@ -37,19 +38,21 @@ class RunFolder:
         uri: a local path, or ``s3://bucket/prefix``, to which ``?region=...&scheme=...&endpoint_override=host:port`` may be added.
             Credentials come from the platform (environment, profile, instance role). The environment's AWS_ENDPOINT_URL is heeded.
         patience: how many seconds a store that is away is waited for; None for :func:`sc3d.store_retry.patience`.
+        number: as which run it is written (:mod:`sc3d.fence`): 0 for as nobody, None for as this process does. It travels along.
 
     Every method that reads or writes raises, besides what it says:
         StoreUnavailableError: the store was away for longer than that.
         StoreDeniedError: no credentials, wrong ones, or not allowed.
         BucketError: the bucket does not exist or is in another region.
+        LeaseLostError: (when writing or deleting) another run has taken the folder over from the run ``number``.
 
     Raises:
         StoreError: an unusable URI, or credentials inside it.
     """
 
-    def __init__(self, uri: str | Path, patience: float | None = None) -> None:
+    def __init__(self, uri: str | Path, patience: float | None = None, number: int | None = None) -> None:
         self.uri = str(uri).rstrip("/")
-        self._patience = patience
+        self._patience, self._number = patience, number
         scheme = urlsplit(self.uri).scheme
         if "@" in urlsplit(self.uri).netloc:
             raise StoreError("credentials do not belong in a run folder's URI; use the environment, a profile or an instance role")
@@ -64,11 +67,39 @@ class RunFolder:
         else:
             raise StoreError(f"{self.uri}: a run folder is a local path or s3://bucket/prefix, not '{scheme}://'")
 
-    def __reduce__(self) -> tuple[type[RunFolder], tuple[str, float | None]]:
-        return RunFolder, (self.uri, self._patience)
+    def __reduce__(self) -> tuple[type[RunFolder], tuple[str, float | None, int | None]]:
+        return RunFolder, (self.uri, self._patience, self.number or self._number)
 
     def __repr__(self) -> str:
         return f"RunFolder({self.uri!r})"
+
+    @property
+    def number(self) -> int:
+        """As which run it is written; 0 for as nobody."""
+        return number_at(self._root) if self._number is None else self._number
+
+    def of_run(self, number: int) -> RunFolder:
+        """The same folder, as the run of that number writes it, or nobody; whatever this process says."""
+        return RunFolder(self.uri, self._patience, number)
+
+    def write_as(self, number: int) -> None:
+        """From now on this process writes the folder as the run of that number, 0 for as nobody, unless something else is said."""
+        write_as(self._root, number)
+
+    def check_fence(self) -> None:
+        """Make sure that the run ``number`` still writes the folder. It takes one request.
+
+        Raises:
+            LeaseLostError: another run has taken it over, or its claim was deleted.
+        """
+        if not self.number:
+            return
+        latest = max(claims_among(self.names(FOLDER, ".claim")), default=0)
+        if latest != self.number:
+            raise LeaseLostError(
+                f"{self.uri} was taken over by run {latest} from this one, run {self.number}, which gave no sign of life for too long. "
+                "What it has finished is kept and used; leave the folder to the other run"
+            )
 
     def path(self, name: str) -> str:
         """Absolute path of ``name`` in the folder's file system.
@@ -87,11 +118,11 @@ class RunFolder:
         return self._patiently(lambda: self._store.exists(path), "look for", name)
 
     def names(self, folder: str, suffix: str = "") -> list[str]:
-        """Sorted names of all files below ``folder`` that end in ``suffix``; a folder that is not there is empty.
+        """Sorted names of all files below ``folder`` that end in ``suffix``; a folder that is not there is empty. An empty name is for all.
 
         Files that are being written are not among them, nor what a killed writer left of one.
         """
-        path, strip = self.path(folder), len(self._root) + 1
+        path, strip = self.path(folder) if folder else self._root, len(self._root) + 1
         found = self._patiently(lambda: self._store.files(path), "list", folder)
         return sorted(f[strip:] for f in found if f.endswith(suffix) and not f.rpartition("/")[2].startswith(TEMPORARY))
 
@@ -114,7 +145,7 @@ class RunFolder:
             StoreError: the folder is not writable.
         """
         path = self.path(name)
-        self._patiently(lambda: self._store.write(path, data), "write", name)
+        self._patiently(lambda: self._store.write(path, data, self.check_fence), "write", name)
 
     def create_bytes(self, name: str, data: bytes) -> bool | None:
         """Write a file whole unless there is one of that name; of several writers at once, one does.
@@ -137,6 +168,7 @@ class RunFolder:
     def delete(self, name: str) -> None:
         """Delete a file if it is there."""
         path = self.path(name)
+        self.check_fence()
         self._patiently(lambda: self._store.delete(path), "delete", name)
 
     def remove_leftovers(self) -> int:

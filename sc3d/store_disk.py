@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -42,10 +43,14 @@ class DiskStore:
         """The whole content of a file."""
         return Path(path).read_bytes()
 
-    def write(self, path: str, data: bytes) -> None:
-        """Write a file whole, replacing an older one in one step. It survives a power cut after this returns."""
+    def write(self, path: str, data: bytes, check: Callable[[], None] = lambda: None) -> None:
+        """Write a file whole, replacing an older one in one step. It survives a power cut after this returns.
+
+        ``check`` is called right before that step, and raises what forbids it.
+        """
         temporary = _write_temporary(path, data)
         try:
+            check()
             os.replace(temporary, path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)

@@ -51,6 +51,8 @@ _BAD_CREDENTIALS = {
     "TokenRefreshRequired",
 }
 _ELSEWHERE = {"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
+# An object that was deleted between the request for its size and the one for its bytes.
+_GONE = {"RESOURCE_NOT_FOUND", "NO_SUCH_KEY", "NoSuchKey"}
 _SKEWED = {"REQUEST_TIME_TOO_SKEWED", "RequestTimeTooSkewed"}
 
 # What a network file system says while its server is away.
@@ -92,7 +94,7 @@ def explain(error: OSError, doing: str, where: str) -> StoreError:
     """
     code, status = _code_of(error)
     failed = f"cannot {doing} {where}"
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) or code in _GONE:
         return MissingFileError(f"{where} is not there; has the stage that writes it been run?")
     if is_transient(error):
         return StoreUnavailableError(

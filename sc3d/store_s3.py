@@ -128,11 +128,12 @@ class S3Store:
 
         return self._ask(ask)
 
-    def write(self, path: str, data: bytes) -> None:
-        """Write an object whole, replacing an older one in one step."""
+    def write(self, path: str, data: bytes, check: Callable[[], None] = lambda: None) -> None:
+        """Write an object whole, replacing an older one in one step. ``check`` is called before, and raises what forbids it."""
         files = self._files(single_put=len(data) <= SINGLE_PUT_BYTES)
 
         def write() -> None:
+            check()
             with files.open_output_stream(path) as stream:
                 stream.write(data)
 

@@ -112,7 +112,7 @@ def describe_search(config: RunConfig, space: Space) -> Search:
         "validations": wanted.validations,
     }
     return Search(
-        make_job=partial(_trial_job, config, steps, initial),
+        make_job=partial(_trial_job, stage.run, config, steps, initial),
         space=space,
         run=stage.run,
         folder=f"sweeps/adapter-{recipe_of('adapter search', fingerprint)}",
@@ -137,9 +137,11 @@ def trial_config(config: RunConfig, settings: Mapping[str, Any], steps: int) -> 
     return dataclasses.replace(chosen, train=train)
 
 
-def _trial_job(config: RunConfig, steps: int, initial: bytes | None, settings: Mapping[str, Any], folder: str) -> TrainJob:
+def _trial_job(
+    run: RunFolder, config: RunConfig, steps: int, initial: bytes | None, settings: Mapping[str, Any], folder: str
+) -> TrainJob:
     chosen = trial_config(config, settings, steps)
-    return TrainJob(partial(trial_data, chosen), chosen.train, chosen.seed, RunFolder(chosen.run), folder, initial=initial)
+    return TrainJob(partial(trial_data, chosen), chosen.train, chosen.seed, run, folder, initial=initial)
 
 
 def trial_data(config: RunConfig) -> TrainingData:

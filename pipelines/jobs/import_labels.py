@@ -12,12 +12,13 @@ import pyarrow as pa
 from pipelines.jobs.export import labelled_images
 from pipelines.jobs.job import Job
 from pipelines.stages.label import LabelStage, imported_inputs, label_artefacts, origin_file
+from sc3d.artefacts import MISSING
 from sc3d.config import RunConfig
 from sc3d.datasets.label_export import diy_sc
 from sc3d.datasets.label_export.images import LabelledImages
 from sc3d.errors import ConfigError, InputError
 from sc3d.records import LABELLED_SPLIT, SPLITS, Labels
-from sc3d.shards import Shard, recipe_of
+from sc3d.shards import COUNTED, Shard, recipe_of
 from sc3d.store import RunFolder
 
 _EXAMPLES = 3
@@ -83,12 +84,15 @@ def import_labels(config: RunConfig, folder: str, split: str = LABELLED_SPLIT, s
         job.folder.write_json(origin_file(artefacts), {"origin": origin, "files": digests})
         line = job.progress.start("import", len(names))
         for name in names:
-            rows = sorted(reader.labels(name, source.read_bytes(name), Counter()), key=lambda labels: labels.pair_id)
-            for part in (rows[start : start + size] for start in range(0, len(rows), size)):
+            rows = {labels.pair_id: labels for labels in reader.labels(name, source.read_bytes(name), Counter())}
+            ids = pa.array(sorted(rows), pa.string())
+            wanted = pa.Table.from_arrays([ids, imported_inputs(stage, ids)], schema=COUNTED)
+            missing = wanted.filter(pa.array(artefacts.standing(wanted).state == MISSING))
+            for start in range(0, len(missing), size):
                 job.lease.check()
-                ids = tuple(row.pair_id for row in part)
-                inputs = tuple(imported_inputs(stage, pa.array(ids, pa.string())).to_pylist())
-                artefacts.commit(Shard(part[0].category, ids, inputs), part, [])
+                part = missing.slice(start, size).to_pydict()
+                chosen = [rows[id_] for id_ in part["id"]]
+                artefacts.commit(Shard(chosen[0].category, tuple(part["id"]), tuple(part["inputs"])), chosen, [])
             line.advance(1)
         line.finish()
     return ImportSummary(

@@ -22,8 +22,10 @@ def print_leftovers(config: RunConfig) -> None:
     rows = sum(one.rows for one in found)
     if found:
         what = ", ".join(f"{one.stage} {one.rows:,}" for one in found if one.rows)
+        doubled = sum(one.doubled for one in found)
+        twice = f", {doubled:,} of them of ids that are there twice" if doubled else ""
         _console().print(
-            f"left over: {rows:,} rows of photos or pairs that are gone, or as they were before ({what or 'files alone'}). "
+            f"left over: {rows:,} rows of photos or pairs that are gone, or as they were before ({what or 'files alone'}){twice}. "
             f"Nobody reads them; sc3d clean {shlex.quote(config.run)} lists them"
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from math import ceil
@@ -24,7 +24,6 @@ from pipelines.runner.block import Block, decode_block, encode_block
 from pipelines.runner.stage import Stage
 from pipelines.runner.worker import SegmentWorker, needs_of, needs_own_process, segments
 from sc3d.artefacts import KEPT, MISSING, REJECTED, Standing
-from sc3d.config import RunConfig
 from sc3d.errors import PreflightError
 from sc3d.shards import missing_shards
 
@@ -181,7 +180,7 @@ def _through_actors(dataset: Any, pool: Pool, run_id: str) -> Any:
     needs = pool.needs
     return dataset.map_batches(
         SegmentWorker,
-        fn_constructor_args=(type(pool.stage), pool.stage.whole, pool.position, pool.segment, run_id),
+        fn_constructor_args=(type(pool.stage), pool.stage.whole, pool.position, pool.segment, run_id, pool.stage.run.number),
         compute=ray.data.ActorPoolStrategy(min_size=pool.smallest, max_size=pool.largest),
         batch_size=1,
         num_cpus=needs.num_cpus,
@@ -199,7 +198,8 @@ def _through_tasks(dataset: Any, pool: Pool, run_id: str) -> Any:
     import ray.data
 
     stage = pool.stage
-    work = partial(_map_block, stage=type(stage), config=stage.whole, position=pool.position, segment=pool.segment, run_id=run_id)
+    segment = partial(SegmentWorker, type(stage), stage.whole, pool.position, pool.segment, run_id, stage.run.number)
+    work = partial(_map_block, make=segment, place=(pool.position, pool.segment), run_id=run_id)
     return dataset.map_batches(
         work,
         compute=ray.data.TaskPoolStrategy(size=pool.largest),
@@ -210,14 +210,12 @@ def _through_tasks(dataset: Any, pool: Pool, run_id: str) -> Any:
     )
 
 
-def _map_block(
-    row: dict[str, Any], stage: type[Stage], config: RunConfig, position: int, segment: int, run_id: str
-) -> dict[str, Any]:
+def _map_block(row: dict[str, Any], make: Callable[[], SegmentWorker], place: tuple[int, int], run_id: str) -> dict[str, Any]:
     # Tasks reuse warm processes from stage to stage, which saves importing the numeric libraries again; the models are kept for the run.
     workers = _workers_of(run_id)
-    if (position, segment) not in workers:
-        workers[position, segment] = SegmentWorker(stage, config, position, segment, run_id)
-    return workers[position, segment](row)
+    if place not in workers:
+        workers[place] = make()
+    return workers[place](row)
 
 
 @lru_cache(maxsize=1)

@@ -58,10 +58,16 @@ class SegmentWorker:
 
     Its models are loaded with the first block that needs it. Whatever ends the run (a model that cannot be loaded, a store that stays
     away) travels on as the block's ``error``, since an exception would be retried like the death of a process.
+
+    ``number``: as which run it writes the run folder (:mod:`sc3d.fence`); by default as the process that it is in.
     """
 
-    def __init__(self, stage: type[Stage], config: RunConfig, position: int, segment: int, tally: str = "") -> None:
+    def __init__(
+        self, stage: type[Stage], config: RunConfig, position: int, segment: int, tally: str = "", number: int | None = None
+    ) -> None:
         self.stage = stage(config)
+        if number is not None:
+            self.stage.run.write_as(number)
         self._position, self._segment, self._tally = position, segment, tally
         self._metrics = RunMetrics(config.run)
 

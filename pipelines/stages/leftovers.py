@@ -13,13 +13,14 @@ from pipelines.runner.stage import Stage
 from pipelines.stages.describe import FeatureStage
 from pipelines.stages.registry import stages_of
 from sc3d.config import RunConfig
+from sc3d.seals import take_away
 from sc3d.store import RunFolder
 
 
 @dataclass(frozen=True)
 class Leftover:
     """What is left of a stage in the folder ``prefix``: ``rows`` that do not count, ``files`` without any that does, and ``mixed`` files,
-    which have both. ``other``: of another configuration."""
+    which have both. ``other``: of another configuration. ``doubled``: the rows among them of which another one counts."""
 
     stage: str
     prefix: str
@@ -27,6 +28,7 @@ class Leftover:
     files: tuple[str, ...]
     mixed: tuple[str, ...] = ()
     other: bool = False
+    doubled: int = 0
 
 
 def find_leftovers(config: RunConfig) -> list[Leftover]:
@@ -39,15 +41,15 @@ def find_leftovers(config: RunConfig) -> list[Leftover]:
 def remove_leftovers(config: RunConfig, leftovers: Sequence[Leftover], others: bool) -> int:
     """Delete the files of leftovers, those of other configurations only if ``others``, and write mixed files without what does not count;
     returns how many files are gone."""
-    run, stages = RunFolder(config.run), {stage.artefacts.prefix: stage for stage in stages_of(config)}
+    stages = {stage.artefacts.prefix: stage for stage in stages_of(config)}
     chosen = [one for one in leftovers if others or not one.other]
+    replaced = [name for one in chosen for name in one.files]
     for one in chosen:
-        # First of all, since what is kept of a mixed file may have the name of one of them.
-        for name in one.files:
-            run.delete(name)
         if one.mixed:
             stage = stages[one.prefix]
-            stage.artefacts.keep_all_counted(stage.catalogue(), one.mixed)
+            catalogue = stage.catalogue()
+            replaced += [old for name in one.mixed for old in stage.artefacts.keep_counted(catalogue, name)]
+    take_away(RunFolder(config.run), replaced)
     return sum(len(one.files) + len(one.mixed) for one in chosen)
 
 
@@ -62,7 +64,8 @@ def _of_stage(stage: Stage) -> Leftover:
         written = {stage.feature_file(image_id) for image_id in catalogue.located}
         names += [name for name in stage.run.names(artefacts.prefix, ".safetensors") if name not in written]
     holding = {catalogue.files[i] for i in set(catalogue.file_of_others.tolist())}
-    return Leftover(stage.name, artefacts.prefix, len(catalogue.file_of_others), tuple(names), tuple(sorted(holding & kept)))
+    rows, mixed = len(catalogue.file_of_others), tuple(sorted(holding & kept))
+    return Leftover(stage.name, artefacts.prefix, rows, tuple(names), mixed, doubled=catalogue.doubled)
 
 
 def _of_others(stages: Sequence[Stage]) -> Iterator[Leftover]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sc3d import lease
-from sc3d.errors import BucketError, ConfigError, LeaseLostError, RunBusyError
+from sc3d.errors import BucketError, ConfigError, LeaseLostError, RunBusyError, StoreError
 from sc3d.lease import RunLease
 from sc3d.lease_records import Claim
 from sc3d.machine import is_running, process_start
@@ -128,7 +128,7 @@ def test_it_is_taken_released_and_taken_again(run: RunFolder) -> None:
     for _ in range(3):
         with RunLease(run, INTERVAL_S) as held:
             held.check()
-    assert len(run.names("lease")) == 2  # of former claims nothing is left
+    assert len(run.names("lease")) == 3  # a claim, its beat and a seal: of former ones nothing is left
 
 
 @pytest.mark.parametrize("where", ["here", "elsewhere"])
@@ -246,19 +246,32 @@ def test_a_stale_lease_is_taken_over_by_one_of_many(run: RunFolder, start: Start
 
 
 def test_a_condition_that_lets_two_through_is_noticed(run: RunFolder) -> None:
-    with RunLease(run, INTERVAL_S) as held:
+    with pytest.raises(LeaseLostError, match="taken over by process"), RunLease(run, INTERVAL_S) as held:
         (name,) = run.names("lease", ".claim")
         run.write_bytes(name, run.read_bytes(name).replace(held._token.encode(), b"f" * 32))
-        with pytest.raises(LeaseLostError, match="taken over by process"):
-            wait_for_loss(held)
+        wait_for_loss(held)
 
 
 def test_a_lease_that_somebody_deleted_is_lost(run: RunFolder) -> None:
-    with RunLease(run, INTERVAL_S) as held:
+    with pytest.raises(LeaseLostError, match="somebody who deleted its lease"), RunLease(run, INTERVAL_S) as held:
         for name in run.names("lease"):
-            run.delete(name)
-        with pytest.raises(LeaseLostError, match="somebody who deleted its lease"):
-            wait_for_loss(held)
+            RunFolder(run.uri, number=0).delete(name)
+        wait_for_loss(held)
+
+
+def test_a_run_that_was_replaced_does_not_end_well(run: RunFolder) -> None:
+    with pytest.raises(LeaseLostError, match="taken over by run 2 from this one, run 1"), RunLease(run, 3600.0):
+        RunFolder(run.uri, number=0).write_bytes("lease/00000002.claim", b"of another run")
+
+
+def test_numbers_end_somewhere(disk: RunFolder) -> None:
+    disk.write_bytes("lease/99999999.claim", b"of nobody")
+    with RunLease(disk, 0.05) as held:
+        held.check()
+        assert disk.number == 100_000_000
+    disk.write_bytes("lease/999999999999.claim", b"of nobody")
+    with pytest.raises(StoreError, match="delete lease/ in it"):
+        RunLease(disk, 0.05).__enter__()
 
 
 def wait_for_loss(held: RunLease) -> None:

@@ -10,9 +10,11 @@ import pytest
 from commit_rows import commit_rows
 
 from pipelines.folder.images import IMAGES
+from pipelines.report.leftovers import print_leftovers
 from pipelines.stages.leftovers import find_leftovers, remove_leftovers
 from pipelines.stages.orient import OrientStage
 from sc3d.config_file import load_config
+from sc3d.lease import RunLease
 from sc3d.records import ImageRecord, Orientation
 from sc3d.store import RunFolder
 
@@ -26,6 +28,20 @@ def test_what_counts_outlives_a_file_that_has_the_name_of_what_is_kept(gone: str
     rows = {image_id: Orientation(image_id, "car", 90, np.zeros(8), False) for image_id in ("a", gone)}
     commit_rows(stage, "car", [rows["a"], rows[gone]])
     commit_rows(stage, "car", [rows["a"]])
-    assert remove_leftovers(config, find_leftovers(config), others=False) >= 1
+    with RunLease(RunFolder(config.run)):
+        assert remove_leftovers(config, find_leftovers(config), others=False) >= 1
     assert [(one.image_id, one.turn) for one in stage.catalogue().read_all()] == [("a", 90)]
     assert find_leftovers(config) == []
+
+
+def test_rows_that_are_there_twice_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = load_config(None, [f"run={json.dumps(str(tmp_path))}"])
+    records = [ImageRecord(image_id, f"{image_id}.jpg", "car", inputs=f"those of {image_id}") for image_id in "ab"]
+    RunFolder(tmp_path).write_records(ImageRecord, IMAGES, records)
+    stage = OrientStage(config)
+    rows = [Orientation(image_id, "car", 90, np.zeros(8), False) for image_id in "abc"]
+    commit_rows(stage, "car", rows)
+    commit_rows(stage, "car", rows[:2])
+    assert [(one.stage, one.rows, one.doubled) for one in find_leftovers(config)] == [("orient", 3, 2)]
+    print_leftovers(config)
+    assert "2 of them of ids that are there twice" in " ".join(capsys.readouterr().out.split())

@@ -1,0 +1,113 @@
+"""Which files of a run folder count when a run that was replaced still writes.
+
+Whoever takes a folder over first of all *seals* it: a file in ``lease/`` that bears the number of the run names all shards that count so
+far. What counts is what the newest seal names, and what bears the seal's own number. So from then on nothing that an earlier run commits
+can be seen, however late it comes and whatever the store can refuse. It gets in nobody's way, since names with another number are others.
+
+To take files away is to seal the folder without them, and then to delete them: a run that was replaced in between deletes nothing that
+counts for anybody.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import lru_cache
+
+from sc3d.errors import MissingFileError, StoreError
+from sc3d.fence import FOLDER, number_of
+from sc3d.schema import Record, column
+from sc3d.store import RunFolder
+
+_SEAL = re.compile(rf"{FOLDER}/(\d{{8,12}})-(\d{{4,12}})-[0-9a-f]{{8}}\.seal")
+_ATTEMPTS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class SealedFile(Record):
+    """A shard that counts, or the rejects of one."""
+
+    name: str = column("its name in the run folder")
+
+
+@dataclass(frozen=True)
+class Seal:
+    """What counts: files called ``names``, and shards of the run ``number``. ``version``: how often that run had sealed the folder."""
+
+    number: int
+    version: int
+    names: frozenset[str]
+
+    def shows(self, name: str) -> bool:
+        """Whether a file counts."""
+        return name in self.names or number_of(name) == self.number
+
+
+def counted_files(run: RunFolder, folder: str, suffix: str = "") -> list[str]:
+    """As :meth:`RunFolder.names <sc3d.store.RunFolder.names>`, of those files alone that count."""
+    # The seal first: what it names may be written anew by the next one, and only then deleted.
+    seal = newest_seal(run)
+    names = run.names(folder, suffix)
+    return names if seal is None else [name for name in names if seal.shows(name)]
+
+
+def newest_seal(run: RunFolder) -> Seal | None:
+    """The seal that holds; ``None`` for a folder that nobody has sealed, in which everything counts."""
+    for _ in range(_ATTEMPTS):
+        found = _seals(run)
+        if not found:
+            return None
+        try:
+            return _read(run.uri, found[max(found)], *max(found))
+        except MissingFileError:
+            # Somebody has sealed the folder anew.
+            continue
+    raise StoreError(f"{run.uri}: its seals come and go; run it again when no other run is started there")
+
+
+def seal(run: RunFolder, without: Collection[str] = ()) -> None:
+    """Seal the folder as the run of ``run.number``: what counts goes on to count, but for the files ``without``.
+
+    What does not count is deleted: nobody will see it again.
+
+    Raises:
+        StoreError: this process does not hold the folder's lease.
+        LeaseLostError: another run has taken the folder over.
+    """
+    if not run.number:
+        raise StoreError(f"{run.uri}: only the run that holds the lease of a folder can seal it")
+    before = newest_seal(run)
+    files = [name for name in run.names("", ".parquet") if number_of(name) is not None]
+    counted = [name for name in files if before is None or before.shows(name)]
+    version = before.version + 1 if before is not None and before.number == run.number else 0
+    earlier = _seals(run)
+    kept = [SealedFile(name) for name in counted if name not in set(without)]
+    # Named unlike those of a folder that lay here before, since readers keep what they have read.
+    name = f"{FOLDER}/{run.number:08}-{version:04}-{uuid.uuid4().hex[:8]}.seal"
+    run.write_records(SealedFile, name, kept)
+    for name in {*files} - {one.name for one in kept} | {*earlier.values()}:
+        run.delete(name)
+
+
+def take_away(run: RunFolder, names: Collection[str]) -> None:
+    """Delete files so that none of them counts for anybody from the first deletion on.
+
+    Raises:
+        LeaseLostError: another run has taken the folder over.
+    """
+    if names:
+        seal(run, names)
+    for name in names:
+        run.delete(name)
+
+
+def _seals(run: RunFolder) -> dict[tuple[int, int], str]:
+    matches = (_SEAL.fullmatch(name) for name in run.names(FOLDER, ".seal"))
+    return {(int(match[1]), int(match[2])): match[0] for match in matches if match}
+
+
+@lru_cache(maxsize=4)
+def _read(uri: str, name: str, number: int, version: int) -> Seal:
+    return Seal(number, version, frozenset(one.name for one in RunFolder(uri).read_records(SealedFile, name)))
