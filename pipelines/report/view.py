@@ -118,6 +118,6 @@ class RunView:
 
     def _load_photo(self, image_id: str) -> np.ndarray | None:
         try:
-            return load_image(self._paths[image_id])
+            return load_image(self._paths[image_id], self.config.dataset.download)
         except (InputError, StoreError, KeyError):
             return None

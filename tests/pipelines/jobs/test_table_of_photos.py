@@ -32,9 +32,10 @@ def test_an_address_that_times_out_is_one_reject(tmp_path: Path, shared: Path, b
     addresses = ("bus_1.jpg", f"{bucket}/photos/bus 2.jpg", web.url("hang?sig=tell-nobody"))
     rows = [f"{address},bus,{name}" for address, name in zip(addresses, ("here", "bucket", "web"), strict=True)]
     (tmp_path / "photos.csv").write_text("\n".join(("path,category,image_id", *rows)))
+    download = {"timeout": 0.3, "attempts": 2, "hosts": ["127.0.0.1"]}
     values = {
         "run": str(tmp_path / "run"),
-        "dataset": {"kind": "table", "root": str(tmp_path / "photos.csv"), "download": {"timeout": 0.3, "attempts": 2}},
+        "dataset": {"kind": "table", "root": str(tmp_path / "photos.csv"), "download": download},
         "max_reject_fraction": 0.9,
         "pairs": {"targets": 2},
     }
