@@ -69,7 +69,7 @@ class Rule:
         wrong = (
             f"'{text}' is not a rule for hosts; it is public, a name, an address or a block of them (10.1.0.0/16), without http://"
         )
-        network = _network(text.strip("[]"))
+        network = _network(text[1:-1] if text[:1] + text[-1:] == "[]" else text)
         if network is not None:
             return cls(network=network)
         try:
