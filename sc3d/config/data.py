@@ -63,7 +63,7 @@ class DatasetConfig:
     category: Annotated[str | None, Field(description="category of all photos of a folder; none: its sub-folders name them")] = None
     masks: Annotated[str | None, Field(description="folder of mask files with the photos' stems")] = None
     categories: Annotated[tuple[str, ...], Field(description="only these categories; none: all")] = ()
-    download: Annotated[DownloadConfig, Field(description="photos that lie on the web")] = DownloadConfig()
+    download: Annotated[DownloadConfig, Field(description="photos that lie in buckets and on the web")] = DownloadConfig()
     subset: Annotated[
         str | None,
         Field(

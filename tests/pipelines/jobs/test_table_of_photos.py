@@ -88,7 +88,10 @@ def test_no_secret_of_an_address_leaves_the_manifest(tmp_path: Path, web: WebSer
     options = ["dataset.download.hosts=[127.0.0.1]", "max_reject_fraction=0.9", "pairs.strategy=all"]
     sets = [word for option in options for word in ("--set", option)]
     command_line(["label", "--kind", "table", "--images", str(table), "--run", run, *sets])
-    for command in (["report"], ["show"], ["show", "signed~moved"], ["rejects"], ["status"], ["clean"], ["export", "labels", out]):
+    asked = web.seen["photo.jpg"]
+    command_line(["report", "--run", run])
+    assert web.seen["photo.jpg"] > asked, "the report shows it"
+    for command in (["show"], ["show", "signed~moved"], ["rejects"], ["status"], ["clean"], ["export", "labels", out]):
         command_line([*command, "--run", run])
     printed = "".join(capfd.readouterr())
     rejects = {reject.id: reject.message for reject in ReconstructStage(stored_configuration(run)).rejects()}
