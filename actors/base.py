@@ -11,6 +11,7 @@ import gc
 import logging
 import sys
 import time
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from typing import Any, ClassVar
 
 from sc3d.config import RunConfig
 from sc3d.config_view import values_of, view_of
+from sc3d.display import without_secrets
 from sc3d.errors import ConfigError, Sc3dError, is_of_the_store
 from sc3d.records import Reject
 
@@ -164,7 +166,9 @@ def _run_batch(actor: Actor, batch: Sequence[Outcome], id_key: str, stage: str, 
             raise
         if len(batch) == 1:
             if not isinstance(error, Sc3dError):
-                logger.warning("%s failed on %s", type(actor).__name__, batch[0].row[id_key], exc_info=error)
+                # Not as exc_info: what a model says may hold the addresses of its row.
+                trace = without_secrets("".join(traceback.format_exception(error)))
+                logger.warning("%s failed on %s\n%s", type(actor).__name__, batch[0].row[id_key], trace)
             outcome = batch[0]
             outcome.seconds += time.perf_counter() - started
             advice = ". " + _MEMORY_ADVICE.format(type(actor).__name__) if is_out_of_memory(error) else ""

@@ -1,48 +1,32 @@
-"""Where images lie: local paths, and addresses of a bucket or of the web. Nothing is asked of anybody here."""
+"""Where images lie: local paths, and addresses of a bucket or of the web. Nothing is asked of anybody here.
+
+Addresses come from data, so from anybody: they name an object or a file on the web, and never how or by which server it is reached.
+"""
 
 from __future__ import annotations
 
-import os
 import re
+from collections.abc import Iterable
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
+from sc3d.display import scheme_of, shown
 from sc3d.errors import InputError, StoreError
-from sc3d.store_s3 import locate
+from sc3d.store_s3 import Location, locate
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+ANY_BUCKET = "s3://*"
+"""Among :func:`buckets_of`: all that are not named."""
+
 # What needs no closer look: nothing escaped, no options, no credentials.
-_PLAIN = re.compile(r"(?:s3|https?)://[A-Za-z0-9.-]+(?:/(?!\.\.?(?:/|$))[^/?#%@\\\x00-\x1f]+)+")
+_PLAIN = re.compile(r"(?:s3|https?)://[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*(?:/(?!\.\.?(?:/|$))[^/?#%@\\\x00-\x1f]+)+")
 _CONTROL = re.compile(r"[\x00-\x1f]")
-_HOST = re.compile(r"([^:]*|\[[0-9A-Fa-f:.]*\])(:[0-9]*)?")
-
-
-def scheme_of(path: str) -> str:
-    """The scheme of an address in small letters; empty for a local path."""
-    found = _SCHEME.match(path)
-    return found[1].lower() if found else ""
-
-
-def shown(path: str) -> str:
-    """A path or address for people: without a user and password in it, and without what follows ``?`` or ``#``, which may be a secret."""
-    if not scheme_of(path):
-        return path
-    scheme, _, rest = path.partition("://")
-    host, slash, tail = re.split("[?]" if scheme.lower() == "s3" else "[?#]", rest, maxsplit=1)[0].partition("/")
-    host = host.rpartition("@")[2]
-    # A password may hold the characters that end a host's name.
-    return f"{scheme}://{host}{slash}{tail}" if _HOST.fullmatch(host) else f"{scheme}://..."
-
-
-def near(path: str) -> str:
-    """A local path as a person at this working directory would write it: relative where it lies below; addresses as they are."""
-    if scheme_of(path):
-        return path
-    here = os.path.relpath(path)
-    return path if here.startswith("..") else here
+# Amazon's rule, and what older and other stores allow besides: nothing that ends a host's name or begins a port, a path or options.
+_BUCKET = re.compile(r"(?!.*\.\.)(?![0-9]+(?:\.[0-9]+){3}$)[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
 
 
 def check_address(path: str) -> None:
     """Check an address without asking anybody; local paths pass.
+
+    What follows ``?`` in a bucket is left to :func:`object_of`, so that it concerns one photo and not the table that names it.
 
     Raises:
         InputError: credentials in it, another scheme than s3, http, https or file, no host or bucket, or no usable key.
@@ -57,24 +41,64 @@ def check_address(path: str) -> None:
             "an image's address holds credentials; take them out and use the environment, a profile or an instance role"
         )
     if scheme == "s3":
-        key_of(path)
+        object_of(path.partition("?")[0])
     elif scheme not in ("http", "https"):
         raise InputError(f"{shown(path)}: '{scheme}://' cannot be read; give a local path, s3://bucket/key or https://...")
 
 
-def key_of(uri: str) -> tuple[str, str, str]:
-    """Bucket, key and options (with their question mark) of an address in a bucket."""
-    address, mark, query = uri[len("s3://") :].partition("?")
-    bucket, _, key = unquote(address).partition("/")
-    if not bucket or not key or key.endswith("/") or any(part in ("", ".", "..") for part in key.split("/")):
-        raise InputError(f"{shown(uri)}: is not an address in a bucket; it is s3://bucket/key")
-    try:
-        locate(f"s3://{bucket}{mark}{query}")
-    except StoreError:
+def object_of(uri: str) -> tuple[str, str]:
+    """Bucket and key of an address in a bucket, ``s3://bucket/key``, whose percent escapes are decoded.
+
+    Raises:
+        InputError: it is none, or has options: which server has the bucket is not for an address to say.
+    """
+    address, options, _ = uri[len("s3://") :].partition("?")
+    if options:
         raise InputError(
-            f"{shown(uri)}: what follows '?' is not an option of a bucket; write a question mark in a key as %3F"
-        ) from None
-    return bucket, key, mark + query
+            f"{shown(uri)}: an address in a bucket has no options; write a question mark in a key as %3F, and say in "
+            "dataset.download.buckets where a bucket lies"
+        )
+    bucket, _, key = unquote(address).partition("/")
+    if not key or key.endswith("/") or any(part in ("", ".", "..") for part in key.split("/")):
+        raise InputError(f"{shown(uri)}: is not an address in a bucket; it is s3://bucket/key")
+    if not _BUCKET.fullmatch(bucket):
+        raise InputError(f"{shown(uri)}: what follows s3:// cannot be the name of a bucket; it is s3://bucket/key")
+    return bucket, key
+
+
+def buckets_of(listed: Iterable[str]) -> dict[str, Location]:
+    """The buckets of a configuration's list by name: ``s3://bucket`` or :data:`ANY_BUCKET`, with the options of a run folder's URI.
+
+    Raises:
+        ValueError: an entry is something else.
+    """
+    found: dict[str, Location] = {}
+    for entry in listed:
+        try:
+            location = locate(entry) if entry.startswith("s3://") else None
+        except StoreError as error:
+            raise ValueError(str(error)) from None
+        if (
+            location is None
+            or location.root != location.bucket
+            or not (location.bucket == "*" or _BUCKET.fullmatch(location.bucket))
+        ):
+            raise ValueError(f"'{shown(entry)}' is not a bucket; it is s3://bucket, or {ANY_BUCKET} for all others")
+        found[location.bucket] = location
+    return found
+
+
+def locate_bucket(bucket: str, listed: Iterable[str]) -> Location:
+    """Where a bucket lies that data names, as a configuration's list says.
+
+    Raises:
+        InputError: the list has neither it nor :data:`ANY_BUCKET`.
+    """
+    buckets = buckets_of(listed)
+    found = buckets.get(bucket, buckets.get("*"))
+    if found is None:
+        raise InputError(f"bucket '{bucket}' is not one of dataset.download.buckets; add s3://{bucket} there if it is meant")
+    return found._replace(bucket=bucket, root=bucket)
 
 
 def ascii_url(url: str) -> str:

@@ -10,16 +10,18 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from sc3d.addresses import key_of, scheme_of, shown
+from sc3d.addresses import locate_bucket, object_of
+from sc3d.config import DownloadConfig
+from sc3d.display import scheme_of, shown
 from sc3d.errors import BucketError, InputError, MissingFileError, StoreDeniedError
 from sc3d.schema import Record, column
 from sc3d.store import RunFolder
 from sc3d.store_retry import patiently
-from sc3d.store_s3 import S3Store, locate
+from sc3d.store_s3 import S3Store
 
 CONTENTS = "contents.parquet"
 
@@ -45,10 +47,16 @@ class FileContent(Record, name="FileContent"):
         return (self.size, self.modified, self.changed) == (seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
 
 
-def hash_contents(run: RunFolder, paths: Iterable[str], advance: Callable[[int], None] = lambda count: None) -> dict[str, str]:
+def hash_contents(
+    run: RunFolder,
+    paths: Iterable[str],
+    advance: Callable[[int], None] = lambda count: None,
+    buckets: Sequence[str] = DownloadConfig().buckets,
+) -> dict[str, str]:
     """Path or address -> hash of what it holds; of a file that cannot be read an empty text, which its stage will reject.
 
-    What the files' size and times were is kept in the run folder; ``advance`` is told of each file that has been looked at.
+    What the files' size and times were is kept in the run folder; ``advance`` is told of each file that has been looked at; ``buckets`` is
+    ``dataset.download.buckets``.
 
     Raises:
         StoreError: the run folder, or the bucket of a photo, is away.
@@ -58,7 +66,7 @@ def hash_contents(run: RunFolder, paths: Iterable[str], advance: Callable[[int],
     found: dict[str, str] = {}
     kept: list[FileContent] = []
     with ThreadPoolExecutor(_READERS) as pool:
-        for path, seen in zip(wanted, pool.map(lambda path: _look(path, known), wanted), strict=True):
+        for path, seen in zip(wanted, pool.map(lambda path: _look(path, known, buckets), wanted), strict=True):
             found[path] = seen.content if isinstance(seen, FileContent) else seen
             kept += [seen] if isinstance(seen, FileContent) else []
             advance(1)
@@ -78,10 +86,10 @@ def folder_version(folder: str) -> str:
     return _hash("\n".join(f"{name} {seen.st_size} {seen.st_mtime_ns}" for name, seen in entries))
 
 
-def _look(path: str, known: Mapping[str, FileContent]) -> FileContent | str:
+def _look(path: str, known: Mapping[str, FileContent], buckets: Sequence[str]) -> FileContent | str:
     scheme = scheme_of(path)
     if scheme == "s3":
-        return _hash(_version_in_bucket(path))
+        return _hash(_version_in_bucket(path, buckets))
     if scheme not in ("", "file"):
         return _hash(shown(path))
     local = path.removeprefix("file://")
@@ -107,10 +115,10 @@ def _hash_file(path: str) -> str:
     return state.hexdigest()[:_DIGITS]
 
 
-def _version_in_bucket(address: str) -> str:
+def _version_in_bucket(address: str, buckets: Sequence[str]) -> str:
     try:
-        bucket, key, options = key_of(address)
-        store = S3Store(locate(f"s3://{bucket}{options}"))
+        bucket, key = object_of(address)
+        store = S3Store(locate_bucket(bucket, buckets))
         return patiently(lambda: store.version(f"{bucket}/{key}"), f"s3://{bucket}", "look at", shown(address))
     except (InputError, MissingFileError, BucketError, StoreDeniedError):
         # It is not there, or not for us: the stage that reads it says so, of this photo alone.

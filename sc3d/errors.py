@@ -4,9 +4,16 @@ Everything derives from :class:`Sc3dError`, so a pipeline can turn any of them i
 any of them into one line on stderr and a non-zero exit code.
 """
 
+from __future__ import annotations
+
+from sc3d.display import without_secrets
+
 
 class Sc3dError(Exception):
-    """Base of all errors that are meant for the person who runs sc3d."""
+    """Base of all errors that are meant for the person who runs sc3d. Addresses in a message lose what may be a secret."""
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*(without_secrets(one) if isinstance(one, str) else one for one in arguments))
 
 
 class ConfigError(Sc3dError):

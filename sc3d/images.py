@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image
 from PIL.ExifTags import Base as ExifTag
 
-from sc3d.addresses import check_address, scheme_of, shown
+from sc3d.addresses import check_address
 from sc3d.config import DownloadConfig
+from sc3d.display import scheme_of, shown
 from sc3d.errors import InputError
 from sc3d.grid import Letterbox
 from sc3d.remote_images import read_object, read_url
@@ -50,14 +51,15 @@ def read_bytes(path: str, download: DownloadConfig | None = None) -> bytes:
         download: limits for what does not lie here.
 
     Raises:
-        InputError: missing, unreadable, empty or too large; credentials in the address; or a web server that does not give it in time.
+        InputError: missing, unreadable, empty or too large; credentials or options in the address; a host or bucket that may not be
+            asked; or a web server that does not give it in time.
         StoreError: the store of a bucket is away, or does not accept the credentials: that says nothing about the image.
     """
     download = download or DownloadConfig()
     scheme = scheme_of(path)
     check_address(path)
     if scheme == "s3":
-        data = read_object(path, download.max_megabytes * 1_000_000)
+        data = read_object(path, download.buckets, download.max_megabytes * 1_000_000)
     elif scheme in ("http", "https"):
         data = read_url(path, download)
     else:
@@ -66,7 +68,7 @@ def read_bytes(path: str, download: DownloadConfig | None = None) -> bytes:
                 data = file.read()
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            raise InputError(f"{path}: cannot be read ({reason}); check that it exists and may be read") from None
+            raise InputError(f"{shown(path)}: cannot be read ({reason}); check that it exists and may be read") from None
     if not data:
         raise InputError(f"{shown(path)}: the file is empty (0 bytes); copy it again or remove it")
     return data

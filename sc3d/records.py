@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from sc3d.display import without_secrets
 from sc3d.errors import SchemaError
 from sc3d.pair_ids import pair_id_of
 from sc3d.schema import Record, array, column
@@ -211,7 +212,7 @@ class Labels(Matches, name="Labels"):
 
 @dataclass(frozen=True, eq=False)
 class Reject(Record, name="Reject"):
-    """A record that a stage could not process, and why."""
+    """A record that a stage could not process, and why. The message may be anybody's; addresses in it lose what may be a secret."""
 
     SCHEMA_VERSION: ClassVar[int] = 2
 
@@ -221,3 +222,7 @@ class Reject(Record, name="Reject"):
     message: str = column("what was wrong, where, and what to do")
     attempts: int = column("how often it was tried", 1)
     inputs: str = column("hash of what was to be processed", "")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", without_secrets(self.message))
+        super().__post_init__()

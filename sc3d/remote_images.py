@@ -4,6 +4,9 @@ A photo that cannot be had is an :class:`~sc3d.errors.InputError`, which rejects
 accept the credentials, says nothing about the photo: that stays a :class:`~sc3d.errors.StoreError`, which ends the run until it is back.
 Web servers are many, and none of them is ours, so each photo stands for itself.
 
+Addresses are data: which servers may be asked, and by which way a bucket is reached, says the configuration alone
+(:class:`~sc3d.config.DownloadConfig`, :mod:`sc3d.web_hosts`).
+
 No message holds what follows the question mark of an address, which may be a signature, nor anything that the server said.
 """
 
@@ -17,20 +20,22 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
-from functools import lru_cache, partial
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_random_exponential
 
 from sc3d import __version__
-from sc3d.addresses import ascii_url, check_address, key_of, scheme_of, shown
+from sc3d.addresses import ascii_url, check_address, locate_bucket, object_of
 from sc3d.config import DownloadConfig
+from sc3d.display import scheme_of, shown
 from sc3d.errors import BucketError, InputError, MissingFileError, StoreDeniedError
 from sc3d.store_errors import is_silent
 from sc3d.store_retry import patiently
-from sc3d.store_s3 import S3Store, locate
+from sc3d.store_s3 import S3Store
+from sc3d.web_connections import WebHandler
+from sc3d.web_hosts import HostRefusedError, Hosts
 
 MAX_REDIRECTS = 5
 
@@ -52,17 +57,23 @@ class _PassingError(Exception):
     """What the same request may not meet a little later."""
 
 
-def read_object(uri: str, max_bytes: int | None = None) -> bytes:
-    """An object of a bucket, ``s3://bucket/key``; percent escapes in the key are decoded, options are those of a run folder's URI.
+def read_object(uri: str, buckets: Sequence[str] = DownloadConfig().buckets, max_bytes: int | None = None) -> bytes:
+    """An object of a bucket, ``s3://bucket/key``; percent escapes in the key are decoded.
+
+    Args:
+        uri: the address, which has no options.
+        buckets: ``dataset.download.buckets``.
+        max_bytes: larger objects are not read.
 
     Raises:
-        InputError: there is no such object or bucket, it is refused while the bucket is not, it is archived, or larger than ``max_bytes``.
+        InputError: there is no such object or bucket, it is refused while the bucket is not, it is archived, or larger than ``max_bytes``;
+            or the bucket is not one of ``buckets``.
         StoreError: the store is away, or does not accept the credentials.
     """
     check_address(uri)
-    bucket, key, options = key_of(uri)
+    bucket, key = object_of(uri)
     # One client a bucket, not one a folder.
-    store = S3Store(locate(f"s3://{bucket}{options}"))
+    store = S3Store(locate_bucket(bucket, buckets))
     name = shown(uri)
     try:
         return patiently(lambda: store.read(f"{bucket}/{key}", max_bytes), f"s3://{bucket}", "read", name)
@@ -70,7 +81,8 @@ def read_object(uri: str, max_bytes: int | None = None) -> bytes:
         raise InputError(f"{name}: cannot be read (no such object in the bucket); correct the address or remove it") from None
     except BucketError:
         raise InputError(
-            f"{name}: there is no bucket '{bucket}', or it lies in another region; correct the address, or add ?region=REGION"
+            f"{name}: there is no bucket '{bucket}', or it lies elsewhere; correct the address, or say in dataset.download.buckets where "
+            "it lies"
         ) from None
     except StoreDeniedError as error:
         cause = str(error.__cause__)
@@ -83,12 +95,15 @@ def read_object(uri: str, max_bytes: int | None = None) -> bytes:
 
 
 def read_url(url: str, limits: DownloadConfig | None = None) -> bytes:
-    """What an ``http://`` or ``https://`` address holds. Proxies are those of the environment (HTTPS_PROXY, NO_PROXY).
+    """What an ``http://`` or ``https://`` address holds, of hosts that ``limits.hosts`` allows.
+
+    Proxies are those of the environment (HTTPS_PROXY, NO_PROXY). One that is used looks names up itself, so it is trusted with where they
+    lead: addresses and names without a public form are refused before it is asked.
 
     Silence, lost connections and the answers 408, 425, 429 and 5xx are tried again; everything together ends at ``limits.deadline``.
 
     Raises:
-        InputError: it cannot be had in time, is too large, is a web page, or leads to another scheme.
+        InputError: it cannot be had in time, is too large, is a web page, or it or what it leads to may not be asked.
     """
     limits = limits or DownloadConfig()
     check_address(url)
@@ -157,8 +172,7 @@ class _Download:
         opener = urllib.request.OpenerDirector()
         for handler in (
             urllib.request.ProxyHandler(),
-            _HttpHandler(self._opened),
-            _HttpsHandler(self._opened),
+            WebHandler(Hosts.of(self._limits.hosts), self._opened),
             urllib.request.HTTPErrorProcessor(),
             urllib.request.HTTPDefaultErrorHandler(),
         ):
@@ -168,6 +182,8 @@ class _Download:
             try:
                 with opener.open(request, timeout=self._limits.timeout) as answer:
                     return self._body(answer)
+            except HostRefusedError as error:
+                raise InputError(f"{shown(self._url)}: {_refused(error, url == self._url)}") from None
             except urllib.error.HTTPError as error:
                 # Its body may be endless, so it is not read.
                 error.close()
@@ -202,49 +218,11 @@ class _Download:
         )
 
 
-class _Watched:
-    """A connection that hands its socket over as soon as there is one."""
-
-    sock: socket.socket
-
-    def __init__(self, *arguments: Any, opened: Callable[[socket.socket], None], **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._on_open = opened
-
-    def connect(self) -> None:
-        super().connect()  # type: ignore[misc]
-        self._on_open(self.sock)
-
-
-class _HttpConnection(_Watched, http.client.HTTPConnection):
-    pass
-
-
-class _HttpsConnection(_Watched, http.client.HTTPSConnection):
-    pass
-
-
-class _HttpHandler(urllib.request.HTTPHandler):
-    def __init__(self, opened: Callable[[socket.socket], None]) -> None:
-        super().__init__()
-        self._on_open = opened
-
-    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(partial(_HttpConnection, opened=self._on_open), request)
-
-
-class _HttpsHandler(urllib.request.HTTPSHandler):
-    def __init__(self, opened: Callable[[socket.socket], None]) -> None:
-        super().__init__()
-        self._on_open = opened
-
-    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(partial(_HttpsConnection, opened=self._on_open, context=_certificates()), request)
-
-
-@lru_cache(maxsize=1)
-def _certificates() -> ssl.SSLContext:
-    return ssl.create_default_context()
+def _refused(error: HostRefusedError, asked: bool) -> str:
+    if asked:
+        return f"its host may not be asked: {error}. Where that is meant, add it to dataset.download.hosts"
+    # Whom it names is for the server to say, and not for a message.
+    return "leads to a host that may not be asked; give the address of the image itself, or add that host to dataset.download.hosts"
 
 
 def _told(error: Exception, url: str, limits: DownloadConfig) -> Exception:

@@ -110,7 +110,7 @@ def explain(error: OSError, doing: str, where: str) -> StoreError:
         return missing_bucket(failed, bucket)
     if code in _ELSEWHERE or status in ("301", "307"):
         return BucketError(
-            f"{failed}: bucket '{bucket}' lies in another region; name it with AWS_DEFAULT_REGION or {where}?region=REGION"
+            f"{failed}: bucket '{bucket}' lies in another region; name it with AWS_DEFAULT_REGION, or add ?region=REGION to the URI"
         )
     if code in _BAD_CREDENTIALS:
         return StoreDeniedError(

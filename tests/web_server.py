@@ -10,11 +10,15 @@ from typing import Any
 
 
 class WebServer:
-    """Serves ``photo`` under ``/photo.png`` and misbehaves elsewhere. ``seen``: requests a path; ``released``: ends what hangs."""
+    """Serves ``photo`` under ``/photo.png`` and misbehaves elsewhere.
+
+    ``seen``: requests a path; ``moves``: where ``/away/0``, ``/away/1`` and so on lead; ``released``: ends what hangs.
+    """
 
     def __init__(self, photo: bytes) -> None:
         self.photo = photo
         self.seen: Counter[str] = Counter()
+        self.moves: list[str] = []
         self.released = threading.Event()
         server = self
         handler = type("Handler", (_Handler,), {"web": server})
@@ -109,6 +113,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _moved(self, name: str) -> None:
         self._send(b"", 308, Location="../photo.png?x=1")
+
+    def _away(self, name: str) -> None:
+        self._send(b"", 302, Location=self.web.moves[int(name.partition("/")[2])])
 
     def _escaped(self, name: str) -> None:
         self._send(self.web.photo if name == "escaped/%C3%A9t%C3%A9%201%25.png" else b"")

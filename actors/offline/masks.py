@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 
 from actors.base import Actor, Row
-from sc3d.addresses import shown
 from sc3d.config import DatasetConfig
 from sc3d.datasets.registry import dataset_of
 from sc3d.datasets.segmentation import read_segmentation
+from sc3d.display import shown
 from sc3d.errors import InputError
 from sc3d.images import load_mask, read_orientation
 
@@ -131,7 +131,7 @@ def read_mask_file(row: Row, dataset: DatasetConfig) -> np.ndarray:
         return load_mask(row["mask_path"], (width, height), lambda: read_orientation(row["path"], limits), limits)
     mask = read_segmentation(row["mask_path"], row["category"], row["bbox"])
     if mask.shape != (height, width):
-        raise InputError(f"{row['mask_path']}: {mask.shape[1]} x {mask.shape[0]} pixels for an image of {width} x {height}")
+        raise InputError(f"{shown(row['mask_path'])}: {mask.shape[1]} x {mask.shape[0]} pixels for an image of {width} x {height}")
     return mask
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
+from sc3d.config import DownloadConfig
 from sc3d.contents import hash_contents
 from sc3d.records import ImageRecord
 from sc3d.store import RunFolder
@@ -25,18 +26,20 @@ def with_inputs(
     images: Sequence[ImageRecord],
     columns: Collection[str],
     advance: Callable[[int], None] = lambda count: None,
+    buckets: Sequence[str] = DownloadConfig().buckets,
 ) -> list[ImageRecord]:
     """The images with ``photo``, ``inputs`` and ``annotation`` filled in.
 
     Args:
         columns: those columns of the manifest that the stages read which are configured. A mask file that nobody reads changes nothing.
         advance: told of each file that has been looked at.
+        buckets: ``dataset.download.buckets``.
 
     Raises:
         StoreError: the run folder or the store of the photos is away.
     """
     files = [name for name in FILES if name in columns]
-    contents = hash_contents(run, (path for image in images for name in files if (path := getattr(image, name))), advance)
+    contents = hash_contents(run, (path for image in images for name in files if (path := getattr(image, name))), advance, buckets)
     read = sorted({*columns, *_ALWAYS} - {"image_id"})
     return [
         image.replace(

@@ -15,6 +15,7 @@ from pipelines.folder.inputs import with_inputs
 from sc3d.config import RunConfig
 from sc3d.datasets import registry
 from sc3d.datasets.content import AnnotatedSet
+from sc3d.display import shown
 from sc3d.errors import InputError, SchemaError
 from sc3d.matching.pairs import plan_pairs_table
 from sc3d.records import HELD_OUT_SPLITS, LABELLED_SPLIT, ImageRecord, Pair
@@ -45,7 +46,7 @@ def prepare(config: RunConfig, columns: Collection[str], looking: Callable[[int]
     run = RunFolder(config.run)
     data = read_annotated(config)
     check_owner(run, config, (image.image_id for image in data.images))
-    images = with_inputs(run, data.images, columns, looking)
+    images = with_inputs(run, data.images, columns, looking, config.dataset.download.buckets)
     labelled = [image for image in images if image.split == LABELLED_SPLIT]
     if config.pairs.needs_cues:
         keys = planned_by(run)
@@ -160,5 +161,7 @@ def _refuse_duplicates(images: Iterable[ImageRecord]) -> None:
     seen: dict[str, str] = {}
     for image in images:
         if image.image_id in seen:
-            raise InputError(f"{image.path} and {seen[image.image_id]} have the same id '{image.image_id}'; rename one of them")
+            raise InputError(
+                f"{shown(image.path)} and {shown(seen[image.image_id])} have the same id '{image.image_id}'; rename one of them"
+            )
         seen[image.image_id] = image.path

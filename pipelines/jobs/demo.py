@@ -13,9 +13,9 @@ from pipelines.jobs import evaluate, label, train
 from pipelines.report import page as report
 from pipelines.report.metrics import METRICS_FILE
 from pipelines.runner.progress import Progress
-from sc3d.addresses import near
 from sc3d.config import RunConfig
 from sc3d.datasets.toys import ToysConfig, generate_toys
+from sc3d.display import near
 from sc3d.errors import ConfigError
 from sc3d.report.terminal import print_metrics
 from sc3d.store import RunFolder

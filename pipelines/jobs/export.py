@@ -83,4 +83,4 @@ def labelled_images(config: RunConfig) -> LabelledImages:
         raise InputError(f"{run.uri} has no manifest of images; run sc3d label or sc3d describe on it first")
     manifest = run.read_table(ImageRecord, IMAGES, ["image_id", "path", "category", "split"])
     sizes = ReconstructStage(config).catalogue().columns(["image_id", "width", "height"])
-    return LabelledImages(manifest, config.dataset.root, sizes)
+    return LabelledImages(manifest, config.dataset.root, sizes, config.dataset.download)

@@ -23,8 +23,8 @@ from pipelines.stages.orient import OrientStage
 from pipelines.stages.pairs import IMAGE_READS
 from pipelines.stages.reconstruct import ReconstructStage
 from pipelines.stages.registry import LABELLING, stages_of
-from sc3d.addresses import near
 from sc3d.config import RunConfig
+from sc3d.display import near
 from sc3d.errors import UpstreamError
 from sc3d.records import ImageRecord, Pair, Reject
 from sc3d.store import RunFolder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+import traceback
 from collections.abc import Callable, Iterable
 from functools import cached_property, lru_cache
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from pipelines.folder.configuration import RUN
 from pipelines.report.metrics import METRICS_FILE
 from pipelines.report.summary import RunSummary, summarise
 from sc3d.config import RunConfig
+from sc3d.display import without_secrets
 from sc3d.errors import InputError, Sc3dError, StoreError
 from sc3d.images import load_image
 from sc3d.report.page import Missing
@@ -106,8 +108,9 @@ class RunView:
             return make(name)
         except Exception as error:  # a page that says what it cannot show is worth more than none
             if not isinstance(error, (Sc3dError, KeyError)):
-                logger.warning("%s of the section %s could not be shown", name, section, exc_info=error)
-            self.note(section, f"{name} could not be shown: {error}")
+                trace = without_secrets("".join(traceback.format_exception(error)))
+                logger.warning("%s of the section %s could not be shown\n%s", name, section, trace)
+            self.note(section, without_secrets(f"{name} could not be shown: {error}"))
             return None
 
     def photo(self, image_id: str, width: int, height: int) -> np.ndarray:
@@ -118,6 +121,6 @@ class RunView:
 
     def _load_photo(self, image_id: str) -> np.ndarray | None:
         try:
-            return load_image(self._paths[image_id])
+            return load_image(self._paths[image_id], self.config.dataset.download)
         except (InputError, StoreError, KeyError):
             return None

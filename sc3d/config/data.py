@@ -4,20 +4,48 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
+from sc3d.addresses import ANY_BUCKET, buckets_of
 from sc3d.config.options import STRICT, Count, Positive
+from sc3d.web_hosts import PUBLIC, Hosts
+
+
+def _hosts(listed: tuple[str, ...]) -> tuple[str, ...]:
+    Hosts.of(listed)
+    return listed
+
+
+def _buckets(listed: tuple[str, ...]) -> tuple[str, ...]:
+    buckets_of(listed)
+    return listed
 
 
 @dataclass(frozen=True, config=STRICT)
 class DownloadConfig:
-    """How long to try for a photo on the web. It is loaded once a stage that looks at pixels."""
+    """Whom addresses in data may lead to, and how long to try for a photo on the web. It is loaded once a stage that looks at pixels."""
 
     timeout: Annotated[Positive, Field(description="seconds without a byte after which a connection is given up")] = 15.0
     deadline: Annotated[Positive, Field(description="seconds for a photo, all tries together")] = 60.0
     attempts: Annotated[Count, Field(description="tries at most, where the server is away or overloaded")] = 3
     max_megabytes: Annotated[Count, Field(description="size of a file from the web or a bucket, at most")] = 100
+    hosts: Annotated[
+        tuple[str, ...],
+        AfterValidator(_hosts),
+        Field(
+            description="hosts on the web that may be asked: public, for all that are not of a private network or a machine; names and "
+            "addresses, also with :port; blocks of addresses (10.1.0.0/16)"
+        ),
+    ] = (PUBLIC,)
+    buckets: Annotated[
+        tuple[str, ...],
+        AfterValidator(_buckets),
+        Field(
+            description="buckets that may be asked, and where they are: s3://bucket, with the options of a run folder's address "
+            "(?region=...&scheme=...&endpoint_override=host:port); s3://*: all others"
+        ),
+    ] = (ANY_BUCKET,)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -35,7 +63,7 @@ class DatasetConfig:
     category: Annotated[str | None, Field(description="category of all photos of a folder; none: its sub-folders name them")] = None
     masks: Annotated[str | None, Field(description="folder of mask files with the photos' stems")] = None
     categories: Annotated[tuple[str, ...], Field(description="only these categories; none: all")] = ()
-    download: Annotated[DownloadConfig, Field(description="photos that lie on the web")] = DownloadConfig()
+    download: Annotated[DownloadConfig, Field(description="photos that lie in buckets and on the web")] = DownloadConfig()
     subset: Annotated[
         str | None,
         Field(

@@ -19,11 +19,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sc3d.addresses import check_address, scheme_of, shown
-from sc3d.config import DatasetConfig
+from sc3d.addresses import check_address
+from sc3d.config import DatasetConfig, DownloadConfig
 from sc3d.datasets.content import AnnotatedSet
 from sc3d.datasets.dataset import Dataset
 from sc3d.datasets.folder import image_id_of
+from sc3d.display import scheme_of, shown
 from sc3d.errors import ConfigError, InputError, SchemaError
 from sc3d.records import SPLITS, ImageRecord
 from sc3d.remote_images import read_object
@@ -39,7 +40,12 @@ _PARQUET = b"PAR1"
 _Row = tuple[int, Sequence[Any]]
 
 
-def read_table(where: str, category: str | None = None, categories: Collection[str] = ()) -> list[ImageRecord]:
+def read_table(
+    where: str,
+    category: str | None = None,
+    categories: Collection[str] = (),
+    buckets: Sequence[str] = DownloadConfig().buckets,
+) -> list[ImageRecord]:
     """List the photos of a table, in its order.
 
     Columns: ``path``: where the photo is, relative to the table's folder, absolute, ``s3://bucket/key``, or ``http(s)://``; ``category``;
@@ -50,6 +56,7 @@ def read_table(where: str, category: str | None = None, categories: Collection[s
         where: local path or ``s3://`` address of a CSV file (UTF-8, commas, a header line) or Parquet file.
         category: category of all photos of a table that has no such column.
         categories: only these categories; none: all.
+        buckets: ``dataset.download.buckets``.
 
     Returns:
         Records with absolute paths or addresses. An ``image_id`` that is not given is the stem as plain ASCII and a hash of the path as it
@@ -60,7 +67,7 @@ def read_table(where: str, category: str | None = None, categories: Collection[s
         StoreError: the store of the bucket is away, or does not accept the credentials.
     """
     name = shown(where)
-    stream, home = _opened(where)
+    stream, home = _opened(where, buckets)
     with stream:
         is_parquet = stream.read(len(_PARQUET)) == _PARQUET
         stream.seek(0)
@@ -75,11 +82,11 @@ def read_table(where: str, category: str | None = None, categories: Collection[s
     return images
 
 
-def _opened(where: str) -> tuple[BinaryIO, str]:
-    """The table, and the folder that it is in: a local path, or what comes before and after a name in a bucket."""
+def _opened(where: str, buckets: Sequence[str]) -> tuple[BinaryIO, str]:
+    """The table, and its absolute path or address."""
     scheme = scheme_of(where)
     if scheme == "s3":
-        return io.BytesIO(read_object(where)), where
+        return io.BytesIO(read_object(where, buckets)), where
     if scheme:
         raise InputError(f"{shown(where)}: a table is read from a disk or from s3://; copy it there")
     path = os.path.abspath(where)
@@ -177,8 +184,7 @@ class _Rows:
         self.count = 0
         self._unit, self._category = unit, category
         self._in_bucket = scheme_of(home) == "s3"
-        address, mark, options = home.partition("?") if self._in_bucket else (home, "", "")
-        self._folder, self._options = posixpath.dirname(address).rstrip("/"), mark + options
+        self._folder = posixpath.dirname(home).rstrip("/")
         self._lines: dict[str, int] = {}
 
     def images(self, rows: Iterable[_Row], categories: frozenset[str]) -> Iterator[ImageRecord]:
@@ -231,10 +237,10 @@ class _Rows:
             return path, path
         inside = posixpath.normpath(path)
         if inside == ".." or inside.startswith("../"):
-            raise InputError(f"{path}: leaves the table's folder; move the table up, or give the whole path")
+            raise InputError(f"{shown(path)}: leaves the table's folder; move the table up, or give the whole path")
         if not self._in_bucket:
             return inside, f"{self._folder}/{inside}"
-        return inside, f"{self._folder}/{quote(inside)}{self._options}"
+        return inside, f"{self._folder}/{quote(inside)}"
 
 
 def _text(value: Any, column: str) -> str:
@@ -267,7 +273,7 @@ def _read(root: Path, dataset: DatasetConfig, subset: str, paired: Collection[st
     if dataset.masks:
         raise ConfigError("a table names the masks itself: leave --masks out, and give it a column mask_path")
     # The root as it was given: a path would shorten the two slashes of s3://.
-    return AnnotatedSet(read_table(dataset.root, dataset.category, dataset.categories), [])
+    return AnnotatedSet(read_table(dataset.root, dataset.category, dataset.categories, dataset.download.buckets), [])
 
 
 TABLE = Dataset(_read)

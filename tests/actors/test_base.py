@@ -93,6 +93,16 @@ def test_errors_that_are_not_ours_are_rejects_too_and_are_logged(caplog):
     assert "i3" in caplog.text
 
 
+def test_what_a_model_says_of_an_address_shows_no_secret_of_it(caplog):
+    error = OSError("cannot identify 'https://me:tell@example.org/a.jpg?sig=nobody'")
+    with caplog.at_level(logging.WARNING):
+        (outcome,) = run([Double([0], error=error)], 1)
+    for text in (caplog.text, outcome.reject.message):
+        assert "cannot identify 'https://example.org/a.jpg'" in text
+        assert "tell" not in text
+        assert "nobody" not in text
+
+
 def test_a_model_that_leaves_by_exit_takes_nobody_along():
     outcomes = run([Double([3], error=SystemExit("no licence"))], 8)
     assert outcomes[3].reject.message == "Double: left by exit(no licence)"

@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from actors.foundation.sam3d import Sam3dReconstruct
 from pipelines.cli import app
 from pipelines.stages.registry import LABELLING
 from sc3d.config_file import load_config
+from sc3d.web_hosts import NOT_PUBLIC
 
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = ROOT / "cluster"
@@ -139,14 +141,74 @@ def test_the_token_is_asked_for_everywhere_and_comes_from_a_secret(name: str) ->
 
 
 def test_credentials_of_s3_come_with_the_workers_account_and_the_head_has_none() -> None:
-    account, policy = documents("access.yaml")
+    account, policy, _ = documents("access.yaml")
     assert account["kind"] == "ServiceAccount"
     assert "eks.amazonaws.com/role-arn" in account["metadata"]["annotations"]
     assert {PODS[name].get("serviceAccountName") for name in GROUPS} == {account["metadata"]["name"]}
     assert "serviceAccountName" not in PODS["head"]
     assert policy["kind"] == "NetworkPolicy"
-    assert policy["spec"]["policyTypes"] == ["Ingress"]
+    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
     assert all(rule["from"] for rule in policy["spec"]["ingress"])
+
+
+POLICIES = [document["spec"] for document in documents("access.yaml") if document["kind"] == "NetworkPolicy"]
+
+
+def may_reach(labels: Mapping[str, str], address: str, port: int) -> bool:
+    """Whether the policies of egress let a pod with these labels reach an address that is of no pod, over TCP."""
+    chosen = [
+        spec
+        for spec in POLICIES
+        if spec["podSelector"]["matchLabels"].items() <= labels.items() and "Egress" in spec["policyTypes"]
+    ]
+    assert chosen, "a pod that no policy chooses reaches everything"
+    for rule in (rule for spec in chosen for rule in spec["egress"]):
+        ports = {one["port"] for one in rule.get("ports", ()) if one["protocol"] == "TCP"}
+        for block in (peer["ipBlock"] for peer in rule["to"] if "ipBlock" in peer):
+            inside = [ip_network(one) for one in (block["cidr"], *block.get("except", ()))]
+            if ip_address(address) in inside[0] and not any(ip_address(address) in one for one in inside[1:]) and port in ports:
+                return True
+    return False
+
+
+WORKER, HEAD = ({"ray.io/is-ray-node": "yes", "ray.io/node-type": kind} for kind in ("worker", "head"))
+
+
+@pytest.mark.parametrize(
+    "address", ["169.254.169.254", "169.254.170.23", "fd00:ec2::254", "168.63.129.16", "100.100.100.200", "::1"]
+)
+@pytest.mark.parametrize("labels", [WORKER, HEAD])
+def test_no_pod_reaches_a_metadata_service(labels: Mapping[str, str], address: str) -> None:
+    assert not any(may_reach(labels, address, port) for port in (80, 443, 8080))
+
+
+def test_pods_reach_the_public_web_and_no_private_network() -> None:
+    for network in NOT_PUBLIC:
+        for address in (network[0], network[-1]):
+            assert not any(may_reach(WORKER, str(address), port) for port in (22, 80, 443, 6443)), address
+    for address in ("8.8.8.8", "52.218.0.1", "2600:1f00::1"):
+        assert may_reach(WORKER, address, 443)
+        assert may_reach(WORKER, address, 80)
+        assert not may_reach(WORKER, address, 22)
+
+
+def test_only_the_head_reaches_the_api_of_kubernetes() -> None:
+    assert may_reach(HEAD, "10.100.0.1", 443)
+    assert not may_reach(HEAD, "10.100.0.1", 80)
+
+
+def test_policies_are_ones_that_kubernetes_takes() -> None:
+    for policy in documents("access.yaml")[1:]:
+        assert (policy["apiVersion"], policy["kind"]) == ("networking.k8s.io/v1", "NetworkPolicy")
+        assert set(policy["spec"]) <= {"podSelector", "policyTypes", "ingress", "egress"}
+        for rule in policy["spec"]["egress"]:
+            assert set(rule) <= {"to", "ports"}
+            assert rule["to"], "an empty list is everybody"
+            for peer in rule["to"]:
+                assert ("ipBlock" in peer) != ("podSelector" in peer), "an address or pods"
+                block = peer.get("ipBlock", {"cidr": "0.0.0.0/0"})
+                whole = ip_network(block["cidr"])
+                assert all(ip_network(one).subnet_of(whole) for one in block.get("except", ())), "it refuses others"  # type: ignore[arg-type]
 
 
 def test_probes_ask_ray_s_agent() -> None:
@@ -191,7 +253,8 @@ def test_aws_nodes_have_roles_and_no_keys() -> None:
         config = node["node_config"]
         assert config["IamInstanceProfile"]["Arn"].endswith("sc3d-head" if name == "head" else "sc3d-worker")
         assert "KeyName" not in config
-        assert config["MetadataOptions"]["HttpTokens"] == "required"
+        # A request that only reads, as one for a photo does, gets nothing there; nor does one that comes from a network of containers.
+        assert config["MetadataOptions"] == {"HttpTokens": "required", "HttpPutResponseHopLimit": 1}
         # Whoever the run ends with must not be taken away.
         assert ("InstanceMarketOptions" in config) == (name not in ("head", "driver"))
     assert "ssh_private_key" not in AWS["auth"]

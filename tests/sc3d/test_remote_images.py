@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import http.server
+import dataclasses
 import io
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -17,13 +18,14 @@ from web_server import WebServer, wait_until
 
 from actors.base import run_actors
 from actors.offline.load import LoadImage
-from sc3d.addresses import shown
 from sc3d.config import DatasetConfig, DownloadConfig, RunConfig
+from sc3d.contents import hash_contents
 from sc3d.errors import InputError, StoreDeniedError, StoreUnavailableError, is_of_the_store
 from sc3d.images import load_image, load_mask
 from sc3d.remote_images import read_object, read_url
+from sc3d.store import RunFolder
 
-QUICK = DownloadConfig(timeout=0.5, deadline=8, attempts=3, max_megabytes=1)
+QUICK = DownloadConfig(timeout=0.5, deadline=8, attempts=3, max_megabytes=1, hosts=("public", "127.0.0.1"))
 PIXELS = np.random.default_rng(0).integers(0, 255, (24, 32, 3), np.uint8)
 
 
@@ -83,7 +85,7 @@ def test_what_goes_wrong_is_of_the_photo(web: WebServer, path: str, tries: int, 
 @pytest.mark.parametrize("path", ["drip", "headers"])
 def test_a_server_that_never_ends_is_given_up_and_leaves_no_thread_behind(web: WebServer, path: str) -> None:
     with pytest.raises(InputError, match=r"did not come within 0.6 s"):
-        read_url(web.url(path), DownloadConfig(timeout=30, deadline=0.6))
+        read_url(web.url(path), DownloadConfig(timeout=30, deadline=0.6, hosts=QUICK.hosts))
     assert web.seen[path] == 1
     assert wait_until(lambda: not any(thread.name == "sc3d-download" for thread in threading.enumerate()))
 
@@ -107,7 +109,7 @@ def test_what_is_no_web_server(web: WebServer) -> None:
 
         threading.Thread(target=talk, daemon=True).start()
         with pytest.raises(InputError, match="does not speak HTTP") as caught:
-            read_url(f"http://127.0.0.1:{server.getsockname()[1]}/a.png", DownloadConfig(attempts=1, deadline=3))
+            read_url(f"http://127.0.0.1:{server.getsockname()[1]}/a.png", DownloadConfig(attempts=1, deadline=3, hosts=QUICK.hosts))
         assert "nobody" not in str(caught.value)
     with pytest.raises(InputError, match="connection was lost"):
         read_url(web.url("photo.png").replace("http:", "https:"), QUICK)
@@ -129,32 +131,43 @@ def test_credentials_are_refused_and_not_repeated(address: str) -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_addresses_as_people_see_them() -> None:
-    assert shown("/a b/c?d.jpg") == "/a b/c?d.jpg"
-    assert shown("https://me:secret@x.org:8080/a.jpg?sig=1#2") == "https://x.org:8080/a.jpg"
-    assert shown("http://[::1]:80/a.jpg") == "http://[::1]:80/a.jpg"
-    assert shown("s3://bucket/a#1.jpg?region=x") == "s3://bucket/a#1.jpg"
+SPELLINGS = ("127.0.0.1", "2130706433", "0x7f.1", "0177.0.0.01", "127.1", "0", "[::ffff:127.0.0.1]", "localhost", "LocalHost")
 
 
-def test_a_proxy_of_the_environment_is_used(web: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+@pytest.mark.parametrize("host", SPELLINGS)
+def test_no_service_of_this_machine_is_asked_unless_it_is_allowed(web: WebServer, host: str) -> None:
+    url = f"http://{host}:{web.port}/photo.png?sig=tell-nobody"
+    with pytest.raises(InputError, match=r"its host may not be asked: .*dataset\.download\.hosts") as caught:
+        load_image(url, DownloadConfig(timeout=2, deadline=5))
+    assert "nobody" not in str(caught.value)
+    assert not web.seen
+    if ":" not in host:
+        allowed = DownloadConfig(timeout=2, deadline=5, hosts=("127.0.0.0/8", "0.0.0.0/8", "::1"))
+        assert load_image(url, allowed).shape == PIXELS.shape
 
-    class Proxy(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(web.photo)
 
-        def log_message(self, *arguments: Any) -> None: ...
+@pytest.mark.parametrize(
+    "host", ["169.254.169.254", "[fd00:ec2::254]", "10.0.0.1", "100.64.0.1", "[fe80::1]", "[2002:7f00:1::]", "3232235777"]
+)
+def test_the_metadata_service_and_private_networks_are_not_asked(host: str) -> None:
+    with pytest.raises(InputError, match="its host may not be asked"):
+        load_image(f"http://{host}/latest/meta-data/", DownloadConfig(timeout=2, deadline=5))
 
-    proxy = http.server.HTTPServer(("127.0.0.1", 0), Proxy)
-    threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.server_address[1]}")
-    assert load_image("http://photos.invalid/a.png", QUICK).shape == PIXELS.shape
-    assert asked == ["http://photos.invalid/a.png"]
-    proxy.shutdown()
-    proxy.server_close()
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("host", SPELLINGS[:7])
+def test_a_redirect_leads_to_no_other_service_of_this_machine(web: WebServer, host: str, steps: int) -> None:
+    inside = WebServer(web.photo)
+    web.moves = [f"http://localhost:{web.port}/away/{step}" for step in range(1, steps)] + [
+        f"http://{host}:{inside.port}/photo.png?nobody"
+    ]
+    with pytest.raises(InputError, match="leads to a host that may not be asked") as caught:
+        load_image(f"http://localhost:{web.port}/away/0", DownloadConfig(timeout=2, deadline=5, hosts=("public", "localhost")))
+    assert "nobody" not in str(caught.value)
+    assert str(inside.port) not in str(caught.value)
+    assert sum(web.seen.values()) == steps
+    assert not inside.seen
+    inside.stop()
 
 
 def test_a_mask_on_the_web_and_the_photo_is_asked_for_only_where_it_matters(web: WebServer) -> None:
@@ -184,7 +197,7 @@ def stored(bucket: str, s3_server: str) -> str:
 
 def test_a_photo_in_a_bucket(stored: str) -> None:
     np.testing.assert_array_equal(load_image(f"{stored}/bus 1.png", QUICK), PIXELS)
-    np.testing.assert_array_equal(load_image(f"{stored}/bus%201.png?region=us-east-1", QUICK), PIXELS)
+    np.testing.assert_array_equal(load_image(f"{stored}/bus%201.png", QUICK), PIXELS)
 
 
 @pytest.mark.parametrize(
@@ -214,6 +227,54 @@ def test_a_refused_object_is_of_the_photo_and_a_refused_bucket_is_not(stored: st
     faulty_s3.set("deny")
     with pytest.raises(StoreDeniedError):
         load_image(f"{stored}/bus 1.png", QUICK)
+
+
+@pytest.fixture
+def stranger(monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
+    """A server that would like to have credentials; there are some in the environment."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATELLNOBODY")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "tell-nobody")
+    server = WebServer(png(PIXELS))
+    yield server
+    server.stop()
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["s3://photos/photo.png?endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1", "s3://127.0.0.1:{port}/photo.png",
+     "s3://photos@127.0.0.1:{port}/photo.png", "s3://127.0.0.1%3A{port}%2F/photo.png", "s3://photos/a.png%3Fx?scheme=http&endpoint_override=127.0.0.1:{port}",
+     "S3://photos/photo.png?endpoint_override=127.0.0.1%3A{port}&scheme=http"],
+)  # fmt: skip
+def test_no_address_sends_the_credentials_anywhere(stored: str, stranger: WebServer, tmp_path: Path, address: str) -> None:
+    address = address.format(port=stranger.port)
+    with pytest.raises(InputError) as caught:
+        load_image(address, QUICK)
+    assert not is_of_the_store(caught.value), "it rejects one photo"
+    assert (
+        hash_contents(RunFolder(tmp_path), [address])[address]
+        == hash_contents(RunFolder(tmp_path), ["s3://no-such/x"])["s3://no-such/x"]
+    )
+    actor = LoadImage(RunConfig(dataset=DatasetConfig(download=QUICK)))
+    rows = [{"image_id": "stranger", "path": address}, {"image_id": "ours", "path": f"{stored}/bus 1.png"}]
+    rejected, ours = run_actors([actor], rows, "image_id", "reconstruct")
+    assert rejected.reject is not None
+    assert ours.reject is None
+    assert not stranger.seen
+
+
+def test_where_a_bucket_lies_is_the_configuration_s_to_say(
+    stored: str, s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    bucket = stored.removesuffix("/photos")
+    options = f"scheme=http&endpoint_override={s3_server.removeprefix('http://')}&region=us-east-1"
+    address = f"{stored}/bus 1.png"
+    for listed in (f"{bucket}?{options}", f"s3://*?{options}"):
+        download = dataclasses.replace(QUICK, buckets=(listed,))
+        np.testing.assert_array_equal(load_image(address, download), PIXELS)
+        assert hash_contents(RunFolder(tmp_path), [address], buckets=download.buckets)[address]
+    with pytest.raises(InputError, match=r"is not one of dataset\.download\.buckets"):
+        load_image(address, dataclasses.replace(QUICK, buckets=("s3://another",)))
 
 
 @pytest.mark.parametrize("mode", ["slow_down", "error", "refuse", "truncate"])

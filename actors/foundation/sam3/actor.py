@@ -15,8 +15,8 @@ from actors.foundation.sam3.loading import FILES, load_model, load_tokenizer, ra
 from actors.foundation.sam3.model import LEAST_OVERLAP, LEAST_SCORE, Instances, Sam3
 from actors.offline.masks import FileMask, read_mask_file
 from actors.weights import fetch_weights
-from sc3d.addresses import shown
 from sc3d.config import ModelsConfig
+from sc3d.display import shown
 from sc3d.errors import InputError
 
 _WORDS = {"diningtable": "dining table", "pottedplant": "potted plant", "tvmonitor": "tv monitor"}

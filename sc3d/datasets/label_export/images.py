@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import numpy as np
 import pyarrow as pa
 
-from sc3d.addresses import shown
+from sc3d.config import DownloadConfig
+from sc3d.display import shown
 from sc3d.errors import InputError
 from sc3d.images import load_image
 
@@ -21,13 +22,14 @@ class LabelledImages:
         manifest: the columns image_id, path, category and split.
         root: folder of the data set; empty: none.
         sizes: the columns image_id, width and height of upright images, as far as they are known.
+        download: limits for images that do not lie here.
 
     Attributes:
         known_sizes: width and height (images, 2) int64 of each upright image; 0 where not known.
     """
 
-    def __init__(self, manifest: pa.Table, root: str, sizes: pa.Table) -> None:
-        self._root = root
+    def __init__(self, manifest: pa.Table, root: str, sizes: pa.Table, download: DownloadConfig | None = None) -> None:
+        self._root, self._download = root, download
         self.ids, self.paths, self.categories, self.splits = (
             manifest[name].to_pylist() for name in ("image_id", "path", "category", "split")
         )
@@ -73,7 +75,7 @@ class LabelledImages:
             InputError: it cannot be read.
         """
         if not self.known_sizes[row, 0]:
-            height, width, _ = load_image(self.paths[row]).shape
+            height, width, _ = load_image(self.paths[row], self._download).shape
             self.known_sizes[row] = width, height
         width, height = self.known_sizes[row].tolist()
         return width, height

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -223,3 +224,23 @@ def test_what_the_protocol_leaves_out_is_counted(annotated: RunConfig, monkeypat
 
     monkeypatch.setattr(manifest.registry, "read_dataset", with_two_left_out)
     assert json.loads(made(annotated).read_bytes("run.json"))["counts"]["left_out"] == 2
+
+
+def test_a_photo_in_a_bucket_is_looked_at_where_the_configuration_says(
+    tmp_path: Path, bucket: str, s3_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table that is in the bucket itself, and its photos."""
+    client, name = boto3.client("s3", endpoint_url=s3_server), bucket.removeprefix("s3://")
+    for key, body in {
+        "photos.csv": b"path,category,image_id\na.png,bus,a\nb.png,bus,b\n",
+        "a.png": b"a",
+        "b.png": b"other",
+    }.items():
+        client.put_object(Bucket=name, Key=key, Body=body)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    listed = f"{bucket}?scheme=http&endpoint_override={s3_server.removeprefix('http://')}&region=us-east-1"
+    dataset = {"kind": "table", "root": f"{bucket}/photos.csv", "download": {"buckets": [listed]}}
+    config = load_config(None, (), {"run": str(tmp_path / "run"), "dataset": dataset})
+    a, b = prepare(config, columns_read(config))
+    assert a.path == f"{bucket}/a.png"
+    assert a.photo != b.photo, "both were seen"

@@ -16,11 +16,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
+from web_server import WebServer
 
+from sc3d.config import DownloadConfig
 from sc3d.datasets.label_export import huggingface
 from sc3d.datasets.label_export.card import column_table, table
 from sc3d.datasets.label_export.counts import HISTOGRAM, LabelCounts
 from sc3d.datasets.label_export.diy_sc import Annotation, AnnotationWriter, annotation_of, labels_of, read_annotations
+from sc3d.datasets.label_export.images import LabelledImages
 from sc3d.errors import InputError, SchemaError
 from sc3d.grid import SIDE, Letterbox
 from sc3d.records import Labels
@@ -290,3 +294,16 @@ def test_page_names_commands_and_options_that_there_are() -> None:
         assert used
         for line in used:
             assert all(option in shown for option in re.findall(r"--[a-z-]+", line)), line
+
+
+def test_the_size_of_an_image_on_the_web_is_asked_for_as_the_configuration_allows() -> None:
+    picture = io.BytesIO()
+    Image.new("RGB", (20, 30)).save(picture, "PNG")
+    web = WebServer(picture.getvalue())
+    manifest = pa.table({"image_id": ["a"], "path": [web.url("photo.png")], "category": ["bus"], "split": ["trn"]})
+    sizes = pa.table({name: pa.array([], pa.int64()) for name in ("image_id", "width", "height")})
+    allowed = DownloadConfig(attempts=1, hosts=("127.0.0.1",))
+    assert LabelledImages(manifest, "", sizes, allowed).size(0) == (20, 30)
+    with pytest.raises(InputError, match="may not be asked"):
+        LabelledImages(manifest, "", sizes, DownloadConfig(attempts=1)).size(0)
+    web.stop()
