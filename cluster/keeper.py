@@ -29,7 +29,7 @@ GCS_SILENCE_S = 40.0
 CLOSING_S = 60.0
 """How long Ray may take to end."""
 
-_LOOK_S, _PROBE_S, _END_S = 0.1, 2.0, 10.0
+_LOOK_S, _PROBE_S, _END_S = 0.1, 2.0, 45.0
 _PARTS = {"raylet": "raylet", "gcs_server": "GCS"}
 
 

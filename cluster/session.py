@@ -190,7 +190,8 @@ def _local_options(config: RayConfig) -> dict[str, Any]:
 def _quiet_ray_data() -> None:
     import ray.data
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # It tells of each process that died with a stack of its own; the driver tells what became of the ids.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     context = ray.data.DataContext.get_current()
     context.execution_no_progress_timeout_s = 600
     # A block whose process dies again and again is missed and tried id by id; it must not end the run.
