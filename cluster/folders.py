@@ -78,7 +78,7 @@ def clean(parent: Path) -> None:
             if _is_ours(folder) and (lock := _locked(folder)) is not None:
                 os.close(lock)
                 ended.append(folder)
-        ended.sort(key=lambda folder: folder.lstat().st_ctime_ns, reverse=True)
+        ended.sort(key=lambda folder: (folder / _LOCK).lstat().st_mtime_ns, reverse=True)
         for age, folder in enumerate(ended):
             if end_processes(folder):
                 _empty(folder, keep_logs=age < KEPT_LOGS)

@@ -43,6 +43,7 @@ class Keeper:
         self._is_own = False
         self._gcs: tuple[str, int] | None = None
         self._gcs_seen = self._closing_since = 0.0
+        self._closed = self._told = False
 
     def serve(self) -> None:
         """Follow the driver's commands, a line each, until it has closed Ray, or Ray or the driver has died."""
@@ -50,19 +51,17 @@ class Keeper:
         buffered = b""
         while True:
             ready, _, _ = select.select([0, self._handle, *self._watched], [], [], self._patience())
-            if died := self._dead_part(ready):
+            received = os.read(0, 4096) if 0 in ready else b""
+            died = self._dead_part(ready)
+            if self._handle in ready or (0 in ready and not received):
+                self._say(self._driver_died(died))
+                return
+            if died:
                 self._end(died)
                 return
-            if 0 in ready:
-                received = os.read(0, 4096)
-                *lines, buffered = (buffered + received).split(b"\n")
-                if not received:
-                    break
-                if any([self._follow(*line.decode().split("\t")) for line in lines]):
-                    return
-            elif self._handle in ready:
-                break
-        self._say(self._driver_died())
+            *lines, buffered = (buffered + received).split(b"\n")
+            if any(self._follow(*line.decode().split("\t")) for line in lines):
+                return
 
     def clean(self) -> None:
         """See that the driver ends, and clean its folder and those of earlier ones. What it says goes nowhere any more."""
@@ -70,10 +69,12 @@ class Keeper:
         for number in (0, 1, 2):
             # Whoever reads the driver's output to its end is not kept waiting.
             os.dup2(nowhere, number)
-        ended, _, _ = select.select([self._handle], [], [], _END_S)
-        if not ended and not self._closing_since:
-            with suppress(OSError):
-                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+        if not self._closed:
+            ended, _, _ = select.select([self._handle], [], [], _END_S)
+            if self._told and not ended:
+                # Native code keeps it from hearing that it is to end.
+                with suppress(OSError):
+                    signal.pidfd_send_signal(self._handle, signal.SIGKILL)
         clean(self._folder.parent)
 
     def _patience(self) -> float | None:
@@ -100,7 +101,8 @@ class Keeper:
             self._closing_since = time.monotonic()
             self._watched.clear()
             self._answer(CLOSING)
-        return command == "closed"
+        self._closed = command == "closed"
+        return self._closed
 
     def _dead_part(self, ready: list[int], suspect: bool = False) -> str:
         """What is dead, in words; nothing if all that can be seen is alive."""
@@ -136,11 +138,14 @@ class Keeper:
         found = sorted((self._folder / RAY).glob(f"session_*_*/logs/{name}.err"))
         return str(found[-1] if found else self._folder)
 
-    def _driver_died(self) -> str:
+    def _driver_died(self, died: str) -> str:
+        if died:
+            return f"{died}. The run (process {self._driver}) ended at the same moment"
         what = "while it ended Ray" if self._closing_since else "from outside, or by native code"
         return f"the run (process {self._driver}) was ended {what}. Its native log: {self._folder / NATIVE_LOG}"
 
     def _end(self, died: str) -> None:
+        self._told = True
         self._say(died)
         self._answer(DEAD)
 

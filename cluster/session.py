@@ -130,6 +130,14 @@ class RaySession:
         return {name: max(there.get(name, 0.0), float(limits.get(name, 0.0))) for name in {*there, *limits}}
 
 
+def set_stderr_apart() -> None:
+    """Give Python's standard error a descriptor of its own: what native code writes to 2 can then go to a log, while Ray is there."""
+    before = sys.stderr
+    if before is not None and before is sys.__stderr__ and before.fileno() == 2:
+        own = os.fdopen(os.dup(2), "w", buffering=1, encoding=before.encoding, errors=before.errors)
+        sys.stderr = sys.__stderr__ = own  # type: ignore[misc]
+
+
 def _end_ray(failed: bool = False) -> None:
     """End the Ray that a session of this process has started, or leave the one that it has joined."""
     watch, native = RaySession._watch, RaySession._native

@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 the run cannot go on (the message says why), 2 wrong usage
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from contextlib import suppress
 import typer
 from rich.console import Console
 
+from cluster.session import set_stderr_apart
 from pipelines.cli import data, exchange, inspect, label, learn
 from sc3d.errors import ConfigError, RejectBudgetError, Sc3dError
 
@@ -35,19 +35,11 @@ def _terminated(number: int, frame: object) -> None:
     sys.exit(128 + number)
 
 
-def _set_stderr_apart() -> None:
-    """Give Python's standard error a descriptor of its own: what native code writes to 2 can then go to a log (cluster.session)."""
-    before = sys.stderr
-    if before is not None and before is sys.__stderr__ and before.fileno() == 2:
-        own = os.fdopen(os.dup(2), "w", buffering=1, encoding=before.encoding, errors=before.errors)
-        sys.stderr = sys.__stderr__ = own  # type: ignore[misc]
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; errors meant for the user become one line on stderr and an exit code."""
     with suppress(ValueError):  # not the main thread: whoever calls has the signals
         signal.signal(signal.SIGTERM, _terminated)
-    _set_stderr_apart()
+    set_stderr_apart()
     try:
         app(args=list(arguments) if arguments is not None else None, prog_name="sc3d")
     except Sc3dError as error:

@@ -180,7 +180,9 @@ def test_what_ends_the_process_of_a_pool_is_rejected_alone_and_the_pool_goes_on(
     ids = ["a1", *(f"pooled-{how}" for how in left), "z1", "z2"]
     assert run(stage, ids).rejects == len(left)
     assert rows(stage) == ["a1", "z1", "z2"]
-    assert {reject.id.removeprefix("pooled-"): reject.error_type for reject in stage.rejects()} == dict.fromkeys(left, "ProcessDied")
+    assert {reject.id.removeprefix("pooled-"): reject.error_type for reject in stage.rejects()} == dict.fromkeys(
+        left, "ProcessDied"
+    )
 
 
 @pytest.mark.slow
