@@ -103,7 +103,7 @@ class RaySession:
         atexit.register(_end_ray)
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
         if address:
-            node = ray._private.worker.global_worker.node
+            node: Any = ray._private.worker.global_worker.node
             watch.joined(node.raylet_socket_name, node.gcs_address)
         native.started()
 
@@ -132,8 +132,8 @@ class RaySession:
 
 def set_stderr_apart() -> None:
     """Give Python's standard error a descriptor of its own: what native code writes to 2 can then go to a log, while Ray is there."""
-    before = sys.stderr
-    if before is not None and before is sys.__stderr__ and before.fileno() == 2:
+    before = sys.__stderr__
+    if before is not None and before is sys.stderr and before.fileno() == 2:
         own = os.fdopen(os.dup(2), "w", buffering=1, encoding=before.encoding, errors=before.errors)
         sys.stderr = sys.__stderr__ = own  # type: ignore[misc]
 
