@@ -1,7 +1,7 @@
 """The folders of the Rays that this program starts: private, and cleaned once their run has ended, however it ended.
 
 All lie in one folder that nobody else can enter. Each is locked by its driver for as long as that lives, so whoever gets the lock knows
-that the run has ended; then what still runs out of the folder is ended, and the folder is emptied. The logs of the newest stay. Nothing
+that the run has ended; then what is left of its Ray is ended, and the folder is emptied. The logs of the newest stay. Nothing
 but the standard library is imported here: the process of :mod:`cluster.keeper` is to stay small.
 """
 
@@ -70,7 +70,7 @@ class LockedFolder:
 
 
 def clean(parent: Path) -> None:
-    """End what still runs out of the folders of ended runs, and empty these but for the logs of the newest. Folders of runs that are
+    """End what is left of the Rays of ended runs, and empty their folders but for the logs of the newest. Folders of runs that are
     alive, what is somebody else's, and what was not made by :class:`LockedFolder` are left alone."""
     with _alone(parent):
         ended = []
@@ -80,7 +80,8 @@ def clean(parent: Path) -> None:
                 ended.append(folder)
         ended.sort(key=lambda folder: (folder / _LOCK).lstat().st_mtime_ns, reverse=True)
         for age, folder in enumerate(ended):
-            if end_processes(folder):
+            # Not what its driver has started itself: that may live on.
+            if end_processes(folder / RAY):
                 _empty(folder, keep_logs=age < KEPT_LOGS)
 
 

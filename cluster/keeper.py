@@ -53,7 +53,7 @@ class Keeper:
             ready, _, _ = select.select([0, self._handle, *self._watched], [], [], self._patience())
             received = os.read(0, 4096) if 0 in ready else b""
             died = self._dead_part(ready)
-            if self._handle in ready or (0 in ready and not received):
+            if self._handle in ready or (0 in ready and not received) or (died and self._driver_is_ending()):
                 self._say(self._driver_died(died))
                 return
             if died:
@@ -127,7 +127,7 @@ class Keeper:
         """Watch the raylet, and the GCS, that belong to the driver's Ray."""
         known = {pid for _, pid in self._watched.values()}
         for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
-            name = _stat_of(pid)[0]
+            name, _, _ = _stat_of(pid)
             if name in _PARTS and pid not in known and belongs(pid):
                 with suppress(OSError):
                     self._watched[os.pidfd_open(pid)] = name, pid
@@ -137,6 +137,10 @@ class Keeper:
             return f"logs/{name}.* in the folder of Ray's session"
         found = sorted((self._folder / RAY).glob(f"session_*_*/logs/{name}.err"))
         return str(found[-1] if found else self._folder)
+
+    def _driver_is_ending(self) -> bool:
+        """Whether its first thread has ended. Its Ray is told then, and its files are closed only when the last one has ended."""
+        return _stat_of(self._driver)[1] in "ZX"
 
     def _driver_died(self, died: str) -> str:
         if died:
@@ -168,17 +172,18 @@ def _listens(host: str, port: int) -> bool:
     return True
 
 
-def _stat_of(pid: int) -> tuple[str, int]:
-    """The name of a process's program, and its parent; nothing if it is gone."""
+def _stat_of(pid: int) -> tuple[str, str, int]:
+    """The name of a process's program, its state and its parent; the state of one that is gone is X."""
     try:
         head, _, tail = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
     except OSError:
-        return "", 0
-    return head.partition("(")[2], int(tail.split()[1])
+        return "", "X", 0
+    state, parent = tail.split()[:2]
+    return head.partition("(")[2], state, int(parent)
 
 
 def _parent_of(pid: int) -> int:
-    return _stat_of(pid)[1]
+    return _stat_of(pid)[2]
 
 
 def _command_of(pid: int) -> list[str]:

@@ -147,9 +147,10 @@ def _end_ray(failed: bool = False) -> None:
 
         watch.closing(failed)
         ray.shutdown()
-        watch.closed()
     if native is not None:
         native.restore()
+    if watch is not None:
+        watch.closed()
 
 
 class _NativeOutput:

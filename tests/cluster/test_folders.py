@@ -100,6 +100,23 @@ def test_what_is_not_ours_stays(parent: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="processes are found on Linux")
+def test_what_a_driver_has_started_beside_its_ray_lives_on(parent: Path) -> None:
+    folder = LockedFolder(parent)
+    session = fill(folder)
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    with (folder.path / "driver.err").open("w") as own, (session / "logs" / "worker.out").open("w") as rays:
+        beside, worker = (subprocess.Popen(command, stderr=output) for output in (own, rays))
+    try:
+        folder.release()
+        clean(parent)
+        assert worker.wait(timeout=20) == -9
+        assert beside.poll() is None
+    finally:
+        beside.kill()
+        beside.wait()
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="processes are found on Linux")
 def test_processes_that_write_into_a_folder_are_ended_and_no_others(tmp_path: Path) -> None:
     (inside := tmp_path / "run-1").mkdir()
     (beside := tmp_path / "run-10").mkdir()
