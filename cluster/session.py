@@ -31,6 +31,9 @@ _ENVIRONMENT = {
 
 _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
+# A GCS of this machine that has died does not come back. Native code that waits for it holds Python up, so the run cannot end before.
+_LOCAL_ENVIRONMENT = {_LOOPBACK: "0", "RAY_gcs_rpc_server_reconnect_timeout_s": "15"}
+
 logger = logging.getLogger(__name__)
 
 OBJECT_STORE_BYTES = 256 * 2**20
@@ -73,7 +76,8 @@ class RaySession:
                 logger.warning(
                     "Ray was imported before sc3d could keep it to the loopback interface; import it later, or set %s=0", _LOOPBACK
                 )
-            os.environ.setdefault(_LOOPBACK, "0")
+            for key, value in _LOCAL_ENVIRONMENT.items():
+                os.environ.setdefault(key, value)
 
         import ray
 

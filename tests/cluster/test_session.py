@@ -37,6 +37,8 @@ with RaySession(RayConfig(workers=1)) as session:
     print("ready", flush=True)
     while sys.argv[1] == "work":
         ray.get([work.remote() for _ in range(4)])
+    while sys.argv[1] == "ask":
+        ray.cluster_resources()
 print("ended", flush=True)
 """
 
@@ -122,8 +124,9 @@ def test_a_dead_raylet_ends_the_run_with_one_line_and_is_cleaned_up_after(start:
 
 
 @pytest.mark.slow
-def test_a_dead_gcs_ends_the_run_with_one_line(start: Start, folder: Path) -> None:
-    driver = start()
+@pytest.mark.parametrize("what", ["work", "ask"])
+def test_a_dead_gcs_ends_the_run_with_one_line_whatever_it_is_at(start: Start, folder: Path, what: str) -> None:
+    driver = start(what)
     pid = kill_child(driver, "gcs_server")
     assert f"Ray's GCS (process {pid}) died" in last_words(driver)
     wait_until_clean(folder)
