@@ -161,7 +161,9 @@ def _run_batch(actor: Actor, batch: Sequence[Outcome], id_key: str, stage: str, 
         provided = actor.process_batch([{key: o.row[key] for key in actor.requires} for o in batch])
         if len(provided) != len(batch):
             raise RuntimeError(f"{type(actor).__name__} returned {len(provided)} rows for {len(batch)}")
-    except (Exception, SystemExit) as error:  # whatever a model raises concerns its rows, not the run; some leave by exit()
+    except KeyboardInterrupt:  # Ray cancels a task by it
+        raise
+    except BaseException as error:  # whatever a model raises concerns its rows, not the run; some leave by exit()
         if isinstance(error, Exception) and is_of_the_store(error):
             raise
         if len(batch) == 1:
@@ -172,7 +174,8 @@ def _run_batch(actor: Actor, batch: Sequence[Outcome], id_key: str, stage: str, 
             outcome = batch[0]
             outcome.seconds += time.perf_counter() - started
             advice = ". " + _MEMORY_ADVICE.format(type(actor).__name__) if is_out_of_memory(error) else ""
-            reason = error if isinstance(error, Exception) else f"left by exit({error})"
+            kind = "exit" if isinstance(error, SystemExit) else type(error).__name__
+            reason = (str(error) or kind) if isinstance(error, Exception) else f"left by {kind}({error})"
             outcome.reject = Reject(
                 str(outcome.row[id_key]), stage, type(error).__name__, f"{type(actor).__name__}: {reason}{advice}"
             )

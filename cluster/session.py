@@ -1,18 +1,24 @@
 """Starting Ray, or joining one: every security and noise setting in one place.
 
-A local Ray listens on the loopback interface only and asks for its token; a cluster is joined by its address.
+A local Ray listens on the loopback interface only, asks for its token, and lies in a private folder; a cluster is joined by its address.
+While it is there, a :class:`~cluster.watch.Watch` sees to it that its death is told in one line.
 """
 
 from __future__ import annotations
 
+import atexit
+import faulthandler
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
+from cluster.folders import NATIVE_LOG, RAY, LockedFolder, clean, parent_folder
+from cluster.token import keep_token_private
+from cluster.watch import Watch
 from sc3d.config import RayConfig
+from sc3d.errors import RayDiedError
 
 # Ray reads these when it is imported. RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 is what makes every port of a local Ray loopback, on
 # Linux too; by default the object store, raylet and workers listen on all interfaces.
@@ -24,6 +30,9 @@ _ENVIRONMENT = {
 }
 
 _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+
+# A GCS of this machine that has died does not come back. Native code that waits for it holds Python up, so the run cannot end before.
+_LOCAL_ENVIRONMENT = {_LOOPBACK: "0", "RAY_gcs_rpc_server_reconnect_timeout_s": "15"}
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +47,8 @@ class RaySession:
     """
 
     _depth: ClassVar[int] = 0
-    _started: ClassVar[bool] = False
+    _watch: ClassVar[Watch | None] = None
+    _native: ClassVar[_NativeOutput | None] = None
 
     def __init__(self, config: RayConfig) -> None:
         self._config = config
@@ -47,16 +57,17 @@ class RaySession:
         RaySession._depth += 1
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         RaySession._depth -= 1
-        if RaySession._depth == 0 and RaySession._started:
-            import ray
-
-            RaySession._started = False
-            ray.shutdown()
+        if RaySession._depth == 0:
+            _end_ray(failed=kind is not None)
 
     def start(self) -> None:
-        """Make sure that Ray is there. Calling it again does nothing."""
+        """Make sure that Ray is there. Calling it again does nothing.
+
+        Raises:
+            RayDiedError: it cannot be started, or not be joined.
+        """
         for key, value in _ENVIRONMENT.items():
             os.environ.setdefault(key, value)
         address = self._config.address or os.environ.get("RAY_ADDRESS")
@@ -65,22 +76,46 @@ class RaySession:
                 logger.warning(
                     "Ray was imported before sc3d could keep it to the loopback interface; import it later, or set %s=0", _LOOPBACK
                 )
-            os.environ.setdefault(_LOOPBACK, "0")
+            for key, value in _LOCAL_ENVIRONMENT.items():
+                os.environ.setdefault(key, value)
 
         import ray
 
         if not ray.is_initialized():
-            options = {} if address else _local_options(self._config)
-            with _without_startup_line():
-                ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
-            RaySession._started = True
+            try:
+                self._init(address)
+            except Exception as error:  # Ray raises about anything
+                _end_ray(failed=True)
+                where = f"could not join the Ray at {address}" if address else "Ray could not be started here"
+                raise RayDiedError(f"{where} ({' '.join(str(error).split())}); start the same command again once it can") from error
         _quiet_ray_data()
+
+    def _init(self, address: str | None) -> None:
+        import ray
+
+        keep_token_private(make=not address)
+        parent = parent_folder()
+        clean(parent)
+        watch = RaySession._watch = Watch(LockedFolder(parent))
+        folder = watch.folder.path
+        options = {} if address else {**_local_options(self._config), "_temp_dir": str(folder / RAY)}
+        if not address:
+            watch.own()
+        native = RaySession._native = _NativeOutput(folder / NATIVE_LOG)
+        # For sessions that are not ended by a block: before Ray's own, which is registered already.
+        atexit.unregister(_end_ray)
+        atexit.register(_end_ray)
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
+        if address:
+            node: Any = ray._private.worker.global_worker.node
+            watch.joined(node.raylet_socket_name, node.gcs_address)
+        native.started()
 
     @property
     def is_cluster(self) -> bool:
         """Whether the run is on a Ray that this process has not started: the cluster's, or that of whoever calls."""
         given = self._config.address or os.environ.get("RAY_ADDRESS")
-        return bool(given) or ("ray" in sys.modules and sys.modules["ray"].is_initialized() and not RaySession._started)
+        return bool(given) or ("ray" in sys.modules and sys.modules["ray"].is_initialized() and RaySession._watch is None)
 
     def resources_here(self) -> dict[str, float]:
         """What a Ray that is started on this machine will have."""
@@ -99,18 +134,61 @@ class RaySession:
         return {name: max(there.get(name, 0.0), float(limits.get(name, 0.0))) for name in {*there, *limits}}
 
 
-@contextmanager
-def _without_startup_line() -> Iterator[None]:
-    # Ray's native code writes one line to file descriptor 2 because a log level is set at all. Real failures raise.
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-            yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+def set_stderr_apart() -> None:
+    """Give Python's standard error a descriptor of its own: what native code writes to 2 can then go to a log, while Ray is there."""
+    before = sys.__stderr__
+    if before is not None and before is sys.stderr and before.fileno() == 2:
+        own = os.fdopen(os.dup(2), "w", buffering=1, encoding=before.encoding, errors=before.errors)
+        sys.stderr = sys.__stderr__ = own  # type: ignore[misc]
+
+
+def _end_ray(failed: bool = False) -> None:
+    """End the Ray that a session of this process has started, or leave the one that it has joined."""
+    watch, native = RaySession._watch, RaySession._native
+    RaySession._watch = RaySession._native = None
+    if watch is not None:
+        import ray
+
+        watch.closing(failed)
+        ray.shutdown()
+    if native is not None:
+        native.restore()
+    if watch is not None:
+        watch.closed()
+
+
+class _NativeOutput:
+    """File descriptor 2 goes to a log: Ray's native code writes there what only Ray's developers can read, and crashes their stacks.
+
+    For as long as Ray is there where Python's standard error has a descriptor of its own, as in the command line; else until Ray has been
+    started, which writes a line because a log level is set at all. Real failures raise.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._apart = sys.__stderr__ is not None and sys.__stderr__.fileno() != 2
+        self._before = os.dup(2)
+        self._log = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+        os.dup2(self._log, 2)
+        # Ray would enable it with Python's standard error, where it is not enabled yet.
+        self._enabled = self._apart and not faulthandler.is_enabled()
+        if self._enabled:
+            faulthandler.enable(self._log, all_threads=False)
+
+    def started(self) -> None:
+        """Ray has been started."""
+        if not self._apart:
+            self.restore()
+
+    def restore(self) -> None:
+        """File descriptor 2 is what it was. Calling it again does nothing."""
+        if self._log < 0:
+            return
+        if self._enabled:
+            faulthandler.disable()
+        os.dup2(self._before, 2)
+        os.close(self._before)
+        os.close(self._log)
+        self._log = -1
 
 
 def _local_options(config: RayConfig) -> dict[str, Any]:
@@ -125,7 +203,8 @@ def _local_options(config: RayConfig) -> dict[str, Any]:
 def _quiet_ray_data() -> None:
     import ray.data
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # It tells of each process that died with a stack of its own; the driver tells what became of the ids.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     context = ray.data.DataContext.get_current()
     context.execution_no_progress_timeout_s = 600
     # A block whose process dies again and again is missed and tried id by id; it must not end the run.

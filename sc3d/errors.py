@@ -88,6 +88,10 @@ class PreflightError(Sc3dError):
     """The run cannot succeed on this machine or cluster as it is configured."""
 
 
+class RayDiedError(Sc3dError):
+    """Ray cannot be started or joined, or a part of it that a run cannot do without has ended."""
+
+
 class WorkerError(Sc3dError):
     """A worker process cannot do its part, for a reason that has nothing to do with what it was given."""
 

@@ -14,6 +14,7 @@ from contextlib import suppress
 import typer
 from rich.console import Console
 
+from cluster.session import set_stderr_apart
 from pipelines.cli import data, exchange, inspect, label, learn
 from sc3d.errors import ConfigError, RejectBudgetError, Sc3dError
 
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; errors meant for the user become one line on stderr and an exit code."""
     with suppress(ValueError):  # not the main thread: whoever calls has the signals
         signal.signal(signal.SIGTERM, _terminated)
+    set_stderr_apart()
     try:
         app(args=list(arguments) if arguments is not None else None, prog_name="sc3d")
     except Sc3dError as error:

@@ -1,5 +1,6 @@
 """The actors' contract: one bad row becomes a reject and never takes its batch along; running out of GPU memory halves the batch."""
 
+import asyncio
 import logging
 import weakref
 from typing import ClassVar
@@ -103,10 +104,26 @@ def test_what_a_model_says_of_an_address_shows_no_secret_of_it(caplog):
         assert "nobody" not in text
 
 
-def test_a_model_that_leaves_by_exit_takes_nobody_along():
-    outcomes = run([Double([3], error=SystemExit("no licence"))], 8)
-    assert outcomes[3].reject.message == "Double: left by exit(no licence)"
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (SystemExit("no licence"), "left by exit(no licence)"),
+        (GeneratorExit("closed"), "left by GeneratorExit(closed)"),
+        (asyncio.CancelledError(), "left by CancelledError()"),
+        (RecursionError("too deep"), "too deep"),
+        (MemoryError(), "MemoryError. The memory is too little"),
+    ],
+)
+def test_however_a_model_leaves_it_takes_nobody_along(error, message):
+    outcomes = run([Double([3], error=error)], 8)
+    assert outcomes[3].reject.message.startswith(f"Double: {message}")
+    assert outcomes[3].reject.error_type == type(error).__name__
     assert sum(o.reject is None for o in outcomes) == 7
+
+
+def test_a_task_that_ray_cancels_rejects_nothing():
+    with pytest.raises(KeyboardInterrupt):
+        run([Double([3], error=KeyboardInterrupt())], 8)
 
 
 def test_out_of_memory_halves_the_batch_until_it_fits():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -44,7 +45,7 @@ class First(Actor):
             raise InputError(f"{image_id} cannot be read; replace the file")
         if "crash" in image_id:
             raise ZeroDivisionError("a bug in a model")
-        if "exit" in image_id:
+        if "exit" in image_id and "pooled" not in image_id:
             sys.exit(3)
         calls = Path(self.config.run) / "calls"
         with calls.open("a") as stream:
@@ -54,7 +55,8 @@ class First(Actor):
 
 
 class Second(Actor):
-    """Lives in a pool of its own, because it asks for a custom resource; checks what came over."""
+    """Lives in a pool of its own, because it asks for a custom resource; checks what came over, and leaves on ids with 'pooled' in the way
+    that they name."""
 
     requires = {
         "image_id": "id",
@@ -69,12 +71,35 @@ class Second(Actor):
     resources = Resources(num_cpus=0.5, custom={"node:__internal_head__": 0.001})
 
     def process(self, row: Row) -> Row:
+        if "pooled" in row["image_id"]:
+            self._leave(row)
         n = len(row["image_id"])
         assert row["numbers"].tolist() == list(range(n))
         assert row["nested"]["a/b"].shape == (2, n)
         assert row["blob"] == row["image_id"].encode()
         assert row["note"] == {"n": [n]}
         return {"turn": 0}
+
+    def _leave(self, row: Row) -> None:
+        for word, leave in LEAVE.items():
+            if word in row["image_id"]:
+                leave()
+        if "deep" in row["image_id"]:
+            self._leave(row)
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+LEAVE: dict[str, Callable[[], Any]] = {
+    "exit": lambda: sys.exit(3),
+    "vanish": lambda: os._exit(0),
+    "fault": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+    "interrupt": lambda: _raise(KeyboardInterrupt()),
+    "generator": lambda: _raise(GeneratorExit()),
+    "memory": lambda: _raise(MemoryError()),
+}
 
 
 class FakeStage(Stage):

@@ -36,7 +36,7 @@ def serve(prepare: Callable[[], Answer]) -> None:
         _write(output, messages.encode({"ready": np.ones(1, np.uint8)}))
         while (message := messages.read(sys.stdin.buffer)) is not None:
             _write(output, _answered(answer, message))
-    except Exception as error:
+    except BaseException as error:  # some code leaves by exit()
         traceback.print_exc()
         _write(output, messages.encode_error(error))
         raise SystemExit(1) from None

@@ -162,6 +162,29 @@ def test_what_kills_its_process_each_time_is_rejected_and_takes_nobody_along(tmp
     assert run(stage_in(tmp_path, "max_reject_fraction=0.5"), ["a1", "deadly1", "z1", "z2"]).computed == 0
 
 
+@pytest.mark.usefixtures("ray_session")
+def test_a_model_of_a_pool_that_leaves_without_a_word_is_rejected_alone_and_the_pool_goes_on(tmp_path: Path) -> None:
+    stage = stage_in(tmp_path, "max_reject_fraction=0.9")
+    left = {"exit": "SystemExit", "generator": "GeneratorExit", "memory": "MemoryError", "deep": "RecursionError"}
+    ids = ["a1", *(f"pooled-{how}" for how in left), "z1", "z2"]
+    assert run(stage, ids).rejects == len(left)
+    assert rows(stage) == ["a1", "z1", "z2"]
+    assert {reject.id.removeprefix("pooled-"): reject.error_type for reject in stage.rejects()} == left
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_session")
+def test_what_ends_the_process_of_a_pool_is_rejected_alone_and_the_pool_goes_on(tmp_path: Path) -> None:
+    stage = stage_in(tmp_path, "max_reject_fraction=0.9")
+    left = ["vanish", "fault", "interrupt"]
+    ids = ["a1", *(f"pooled-{how}" for how in left), "z1", "z2"]
+    assert run(stage, ids).rejects == len(left)
+    assert rows(stage) == ["a1", "z1", "z2"]
+    assert {reject.id.removeprefix("pooled-"): reject.error_type for reject in stage.rejects()} == dict.fromkeys(
+        left, "ProcessDied"
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_session")
 def test_a_category_is_through_only_when_what_killed_its_process_was_tried_again(tmp_path: Path) -> None:

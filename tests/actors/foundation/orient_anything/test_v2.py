@@ -220,6 +220,10 @@ def behave(mode):
     if mode == "crash once" and not Path(sys.argv[1]).exists():
         Path(sys.argv[1]).touch()
         os._exit(7)
+    if mode == "leave":
+        sys.exit("no licence")
+    if mode == "interrupt":
+        raise KeyboardInterrupt
     if mode == "hang":
         time.sleep(60)
     if mode == "fail":
@@ -314,6 +318,17 @@ class TestProcess:
             ask(process, "fail")
         ask(process)
         assert process.starts == 3
+
+    def test_code_that_leaves_by_exit_is_an_error_that_says_so(self, worker: Any) -> None:
+        process = worker()
+        with pytest.raises(ModelProcessError, match="SystemExit: no licence"):
+            ask(process, "leave")
+        with pytest.raises(ModelProcessError, match="KeyboardInterrupt"):
+            ask(process, "interrupt")
+        ask(process)
+        assert process.starts == 3
+        with pytest.raises(ModelProcessError, match="SystemExit: no licence"):
+            worker("leave")
 
     def test_out_of_memory_says_so_and_the_process_goes_on(self, worker: Any) -> None:
         process = worker()
