@@ -246,22 +246,32 @@ def test_a_stale_lease_is_taken_over_by_one_of_many(run: RunFolder, start: Start
 
 
 def test_a_condition_that_lets_two_through_is_noticed(run: RunFolder) -> None:
-    with pytest.raises(LeaseLostError, match="taken over by process"), RunLease(run, INTERVAL_S) as held:
+    def overwrite(held: RunLease) -> None:
         (name,) = run.names("lease", ".claim")
         run.write_bytes(name, run.read_bytes(name).replace(held._token.encode(), b"f" * 32))
-        wait_for_loss(held)
+
+    with pytest.raises(LeaseLostError, match="taken over by process"):
+        hold_and_lose(run, overwrite)
 
 
 def test_a_lease_that_somebody_deleted_is_lost(run: RunFolder) -> None:
-    with pytest.raises(LeaseLostError, match="somebody who deleted its lease"), RunLease(run, INTERVAL_S) as held:
+    def delete(held: RunLease) -> None:
         for name in run.names("lease"):
-            RunFolder(run.uri, number=0).delete(name)
+            run.of_run(0).delete(name)
+
+    with pytest.raises(LeaseLostError, match="somebody who deleted its lease"):
+        hold_and_lose(run, delete)
+
+
+def hold_and_lose(run: RunFolder, lose: Callable[[RunLease], None]) -> None:
+    with RunLease(run, INTERVAL_S) as held:
+        lose(held)
         wait_for_loss(held)
 
 
 def test_a_run_that_was_replaced_does_not_end_well(run: RunFolder) -> None:
     with pytest.raises(LeaseLostError, match="taken over by run 2 from this one, run 1"), RunLease(run, 3600.0):
-        RunFolder(run.uri, number=0).write_bytes("lease/00000002.claim", b"of another run")
+        run.of_run(0).write_bytes("lease/00000002.claim", b"of another run")
 
 
 def test_numbers_end_somewhere(disk: RunFolder) -> None:
