@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import typer
-from rich.console import Console
 
 from pipelines.cli import data, exchange, inspect, label, learn
+from sc3d.console import PlainConsole, line_of, log_plainly
 from sc3d.errors import ConfigError, RejectBudgetError, Sc3dError
 
 app = typer.Typer(
@@ -38,9 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; errors meant for the user become one line on stderr and an exit code."""
     with suppress(ValueError):  # not the main thread: whoever calls has the signals
         signal.signal(signal.SIGTERM, _terminated)
+    log_plainly()
     try:
         app(args=list(arguments) if arguments is not None else None, prog_name="sc3d")
     except Sc3dError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {type(error).__name__}: ", end="")
-        sys.stderr.write(f"{error}\n")
+        console = PlainConsole(stderr=True, soft_wrap=True)
+        console.print("error:", style="bold red", end=" ")
+        console.print(line_of(f"{type(error).__name__}: {error}"))
         sys.exit(2 if isinstance(error, ConfigError) else 3 if isinstance(error, RejectBudgetError) else 1)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from pipelines.folder.configuration import stored_values
 from sc3d.config import RunConfig
 from sc3d.config_file import flat_values, load_config, located, without
+from sc3d.console import PlainConsole
 
 Run = Annotated[str | None, typer.Option("--run", help="Run folder: a local path or s3://bucket/prefix. Default: runs/default.")]
 Folder = Annotated[str | None, typer.Argument(metavar="RUN", help="Run folder; the same as --run.")]
@@ -71,10 +71,9 @@ def _say_taken_over(found: RunConfig, fresh: RunConfig) -> None:
     kept = {name: value for name, value in flat_values(found).items() if name != "run" and value != plain[name]}
     if kept:
         listed = ", ".join(f"{name}={_yaml(value)}" for name, value in kept.items())
-        Console(stderr=True, highlight=False, soft_wrap=True).print(
+        PlainConsole(stderr=True, soft_wrap=True).print(
             f"as before on this run: {listed} (--reset OPTION, or --reset all, goes back to the defaults)",
             style="dim",
-            markup=False,
         )
 
 

@@ -7,14 +7,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from pipelines.jobs import evaluate, label, train
 from pipelines.report import page as report
 from pipelines.report.metrics import METRICS_FILE
 from pipelines.runner.progress import Progress
 from sc3d.addresses import near
 from sc3d.config import RunConfig
+from sc3d.console import PlainConsole
 from sc3d.datasets.toys import ToysConfig, generate_toys
 from sc3d.errors import ConfigError
 from sc3d.report.terminal import print_metrics
@@ -58,7 +57,7 @@ def run(config: RunConfig) -> RunFolder:
         raise ConfigError("the demo generates its images on a local disk; give --run a local path")
     root = Path(folder.path("dataset"))
     config = dataclasses.replace(config, dataset=dataclasses.replace(config.dataset, kind="toys", root=str(root)))
-    console = Console(highlight=False, soft_wrap=True)
+    console = PlainConsole(soft_wrap=True)
     console.print(f"sc3d demo: everything goes to {config.run}")
     toys = ToysConfig(images=IMAGES, seed=config.seed, held_out_seed=config.seed + HELD_OUT_SEED, workers=config.ray.workers)
     with Progress() as progress:

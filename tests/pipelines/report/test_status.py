@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from pipelines.cli import main
 from pipelines.report import status
 from pipelines.report.status import STATUS, StatusWriter, print_status, read_status
 from pipelines.runner.progress import Progress
+from sc3d.console import PlainConsole
 from sc3d.errors import InputError, StoreError
 from sc3d.store import RunFolder
 
@@ -28,12 +28,12 @@ def run(tmp_path: Path) -> RunFolder:
 
 @pytest.fixture
 def progress() -> Progress:
-    return Progress(Console(file=io.StringIO()))
+    return Progress(PlainConsole(file=io.StringIO()))
 
 
 def printed(run: RunFolder, watch: float | None = None) -> str:
     stream = io.StringIO()
-    print_status(run, watch, Console(file=stream, width=160, highlight=False))
+    print_status(run, watch, PlainConsole(file=stream, width=160))
     return stream.getvalue()
 
 
@@ -138,12 +138,12 @@ def test_watching_ends_with_the_run(run: RunFolder, monkeypatch: pytest.MonkeyPa
     answers = [values(), values(), values(state="finished")]
     monkeypatch.setattr(status, "read_status", lambda _: answers.pop(0))
     stream = io.StringIO()
-    assert print_status(run, 0.001, Console(file=stream, width=160)) == "finished"
+    assert print_status(run, 0.001, PlainConsole(file=stream, width=160)) == "finished"
     assert answers == []
     assert "label finished" in stream.getvalue()
     run.write_json(STATUS, json.loads(json.dumps(values(state="stopped"))))
     monkeypatch.undo()
-    assert print_status(run, 1e9, Console(file=stream)) == "stopped", "there is nothing to wait for"
+    assert print_status(run, 1e9, PlainConsole(file=stream)) == "stopped", "there is nothing to wait for"
 
 
 def test_the_command_tells_of_a_run_that_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
