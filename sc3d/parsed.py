@@ -37,7 +37,7 @@ def parsed(kind: type[T], values: Any, where: str) -> T:
         SchemaError: a field is missing, of another type or out of its range; names it and the file, ``where``.
     """
     try:
-        found: T = _adapter(kind).validate_python(bounded(values))
+        found: T = _adapter(kind).validate_python(bounded(values))  # type: ignore[arg-type]
         return found
     except ValidationError as error:
         raise SchemaError(f"{where}: {problems(error)}") from None

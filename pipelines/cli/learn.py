@@ -78,12 +78,12 @@ def evaluate(
 ) -> None:
     """PCK and filter quality on the annotated pairs of a run: its features, its adapter where one was trained, or any method by name."""
     from pipelines.jobs import evaluate as pipeline
-    from pipelines.report.metrics import CSV, LATEX, METRICS_FILE
+    from pipelines.report.metrics import CSV, LATEX, METRICS_FILE, read_metrics
     from sc3d.report.terminal import print_metrics
 
     settings = configuration(run, config, set_, {"evaluate.methods": method or None}, reset=reset, say=True)
     folder = pipeline.run(settings, retry_rejects)
-    print_metrics(folder.read_json(METRICS_FILE))
+    print_metrics(read_metrics(folder))
     PlainConsole().print(f"tables: {folder.uri}/{METRICS_FILE}, {CSV}, {LATEX}", soft_wrap=True)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipelines.jobs import evaluate, label, train
 from pipelines.report import page as report
-from pipelines.report.metrics import METRICS_FILE
+from pipelines.report.metrics import read_metrics
 from pipelines.runner.progress import Progress
 from sc3d.addresses import near
 from sc3d.config import RunConfig
@@ -67,7 +67,7 @@ def run(config: RunConfig) -> RunFolder:
     # A Ray for each, not one for all: the warm workers of one would take the memory that the next needs.
     label.run(config)
     train.run(config)
-    metrics = evaluate.run(config).read_json(METRICS_FILE)
+    metrics = read_metrics(evaluate.run(config))
     page = report.run(config)
     print_metrics(metrics, console)
     console.print(f"\nreport: {near(page)}\n{time.perf_counter() - started:.0f} s in all")
