@@ -161,7 +161,7 @@ def adapter_metadata(data: bytes, where: str = "adapter") -> dict[str, Any]:
     version = metadata.pop("schema_version", None)
     if version != ADAPTER_VERSION:
         raise SchemaError(f"{where}: adapter format {version}, this sc3d reads {ADAPTER_VERSION}; upgrade sc3d or train again")
-    return dict(parsed(_AdapterNote, metadata, f"{where}: its metadata"))  # type: ignore[call-overload]
+    return dict(parsed(_AdapterNote, metadata, f"{where}: its metadata"))
 
 
 class _AdapterNote(TypedDict):
