@@ -125,7 +125,8 @@ def _read_file(path: str | Path) -> dict[str, Any]:
 
 def _read_override(override: str) -> tuple[str, Any]:
     key, separator, text = override.partition("=")
-    if not separator or not key or key.count(".") > _MAX_PARTS:
+    parts = key.strip().split(".")
+    if not separator or not all(parts) or len(parts) > _MAX_PARTS:
         raise ConfigError(f"override '{clipped(override, 200)}' must look like stage.option=value")
     try:
         return key, of_yaml(text)

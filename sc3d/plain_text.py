@@ -93,7 +93,7 @@ def bounded(values: Any) -> Any:
 
 def field_name(path: tuple[Any, ...]) -> str:
     """Where a value is, as ``stage.option.3``."""
-    return ".".join(clipped(str(part), 80) for part in path) or "the whole"
+    return ".".join(clipped(str(part), 80) or "''" for part in path) or "the whole"
 
 
 def clipped(text: str, length: int) -> str:

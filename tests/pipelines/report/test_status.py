@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import threading
 import time
 from datetime import datetime, timedelta, timezone
@@ -161,3 +162,33 @@ def test_the_command_tells_of_a_run_that_failed(tmp_path: Path, capsys: pytest.C
     shown = capsys.readouterr().out
     assert "failed" in shown
     assert "no photos in it" in shown
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"stages": {}}, "stages"),
+        ({"stages": [{"name": "match"}]}, r"stages\.0\.total"),
+        ({"written": "yesterday"}, "written"),
+        ({"written": "2031-01-01T00:00:00"}, "written"),
+        ({"state": ["running"]}, "state"),
+        ({"pid": None}, "pid"),
+    ],
+)
+def test_a_status_that_cannot_be_read_is_shown_as_one_and_ends_nothing(run: RunFolder, changes: dict[str, Any], field: str) -> None:
+    run.write_json(STATUS, values(**changes))
+    text = " ".join(printed(run).split())
+    assert "cannot be read, which says nothing about its artefacts" in text
+    assert re.search(rf"status\.json: {field}", text)
+    stream = io.StringIO()
+    assert print_status(run, 1e9, PlainConsole(file=stream)) == status.UNREADABLE, "there is nothing to wait for"
+
+
+def test_texts_of_a_status_are_no_commands_for_a_terminal(run: RunFolder) -> None:
+    stage = {"name": "a[/b]\x1b[2J", "total": 1, "done": 0, "rejects": 0, "rate": 0.0}
+    run.write_json(STATUS, values(command="[bold]", host="h\x07", reason="\x1b]0;x\x07 [/b]", stages=[stage], state="failed"))
+    text = printed(run)
+    for shown in (r"a[/b]\x1b[2J", "[bold] failed", r"h\x07", r"\x1b]0;x\x07 [/b]"):
+        assert shown in text
+    assert "\x1b" not in text
+    assert "\x07" not in text
