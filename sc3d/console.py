@@ -17,6 +17,8 @@ _UNSEEN = re.compile(
     "\U000e0000-\U000e007f]"
 )
 
+_LONGEST_LINE = 8000
+
 
 def visible(text: str) -> str:
     """A text with what would move a terminal's cursor, change its colours or the order of its letters written out, as in ``\\x1b``.
@@ -27,8 +29,9 @@ def visible(text: str) -> str:
 
 
 def line_of(text: str) -> str:
-    """The same in one line."""
-    return visible(" ".join(text.split("\n")))
+    """The same in one line, of which the end is left out where it is longer than anybody reads."""
+    line = visible(" ".join(text.split("\n")))
+    return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}..."
 
 
 class PlainConsole(Console):

@@ -40,6 +40,11 @@ def test_no_control_character_is_left_and_nothing_else_is_changed(text: str) -> 
     assert "\n" not in line_of(text)
 
 
+def test_a_line_ends_somewhere() -> None:
+    assert line_of("a\nb") == "a b"
+    assert line_of("x" * 1_000_000) == "x" * 8000 + "..."
+
+
 def test_what_people_write_stays_as_it_is() -> None:
     for text in ("naïve Straße 車 🚗👩‍🔬", "שלום", "a\tb\nc", "क्‍ष"):
         assert visible(text) == text
