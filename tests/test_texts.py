@@ -32,7 +32,7 @@ from sc3d.config_file import load_config, to_values
 from sc3d.console import PlainConsole
 from sc3d.datasets.label_export.counts import LabelCounts
 from sc3d.datasets.label_export.folder import JOURNAL, ExportFolder, ExportState
-from sc3d.errors import Sc3dError
+from sc3d.errors import Sc3dError, StoreError
 from sc3d.lease import DEAD_AFTER
 from sc3d.lease_records import Beat, Claim, decode, encode
 from sc3d.parsed import parsed_json, read_parsed
@@ -321,6 +321,41 @@ def test_what_the_program_writes_is_read(name: str, tmp_path: Path) -> None:
     prepared(name, tmp_path)
     reader = READERS[name]
     assert outcome(reader, reader.encoded(reader.content), tmp_path) == "right"
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "value", "field"),
+    [
+        ("sweeps/adapter.json", ("rows", 0, "curve"), [], "no validation"),
+        ("sweeps/adapter.json", ("rows", 0, "settings", "train.noise"), 7.0, r"train\.noise = 7\.0 .* outside of the space"),
+        ("sweeps/adapter.json", ("space", "train.noise", "low"), 0, r"space\.train\.noise is no range"),
+        ("sweeps/adapter.json", ("space", "train.noise", "high"), 0.1, r"space\.train\.noise is no range"),
+        ("sweeps/labels.json", ("rows",), [], "rows"),
+        ("sweeps/labels.json", ("rows", 0, "alpha"), 0.75, r"rows\.0: .*add up to 1"),
+        ("sweeps/labels.json", ("steps",), 10**9, "steps"),
+        ("metrics.json", ("pck", 0, "value"), 1.5, r"pck\.0\.value"),
+        ("run.json", ("config", "dataset"), [], r"config\.dataset|dataset"),
+        ("batch", ("trials", 0, "curve", 0), [1, 2], r"trials\.0\.curve\.0"),
+        ("adapter's metadata", ("sources",), "a", "sources"),
+    ],
+)
+def test_what_does_not_fit_together_is_named(name: str, place: tuple[Any, ...], value: Any, field: str, tmp_path: Path) -> None:
+    prepared(name, tmp_path)
+    reader = READERS[name]
+    path = tmp_path / reader.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(reader.encoded(changed(reader.content, place, "replace", value)))
+    with pytest.raises(Sc3dError, match=field):
+        reader.read(RunFolder(tmp_path), reader.name)
+
+
+@pytest.mark.parametrize(
+    "change", [{"images": 10**12}, {"images": 17}, {"seen": "AAAA"}, {"counts": {"car": {"trn": {"histogram": [1]}}}}]
+)
+def test_a_journal_that_does_not_fit_together_is_none_of_ours(change: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / JOURNAL).write_text(json.dumps({**READERS["export.json"].content, **change}))
+    with pytest.raises(StoreError, match="holds an export of other labels"):
+        READERS["export.json"].read(RunFolder(tmp_path), JOURNAL)
 
 
 @pytest.mark.parametrize("name", READERS)
