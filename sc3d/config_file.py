@@ -8,11 +8,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from sc3d.config import RunConfig
 from sc3d.errors import ConfigError
+from sc3d.parsed import problems
+from sc3d.plain_text import bounded, clipped, of_yaml, read_text
 
 PROFILES: dict[str, dict[str, Any]] = {
     "offline": {
@@ -63,6 +64,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """What ``train.preset`` chooses where neither file nor option says otherwise. Both train 200,000 steps of one pair."""
 
+_MAX_PARTS = 8
+
 _ADAPTER: TypeAdapter[RunConfig] = TypeAdapter(RunConfig)
 
 
@@ -73,36 +76,31 @@ def parse_config(values: dict[str, Any], where: str = "configuration") -> RunCon
         ConfigError: names every option that is unknown, of the wrong type or out of range.
     """
     try:
-        return _ADAPTER.validate_python(values)
+        return _ADAPTER.validate_python(bounded(values))
     except ValidationError as error:
-        lines = [f"{'.'.join(str(p) for p in e['loc']) or 'run'}: {e['msg']}" for e in error.errors()]
-        raise ConfigError(f"{where}: " + "; ".join(lines)) from None
+        raise ConfigError(f"{where}: {problems(error)}") from None
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
 
 
-def load_config(path: str | Path | None = None, overrides: Sequence[str] = (), defaults: dict[str, Any] | None = None) -> RunConfig:
-    """Read a YAML file (or nothing) and apply ``stage.option=value`` overrides, whose values are YAML too.
+def load_config(
+    path: str | Path | None = None, overrides: Sequence[str | tuple[str, Any]] = (), defaults: dict[str, Any] | None = None
+) -> RunConfig:
+    """Read a YAML file (or nothing) and apply overrides.
 
     Args:
         path: YAML file; ``None`` starts from the defaults.
-        overrides: for example ``["match.alpha=0.4", "ray.workers=8"]``; the last one wins.
+        overrides: for example ``["match.alpha=0.4", "ray.workers=8"]``, whose values are YAML too, or ``("run", "runs/buses")``, whose
+            value is taken as it is; the last one wins.
         defaults: nested values that the file and the overrides may replace.
+
+    Raises:
+        ConfigError: what cannot be read or is not right, with the file or override, and the option.
     """
-    chosen: dict[str, Any] = {}
-    if path is not None:
-        try:
-            loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{path} is not valid YAML: {error}") from None
-        if loaded is not None and not isinstance(loaded, dict):
-            raise ConfigError(f"{path} must hold 'option: value' lines, not a {type(loaded).__name__}")
-        chosen = loaded or {}
+    chosen = _read_file(path) if path is not None else {}
     for override in overrides:
-        key, separator, text = override.partition("=")
-        if not separator or not key:
-            raise ConfigError(f"override '{override}' must look like stage.option=value")
-        nested: Any = yaml.safe_load(text)
+        key, value = override if isinstance(override, tuple) else _read_override(override)
+        nested = value
         for part in reversed(key.strip().split(".")):
             nested = {part: nested}
         chosen = _merge(chosen, nested)
@@ -111,6 +109,29 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = (), d
     train = _with_options(_section(given, "train"), _section(chosen, "train"), "preset", "3d-sc", PRESETS)
     given = {**given, "train": train} if train else given
     return parse_config(_merge(given, chosen), str(path) if path else "configuration")
+
+
+def _read_file(path: str | Path) -> dict[str, Any]:
+    try:
+        loaded = of_yaml(read_text(path))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    if loaded is not None and not isinstance(loaded, dict):
+        raise ConfigError(f"{path} must hold 'option: value' lines, not a {type(loaded).__name__}")
+    return loaded or {}
+
+
+def _read_override(override: str) -> tuple[str, Any]:
+    key, separator, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not separator or not all(parts) or len(parts) > _MAX_PARTS:
+        raise ConfigError(f"override '{clipped(override, 200)}' must look like stage.option=value")
+    try:
+        return key, of_yaml(text)
+    except ValueError as error:
+        raise ConfigError(f"the value of the override '{clipped(override, 200)}' is not YAML: {error}") from None
 
 
 def _section(values: dict[str, Any], name: str) -> dict[str, Any]:

@@ -8,26 +8,37 @@ import socket
 import time
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from typing import TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from sc3d.machine import process_start, this_machine
 
 RecordT = TypeVar("RecordT", "Claim", "Beat")
 
+SHORTEST_INTERVAL_S, LONGEST_INTERVAL_S = 0.05, 60.0
+"""What a claim may say of the seconds between its beats: whoever waits for a holder that may be dead waits for some of these."""
+
 _RECORD_BYTES = 1024
+_LONGEST_BYTES = 4 * _RECORD_BYTES
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A run that writes, or wants to write, a run folder. ``since``: by its own clock, for people."""
+    """A run that writes, or wants to write, a run folder. ``since``: by its own clock, for people. ``interval_s`` is kept in its bounds."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     token: str
     host: str
     machine: str
-    pid: int
+    pid: Annotated[int, Field(ge=0, lt=2**31)]
     process_start: str
     since: str
-    interval_s: float
+    interval_s: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "interval_s", min(max(self.interval_s, SHORTEST_INTERVAL_S), LONGEST_INTERVAL_S))
 
     @classmethod
     def of_this_process(cls, token: str, interval_s: float) -> Claim:
@@ -44,9 +55,11 @@ class Claim:
 class Beat:
     """A sign of life. ``uptime_s``: the machine's monotonic clock, which its processes share; ``at``: by its own clock, for people."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
     token: str
-    count: int
-    uptime_s: float
+    count: Annotated[int, Field(ge=0, lt=2**63)]
+    uptime_s: Annotated[float, Field(allow_inf_nan=False)]
     at: str
     released: bool
 
@@ -67,8 +80,14 @@ def encode(record: Claim | Beat) -> bytes:
 
 
 def decode(kind: type[RecordT], data: bytes) -> RecordT | None:
-    """The record, or None if this is none."""
-    try:
-        return kind(**json.loads(data))
-    except (ValueError, TypeError):
+    """The record, or None if this is none: of another type, out of its bounds, or longer than any."""
+    if len(data) > _LONGEST_BYTES:
         return None
+    try:
+        found: RecordT = _ADAPTERS[kind].validate_json(data, strict=True)
+    except ValidationError:
+        return None
+    return found
+
+
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (Claim, Beat)}

@@ -26,9 +26,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
+from typing_extensions import NotRequired, TypedDict
 
 from sc3d.errors import FeatureError, SchemaError
 from sc3d.features import Features
+from sc3d.parsed import Whole, parsed, parsed_json
+from sc3d.plain_text import of_json
 from training.network import AggregationNetwork, resized
 
 ADAPTER_VERSION = 1
@@ -149,16 +152,24 @@ def adapter_metadata(data: bytes, where: str = "adapter") -> dict[str, Any]:
     """
     try:
         length = int.from_bytes(data[:8], "little")
-        entries = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+        entries = of_json(data[8 : 8 + length]).get("__metadata__", {})
     except (ValueError, AttributeError):
         raise SchemaError(f"{where}: not a readable safetensors file; train again or fetch it again") from None
-    if _METADATA_KEY not in entries:
+    if not isinstance(entries, dict) or _METADATA_KEY not in entries:
         raise SchemaError(f"{where}: not an adapter of sc3d")
-    metadata: dict[str, Any] = json.loads(entries[_METADATA_KEY])
-    version = metadata.pop("schema_version")
+    metadata = parsed_json(dict[str, Any], str(entries[_METADATA_KEY]).encode(), f"{where}: its metadata")
+    version = metadata.pop("schema_version", None)
     if version != ADAPTER_VERSION:
         raise SchemaError(f"{where}: adapter format {version}, this sc3d reads {ADAPTER_VERSION}; upgrade sc3d or train again")
-    return metadata
+    return dict(parsed(_AdapterNote, metadata, f"{where}: its metadata"))
+
+
+class _AdapterNote(TypedDict):
+    feature_dims: list[Whole]
+    channels: Whole
+    sources: list[str]
+    recipe: str
+    scores: NotRequired[dict[str, float]]
 
 
 def decode_adapter(data: bytes, where: str = "adapter") -> Adapter:

@@ -10,10 +10,31 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from typing_extensions import TypedDict
+
+from sc3d.parsed import TABLE_BYTES, Share, Whole, read_parsed
 from sc3d.store import RunFolder
 from training.checkpoint import ValidationRecord
 from training.job import TrainJob
 from training.space import Space
+
+Curve = list[tuple[Whole, Share, float]]
+"""Step, PCK and loss of each validation."""
+
+
+class TrialValues(TypedDict):
+    """A trial in the outcome of its batch."""
+
+    trial_id: str
+    settings: dict[str, Any]
+    curve: Curve
+    error: str | None
+
+
+class Batch(TypedDict):
+    """The outcome of a batch."""
+
+    trials: list[TrialValues]
 
 
 class Trial(NamedTuple):
@@ -34,9 +55,9 @@ class Trial(NamedTuple):
         return {**self._asdict(), "settings": dict(self.settings), "curve": [list(record) for record in self.curve]}
 
     @classmethod
-    def of_values(cls, values: Mapping[str, Any]) -> Trial:
+    def of_values(cls, values: TrialValues) -> Trial:
         """Inverse of :meth:`to_values`."""
-        curve = tuple(ValidationRecord(int(step), pck, loss) for step, pck, loss in values["curve"])
+        curve = tuple(ValidationRecord(*record) for record in values["curve"])
         return cls(values["trial_id"], values["settings"], curve, values["error"])
 
 
@@ -103,8 +124,8 @@ def finished_batches(run: RunFolder, folder: str) -> list[str]:
 
 def finished_trials(run: RunFolder, folder: str) -> list[Trial]:
     """The trials of all finished batches, in the order of their batches."""
-    found = [run.read_json(name)["trials"] for name in finished_batches(run, folder)]
-    return [Trial.of_values(values) for trials in found for values in trials]
+    found = [read_parsed(run, name, Batch, TABLE_BYTES) for name in finished_batches(run, folder)]
+    return [Trial.of_values(values) for batch in found for values in batch["trials"]]
 
 
 def finish_batch(spec: Search, number: int, trials: Sequence[Trial]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
@@ -19,9 +18,10 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter
 
 from sc3d.errors import PreflightError, Sc3dError
+from sc3d.parsed import parsed_json
 from sc3d.store import RunFolder
 from training.checkpoint import ValidationRecord
-from training.search import Search, Trial, batch_name
+from training.search import Curve, Search, Trial, batch_name
 from training.space import Choice, Range, decoded, encoded
 from training.trial import curve_file, storage_of, train_trial
 from training.trial_resources import resources
@@ -178,8 +178,8 @@ def _trial(spec: Search, config: dict[str, Any]) -> None:
 
 def _outcome(spec: Search, trial: Any) -> Trial:
     name = curve_file(f"{spec.trials_folder}/{trial.trial_id}")
-    rows = json.loads(spec.run.read_bytes(name)) if spec.run.exists(name) else []
-    curve = tuple(ValidationRecord(int(step), pck, loss) for step, pck, loss in rows)
+    rows: Curve = parsed_json(Curve, spec.run.read_bytes(name), f"{spec.run.uri}/{name}") if spec.run.exists(name) else []
+    curve = tuple(ValidationRecord(*row) for row in rows)
     error = _reason(trial) if trial.status == "ERROR" else None
     return Trial(trial.trial_id, decoded(spec.space, trial.config), curve, error)
 

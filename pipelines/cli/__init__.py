@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import typer
-from rich.console import Console
 
 from cluster.session import set_stderr_apart
 from pipelines.cli import data, exchange, inspect, label, learn
+from sc3d.console import PlainConsole, line_of, log_plainly
 from sc3d.errors import ConfigError, RejectBudgetError, Sc3dError
 
 app = typer.Typer(
@@ -40,9 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with suppress(ValueError):  # not the main thread: whoever calls has the signals
         signal.signal(signal.SIGTERM, _terminated)
     set_stderr_apart()
+    log_plainly()
     try:
         app(args=list(arguments) if arguments is not None else None, prog_name="sc3d")
     except Sc3dError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {type(error).__name__}: ", end="")
-        sys.stderr.write(f"{error}\n")
+        console = PlainConsole(stderr=True, soft_wrap=True)
+        console.print("error:", style="bold red", end=" ")
+        console.print(line_of(f"{type(error).__name__}: {error}"))
         sys.exit(2 if isinstance(error, ConfigError) else 3 if isinstance(error, RejectBudgetError) else 1)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from sc3d.console import PlainConsole
 
 app = typer.Typer()
 
@@ -43,7 +44,7 @@ def _run(kind: str, root: Path | None, subset: str | None, quick: bool) -> None:
         _say(f"{source.name}: how to get it")
         _say_steps(source.get)
         return
-    with Progress(transient=True, console=Console(stderr=True)) as bar:
+    with Progress(transient=True, console=PlainConsole(stderr=True)) as bar:
         task = bar.add_task("photos", total=None)
         check = check_dataset(kind, root, subset, not quick, lambda done, total: bar.update(task, completed=done, total=total))
     _say(f"{check.name} in {check.root}")
@@ -66,4 +67,4 @@ def _say_steps(steps: tuple[str, ...]) -> None:
 
 
 def _say(line: str) -> None:
-    Console(highlight=False).print(line, soft_wrap=True, markup=False)
+    PlainConsole().print(line, soft_wrap=True)

@@ -6,9 +6,9 @@ from enum import Enum
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from pipelines.cli.options import Config, Run, Set, configuration
+from sc3d.console import PlainConsole
 
 app = typer.Typer()
 export = typer.Typer(help="Write labels or an adapter for other programs.", no_args_is_help=True)
@@ -71,7 +71,7 @@ def export_labels(
         format_.value, labels, tau_cc, tau_geo, min_labels, val_fraction, names.value, license_, overwrite
     )
     summary = pipeline.export_labels(configuration(run, config, set_, {}), out, options)
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console = PlainConsole(soft_wrap=True)
     pairs = ", ".join(f"{count:,} {split}" for split, count in summary.pairs.items())
     left_out = f"; {summary.left_out:,} pairs with fewer than {min_labels} were left out" if summary.left_out else ""
     console.print(f"{summary.labels:,} labels of pairs: {pairs}{left_out}")
@@ -96,7 +96,7 @@ def export_adapter(
     from pipelines.jobs import export_adapter as pipeline
 
     for path in pipeline.run(configuration(run, config, set_, {}), out, which, onnx):
-        typer.echo(path)
+        PlainConsole(soft_wrap=True).print(path)
 
 
 @import_.command("labels")
@@ -114,7 +114,7 @@ def import_labels(
     from pipelines.jobs import import_labels as pipeline
 
     summary = pipeline.import_labels(configuration(run, config, set_, {}), folder, split.value, skip_unknown)
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console = PlainConsole(soft_wrap=True)
     console.print(f"{summary.labels:,} labels of {summary.pairs:,} pairs, from {summary.annotations:,} annotations")
     for count, what in ((summary.mirrored, "of mirrored targets"), (summary.unknown, "of images that the run does not have")):
         if count:

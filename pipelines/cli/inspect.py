@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from pipelines.cli.options import (
     Category,
@@ -22,6 +21,7 @@ from pipelines.cli.options import (
     dataset_options,
     stored_configuration,
 )
+from sc3d.console import PlainConsole
 from sc3d.errors import ConfigError
 
 app = typer.Typer()
@@ -32,7 +32,7 @@ def report(run: Run = None, config: Config = None, set_: Set = None) -> None:
     """Write the run's HTML report from what is there."""
     from pipelines.report import page as pipeline
 
-    Console().print(f"report: {pipeline.run(configuration(run, config, set_, {}))}", soft_wrap=True)
+    PlainConsole().print(f"report: {pipeline.run(configuration(run, config, set_, {}))}", soft_wrap=True)
 
 
 @app.command()
@@ -58,7 +58,7 @@ def show(
         pipeline.print_pairs(settings)
         return
     written = pipeline.run(settings, pair, out)
-    Console().print(f"pair: {written}", soft_wrap=True, markup=False, highlight=False)
+    PlainConsole().print(f"pair: {written}", soft_wrap=True)
     if open_:
         pipeline.open_page(written)
 
@@ -138,4 +138,4 @@ def preflight(
 
     settings = configuration(run, config, set_, {**dataset_options(images, category, masks, kind), "profile": profile})
     for line in check(settings, graphs_of(settings)):
-        Console().print(line, soft_wrap=True, highlight=False)
+        PlainConsole().print(line, soft_wrap=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from pipelines.cli.options import Config, Reset, RetryRejects, Run, Set, configuration
+from sc3d.console import PlainConsole
 
 app = typer.Typer()
 
@@ -31,7 +31,7 @@ def train(
 
     settings = configuration(run, config, set_, {"train.preset": preset, "train.workers": workers}, reset=reset, say=True)
     folder = pipeline.run(settings)
-    Console().print(f"adapter: {folder.uri}/{train_job(settings).adapter_file}", soft_wrap=True, markup=False, highlight=False)
+    PlainConsole().print(f"adapter: {folder.uri}/{train_job(settings).adapter_file}", soft_wrap=True)
 
 
 @app.command()
@@ -78,13 +78,13 @@ def evaluate(
 ) -> None:
     """PCK and filter quality on the annotated pairs of a run: its features, its adapter where one was trained, or any method by name."""
     from pipelines.jobs import evaluate as pipeline
-    from pipelines.report.metrics import CSV, LATEX, METRICS_FILE
+    from pipelines.report.metrics import CSV, LATEX, METRICS_FILE, read_metrics
     from sc3d.report.terminal import print_metrics
 
     settings = configuration(run, config, set_, {"evaluate.methods": method or None}, reset=reset, say=True)
     folder = pipeline.run(settings, retry_rejects)
-    print_metrics(folder.read_json(METRICS_FILE))
-    Console().print(f"tables: {folder.uri}/{METRICS_FILE}, {CSV}, {LATEX}", soft_wrap=True, markup=False, highlight=False)
+    print_metrics(read_metrics(folder))
+    PlainConsole().print(f"tables: {folder.uri}/{METRICS_FILE}, {CSV}, {LATEX}", soft_wrap=True)
 
 
 @app.command()
@@ -105,10 +105,10 @@ def compare(
     if labelling is None:
         for one in LABELLINGS.values():
             paper = f"; the paper's adapter: PCK@0.10 {one.published:.1f} %" if one.published else ""
-            Console().print(f"{one.name:18} {one.meaning}{paper}", soft_wrap=True, highlight=False)
+            PlainConsole().print(f"{one.name:18} {one.meaning}{paper}", soft_wrap=True)
         return
     folder = pipeline.run(configuration(run, config, set_, {}, reset=reset, say=True), labelling, retry_rejects)
-    Console().print(f"evaluate it: sc3d evaluate --run {folder.uri} --method labels-{labelling}", soft_wrap=True, markup=False)
+    PlainConsole().print(f"evaluate it: sc3d evaluate --run {folder.uri} --method labels-{labelling}", soft_wrap=True)
 
 
 @app.command()
@@ -116,12 +116,12 @@ def methods() -> None:
     """The methods that sc3d evaluate knows by name: what they read, and which published row they reproduce."""
     from sc3d.evaluation.methods import METHODS
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = PlainConsole(soft_wrap=True)
     for one in METHODS.values():
         asks = [f"asks for {', '.join(f'{o}={v}' for o, v in one.options.items())}"] if one.options else []
         asks += [f"published as {one.published}"] if one.published else []
-        console.print(f"{one.name:26} {one.meaning}", markup=False)
+        console.print(f"{one.name:26} {one.meaning}")
         if asks:
-            console.print(f"{'':26} {'; '.join(asks)}", style="dim", markup=False)
-    console.print(f"{'adapter:PATH':26} any checkpoint: ours, DIY-SC's or GeoAware-SC's", markup=False)
-    console.print(f"{'NAME=METHOD':26} a method under another name", markup=False)
+            console.print(f"{'':26} {'; '.join(asks)}", style="dim")
+    console.print(f"{'adapter:PATH':26} any checkpoint: ours, DIY-SC's or GeoAware-SC's")
+    console.print(f"{'NAME=METHOD':26} a method under another name")

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from pipelines.folder.configuration import stored_values
+from pipelines.folder.configuration import RUN, stored_values
 from sc3d.config import RunConfig
-from sc3d.config_file import flat_values, load_config, located, without
+from sc3d.config_file import flat_values, load_config, located, parse_config, without
+from sc3d.console import PlainConsole
+from sc3d.errors import ConfigError
 
 Run = Annotated[str | None, typer.Option("--run", help="Run folder: a local path or s3://bucket/prefix. Default: runs/default.")]
 Folder = Annotated[str | None, typer.Argument(metavar="RUN", help="Run folder; the same as --run.")]
@@ -50,11 +51,15 @@ def configuration(
 
     ``reset`` names options that are not taken over from the run folder; ``say``: print which are, where they differ from the defaults.
     """
-    chosen = [f"{name}={_yaml(value)}" for name, value in {"run": run, **options}.items() if value is not None]
+    chosen: list[str | tuple[str, Any]] = [(name, value) for name, value in {"run": run, **options}.items() if value is not None]
     chosen += overrides or ()
     folder = located(load_config(config, chosen)).run
     before = without(stored_values(folder), reset or ())
-    found = located(load_config(config, [*chosen, f"run={_yaml(folder)}"], before or defaults))
+    try:
+        found = located(load_config(config, [*chosen, ("run", folder)], before or defaults))
+    except ConfigError:
+        parse_config(before, f"{folder}/{RUN} (--reset OPTION leaves one out)")
+        raise
     if say and before:
         _say_taken_over(found, located(load_config(config, chosen, defaults)))
     return found
@@ -70,16 +75,11 @@ def _say_taken_over(found: RunConfig, fresh: RunConfig) -> None:
     plain = flat_values(fresh)
     kept = {name: value for name, value in flat_values(found).items() if name != "run" and value != plain[name]}
     if kept:
-        listed = ", ".join(f"{name}={_yaml(value)}" for name, value in kept.items())
-        Console(stderr=True, highlight=False, soft_wrap=True).print(
+        listed = ", ".join(f"{name}={json.dumps(value)}" for name, value in kept.items())
+        PlainConsole(stderr=True, soft_wrap=True).print(
             f"as before on this run: {listed} (--reset OPTION, or --reset all, goes back to the defaults)",
             style="dim",
-            markup=False,
         )
-
-
-def _yaml(value: object) -> str:
-    return json.dumps(value)
 
 
 def dataset_options(images: str | None, category: str | None, masks: str | None, kind: str | None) -> dict[str, Any]:

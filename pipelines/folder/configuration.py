@@ -7,10 +7,13 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
+from typing_extensions import NotRequired, TypedDict
+
 from pipelines.folder.images import IMAGES
 from sc3d.config import RunConfig
 from sc3d.config_file import to_values
 from sc3d.errors import SchemaError, StoreError
+from sc3d.parsed import Whole, parsed, read_parsed
 from sc3d.records import ImageRecord
 from sc3d.store import RunFolder
 
@@ -22,20 +25,47 @@ _RENAMED = (("compare", "recipe", "labelling"), ("evaluate", "recipes", "labelli
 _VERSIONS = ("sc3d", "ray", "torch", "numpy", "pyarrow")
 
 
+class RunNote(TypedDict):
+    """``run.json``. The configuration is checked as one where it is used, since options can be overridden, or come from other versions."""
+
+    config: dict[str, Any]
+    counts: NotRequired[dict[str, Whole]]
+    versions: NotRequired[dict[str, str]]
+
+
+class _Place(TypedDict):
+    kind: str
+    root: str
+
+
+def read_note(run: RunFolder) -> RunNote:
+    """What ``run.json`` says.
+
+    Raises:
+        MissingFileError: there is none.
+        SchemaError: it is not what a run writes.
+    """
+    return read_parsed(run, RUN, RunNote)
+
+
 def stored_values(uri: str) -> dict[str, Any]:
-    """The configuration that a run folder was last used with, as nested plain values; empty for a new folder."""
+    """The configuration that a run folder was last used with, as nested plain values; empty for a new folder.
+
+    Raises:
+        SchemaError: ``run.json`` is not what a run writes.
+    """
     run = RunFolder(uri)
-    values = dict(run.read_json(RUN)["config"]) if run.exists(RUN) else {}
+    values = dict(read_note(run)["config"]) if run.exists(RUN) else {}
     for stage, before, now in _RENAMED:
-        if before in values.get(stage, {}):
-            values[stage] = {now if name == before else name: value for name, value in values[stage].items()}
+        if isinstance(options := values.get(stage), dict) and before in options:
+            values[stage] = {now if name == before else name: value for name, value in options.items()}
     return values
 
 
 def record_configuration(run: RunFolder, config: RunConfig, counts: Mapping[str, int] | None = None) -> None:
     """Note that the folder is used with a configuration from now on; without ``counts`` those that it has stay."""
     if counts is None:
-        counts = run.read_json(RUN).get("counts", {}) if run.exists(RUN) else {}
+        counts = read_note(run).get("counts", {}) if run.exists(RUN) else {}
     versions = {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()}
     run.write_json(RUN, {"config": to_values(config), "counts": dict(counts), "versions": versions})
 
@@ -50,7 +80,7 @@ def check_owner(run: RunFolder, config: RunConfig, image_ids: Iterable[str]) -> 
     """
     if not run.exists(RUN):
         return
-    found, wanted = run.read_json(RUN)["config"]["dataset"], config.dataset
+    found, wanted = parsed(_Place, read_note(run)["config"].get("dataset"), f"{run.uri}/{RUN}: config.dataset"), config.dataset
     if (found["kind"], found["root"]) == (wanted.kind, wanted.root):
         return
     known = _known_images(run)

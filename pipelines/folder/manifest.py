@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.folder.configuration import RUN, check_owner, record_configuration
+from pipelines.folder.configuration import check_owner, read_note, record_configuration
 from pipelines.folder.images import IMAGES, ROWS_A_GROUP
 from pipelines.folder.inputs import with_inputs
 from sc3d.config import RunConfig
@@ -18,6 +18,7 @@ from sc3d.datasets.content import AnnotatedSet
 from sc3d.display import shown
 from sc3d.errors import InputError, SchemaError
 from sc3d.matching.pairs import plan_pairs_table
+from sc3d.parsed import parsed_json
 from sc3d.records import HELD_OUT_SPLITS, LABELLED_SPLIT, ImageRecord, Pair
 from sc3d.schema import arrow_schema, to_table
 from sc3d.shards import ITEMS
@@ -77,7 +78,7 @@ def store_plan(config: RunConfig, planned: pa.Table, keys: Mapping[str, str]) ->
     others = before.filter(pc.invert(pc.is_in(before["category"], value_set=pa.array(list(keys)))))
     planned = pa.concat_tables([others.cast(planned.schema), planned])
     _write_pairs(run, planned, annotated, {**planned_by(run), **keys})
-    record_configuration(run, config, {**run.read_json(RUN)["counts"], "pairs": planned.num_rows + annotated.num_rows})
+    record_configuration(run, config, {**read_note(run).get("counts", {}), "pairs": planned.num_rows + annotated.num_rows})
 
 
 def planned_by(run: RunFolder) -> dict[str, str]:
@@ -86,7 +87,7 @@ def planned_by(run: RunFolder) -> dict[str, str]:
         metadata = run.read_table(Pair, PAIRS, ["pair_id"]).schema.metadata if run.exists(PAIRS) else {}
     except SchemaError:
         return {}
-    return dict(json.loads(metadata.get(_PLAN_KEY, b"{}")))
+    return parsed_json(dict[str, str], metadata.get(_PLAN_KEY, b"{}"), f"{run.uri}/{PAIRS}: its plan")
 
 
 def _write_pairs(run: RunFolder, planned: pa.Table, annotated: pa.Table, keys: Mapping[str, str]) -> None:

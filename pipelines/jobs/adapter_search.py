@@ -13,7 +13,6 @@ from typing import Any
 
 import pyarrow as pa
 import yaml
-from rich.console import Console
 
 from pipelines.folder.manifest import IMAGES, PAIRS
 from pipelines.jobs.job import Job
@@ -26,6 +25,7 @@ from pipelines.stages.match import MatchStage
 from pipelines.stages.sweep import swept_pairs
 from sc3d.artefacts import Catalogue
 from sc3d.config import RunConfig
+from sc3d.console import PlainConsole
 from sc3d.errors import ConfigError, FeatureError, InputError
 from sc3d.matching.thresholds import apply_thresholds
 from sc3d.records import Labels, Matches
@@ -44,7 +44,7 @@ from training.tune import search
 from training.validation import Validation
 
 
-def run(config: RunConfig, console: Console | None = None) -> RunFolder:
+def run(config: RunConfig, console: PlainConsole | None = None) -> RunFolder:
     """Try settings until ``sweep.trials`` of them have been trained with or the time is up, and write the best one as YAML.
 
     A search that was cut short goes on where it was; one that is finished only gets the trials that it lacks. ``sweeps/adapter.json`` has
@@ -55,7 +55,7 @@ def run(config: RunConfig, console: Console | None = None) -> RunFolder:
         InputError: there are no annotated validation pairs, no matches, or every trial has failed.
         PreflightError: the cluster has no room for a trial, or optuna is not installed.
     """
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or PlainConsole(soft_wrap=True)
     with Job(config, "search") as job:
         config, folder = job.config, job.folder
         _check_data(config)
@@ -63,7 +63,7 @@ def run(config: RunConfig, console: Console | None = None) -> RunFolder:
         described = describe_search(config, space)
         job.begin()
         if WEIGHTS not in space:
-            console.print(_about_weights(config), markup=False)
+            console.print(_about_weights(config))
         there = len(finished_trials(folder, described.folder))
         line = job.progress.start("search", max(described.trials, there), done=there)
         if there < described.trials:
@@ -89,7 +89,7 @@ def run(config: RunConfig, console: Console | None = None) -> RunFolder:
         folder.write_bytes(BEST_ADAPTER, yaml.safe_dump(best, sort_keys=False).encode())
         page = write_page(folder)
     _print(rows, config, console)
-    console.print(f"page: {page}", markup=False)
+    console.print(f"page: {page}")
     return folder
 
 
@@ -246,12 +246,12 @@ class Teller:
             self._progress.say(f"  PCK {100 * trial.pck:.1f} % after {trial.curve[-1].step} steps: {where}{note}")
 
 
-def _print(rows: Sequence[Mapping[str, Any]], config: RunConfig, console: Console) -> None:
+def _print(rows: Sequence[Mapping[str, Any]], config: RunConfig, console: PlainConsole) -> None:
     good = [row for row in rows if row["pck"] is not None]
-    console.print(f"best of {len(good)} trials, PCK@0.10:", style="bold", markup=False)
+    console.print(f"best of {len(good)} trials, PCK@0.10:", style="bold")
     for row in good[:5]:
-        console.print(f"  {row['pck']:6.1%} after {row['steps']:,} steps: {settings_text(row['settings'])}", markup=False)
+        console.print(f"  {row['pck']:6.1%} after {row['steps']:,} steps: {settings_text(row['settings'])}")
     failed = [row for row in rows if row["error"]]
     if failed:
-        console.print(f"{len(failed)} trials failed; their reasons are on the page", markup=False)
-    console.print(f"use it: {usage(RunFolder(config.run), BEST_ADAPTER, ('label', 'train'))}", markup=False)
+        console.print(f"{len(failed)} trials failed; their reasons are on the page")
+    console.print(f"use it: {usage(RunFolder(config.run), BEST_ADAPTER, ('label', 'train'))}")

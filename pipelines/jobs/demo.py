@@ -7,13 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from pipelines.jobs import evaluate, label, train
 from pipelines.report import page as report
-from pipelines.report.metrics import METRICS_FILE
+from pipelines.report.metrics import read_metrics
 from pipelines.runner.progress import Progress
 from sc3d.config import RunConfig
+from sc3d.console import PlainConsole
 from sc3d.datasets.toys import ToysConfig, generate_toys
 from sc3d.display import near
 from sc3d.errors import ConfigError
@@ -58,7 +57,7 @@ def run(config: RunConfig) -> RunFolder:
         raise ConfigError("the demo generates its images on a local disk; give --run a local path")
     root = Path(folder.path("dataset"))
     config = dataclasses.replace(config, dataset=dataclasses.replace(config.dataset, kind="toys", root=str(root)))
-    console = Console(highlight=False, soft_wrap=True)
+    console = PlainConsole(soft_wrap=True)
     console.print(f"sc3d demo: everything goes to {config.run}")
     toys = ToysConfig(images=IMAGES, seed=config.seed, held_out_seed=config.seed + HELD_OUT_SEED, workers=config.ray.workers)
     with Progress() as progress:
@@ -68,7 +67,7 @@ def run(config: RunConfig) -> RunFolder:
     # A Ray for each, not one for all: the warm workers of one would take the memory that the next needs.
     label.run(config)
     train.run(config)
-    metrics = evaluate.run(config).read_json(METRICS_FILE)
+    metrics = read_metrics(evaluate.run(config))
     page = report.run(config)
     print_metrics(metrics, console)
     console.print(f"\nreport: {near(page)}\n{time.perf_counter() - started:.0f} s in all")

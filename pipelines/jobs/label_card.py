@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 
 import pyarrow.compute as pc
+from typing_extensions import TypedDict
 
 from actors.catalogue import MODELS, ModelCard
 from actors.registry import actor_of
@@ -18,7 +19,14 @@ from sc3d.datasets.label_export.card import LabelCard, ModelUse
 from sc3d.datasets.label_export.folder import ExportState
 from sc3d.datasets.label_export.labels import ExportedLabels
 from sc3d.errors import ConfigError, SchemaError, WeightsError
+from sc3d.parsed import read_parsed
 from sc3d.records import LABELLED_SPLIT, Pair
+
+
+class OriginNote(TypedDict):
+    """``labels/<recipe>.json`` of imported labels, as far as a card says it."""
+
+    origin: str
 
 
 def make_card(
@@ -80,8 +88,8 @@ def _planned_pairs(source: ExportedLabels) -> int:
 def _origin(source: ExportedLabels) -> str:
     note = origin_file(source.artefacts)
     try:
-        return str(source.artefacts.run.read_json(note)["origin"]) if source.artefacts.run.exists(note) else _EARLIER
-    except (SchemaError, KeyError):
+        return read_parsed(source.artefacts.run, note, OriginNote)["origin"] if source.artefacts.run.exists(note) else _EARLIER
+    except SchemaError:
         return _EARLIER
 
 

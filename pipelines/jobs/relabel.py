@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import pyarrow.compute as pc
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from pipelines.folder.configuration import RUN, stored_values
@@ -20,6 +18,7 @@ from pipelines.stages.label import LabelStage, label_catalogue
 from pipelines.stages.match import MatchStage
 from sc3d.config import LabelConfig, RunConfig
 from sc3d.config_file import parse_config
+from sc3d.console import PlainConsole
 from sc3d.errors import InputError
 from sc3d.store import RunFolder
 
@@ -78,7 +77,7 @@ def count_labels(config: RunConfig) -> LabelCount:
 
 def print_counts(config: RunConfig, before: LabelCount, after: LabelCount) -> None:
     """Print thresholds and labels a pair before and after, and where the labels are."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = PlainConsole(soft_wrap=True)
     table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
     table.add_column("")
     for name in ("tau_geo", "tau_cc", "pairs", "labels", "labels a pair"):
@@ -88,12 +87,12 @@ def print_counts(config: RunConfig, before: LabelCount, after: LabelCount) -> No
         known = (f"{count.pairs:,}", f"{count.kept:,}", f"{count.kept_a_pair:,.1f}") if count.pairs else ("0", "-", "-")
         table.add_row(name, f"{taus.tau_geo:g}", f"{taus.tau_cc:g}", *known)
     console.print(table)
-    uri = escape(config.run)
+    uri = config.run
     if before.prefix == after.prefix:
         console.print("These are the thresholds that the labels had.")
     else:
         if before.pairs:
             console.print(f"before: {uri}/{before.prefix}")
-        anew = f"sc3d report --run {escape(shlex.quote(config.run))}"
+        anew = f"sc3d report --run {shlex.quote(config.run)}"
         console.print(f"The report is still about the labels before; {anew} writes it anew.")
     console.print(f"labels: {uri}/{after.prefix}")

@@ -10,7 +10,6 @@ from typing import Any
 
 import yaml
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from pipelines.jobs import adapter_search
@@ -19,12 +18,13 @@ from pipelines.report.search import BEST_LABELS, FOUND_LABELS, usage, write_page
 from pipelines.runner.timings import record_summary
 from pipelines.stages.sweep import SweepStage, swept_pairs
 from sc3d.config import RunConfig
+from sc3d.console import PlainConsole
 from sc3d.evaluation.setting_rank import collect_rows, rank, wanted_labels
 from sc3d.shards import item_table
 from sc3d.store import RunFolder
 
 
-def run(config: RunConfig, console: Console | None = None, retry_rejects: bool = False) -> RunFolder:
+def run(config: RunConfig, console: PlainConsole | None = None, retry_rejects: bool = False) -> RunFolder:
     """Evaluate the whole grid, print the best settings, and write the best one as YAML to pass to ``sc3d label --config``.
 
     ``sweeps/labels.json`` has one row a setting: alpha, beta, gamma, tau_cc, tau_geo, fpr, kept, judged, pck, present; best first. With
@@ -48,16 +48,16 @@ def run(config: RunConfig, console: Console | None = None, retry_rejects: bool =
         best = {"match": {k: rows[0][k] for k in ("alpha", "beta")}, "label": {k: rows[0][k] for k in ("tau_cc", "tau_geo")}}
         job.folder.write_bytes(BEST_LABELS, yaml.safe_dump(best).encode())
         page = write_page(job.folder)
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or PlainConsole(soft_wrap=True)
     _print(rows, config, console)
-    console.print(f"page: {page}", markup=False)
+    console.print(f"page: {page}")
     return job.folder
 
 
 _HEADINGS = {"fpr": "wrong", "kept": "labels a pair", "pck": "PCK@0.10"}
 
 
-def _print(rows: list[dict[str, Any]], config: RunConfig, console: Console) -> None:
+def _print(rows: list[dict[str, Any]], config: RunConfig, console: PlainConsole) -> None:
     table = Table(title=f"best of {len(rows)} settings", title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     names = ["alpha", "beta", "gamma", "tau_cc", "tau_geo", "fpr", "kept", "judged"]
     names += ["pck"] if config.sweep.objective == "pck" else []
@@ -66,7 +66,7 @@ def _print(rows: list[dict[str, Any]], config: RunConfig, console: Console) -> N
     for row in rows[:10]:
         table.add_row(*(_cell(name, row[name]) for name in names))
     console.print(table)
-    console.print(f"use it: {usage(RunFolder(config.run), BEST_LABELS, ('label',))}", markup=False)
+    console.print(f"use it: {usage(RunFolder(config.run), BEST_LABELS, ('label',))}")
 
 
 def _cell(name: str, value: float | None) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from pipelines.report.metrics import METRICS_FILE, SCORED_SPLIT
+from pipelines.report.metrics import METRICS_FILE, SCORED_SPLIT, read_metrics
 from pipelines.report.view import RunView
 from pipelines.stages.describe import DescribeStage
 from pipelines.stages.evaluate import EvaluateStage, evaluate_stages
@@ -33,7 +33,7 @@ def evaluation(view: RunView) -> dict[str, Any] | Missing:
         if not view.summary.annotated:
             return Missing("The data set has no annotated pairs, so there is nothing to evaluate against.")
         return Missing("The annotated pairs were not evaluated yet.", view.command("evaluate"))
-    metrics = view.run.read_json(METRICS_FILE)
+    metrics = read_metrics(view.run)
     judged, pck = filter_table(metrics), pck_tables(metrics)
     if not judged.rows and not pck:
         return Missing("No annotated pair could be evaluated.", view.command("evaluate"))

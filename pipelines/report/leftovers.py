@@ -5,10 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from rich.console import Console
-
 from pipelines.stages.leftovers import Leftover, find_leftovers
 from sc3d.config import RunConfig
+from sc3d.console import PlainConsole
 from sc3d.errors import Sc3dError
 
 
@@ -45,5 +44,5 @@ def print_found(found: Sequence[Leftover], removed: int, deleted: bool) -> None:
     console.print("Nothing was removed. --delete removes the files; --other-configurations those of other configurations too")
 
 
-def _console() -> Console:
-    return Console(highlight=False, soft_wrap=True, markup=False)
+def _console() -> PlainConsole:
+    return PlainConsole(soft_wrap=True)

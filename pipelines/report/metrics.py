@@ -20,7 +20,9 @@ from sc3d.evaluation.filter_quality import summarise
 from sc3d.evaluation.protocols import protocol_of, table_name, unit_of
 from sc3d.evaluation.scores import PairScore, count_scores
 from sc3d.evaluation.tables import filter_rows, pck_rows
+from sc3d.parsed import TABLE_BYTES, read_parsed
 from sc3d.records import Orientation, Pair, Reconstruction
+from sc3d.report.metrics import Metrics
 from sc3d.store import RunFolder
 
 METRICS_FILE = "report/metrics.json"
@@ -63,6 +65,16 @@ def collect_metrics(
         "yaw": yaw_metrics(reconstructions, orientations),
         "stages": read_summaries(RunFolder(config.run), TIMED),
     }
+
+
+def read_metrics(run: RunFolder) -> Metrics:
+    """``metrics.json``, as far as it is shown.
+
+    Raises:
+        SchemaError: it is not what an evaluation writes.
+        MissingFileError: there is none.
+    """
+    return read_parsed(run, METRICS_FILE, Metrics, TABLE_BYTES)
 
 
 def write_metrics(run: RunFolder, metrics: dict[str, Any]) -> None:

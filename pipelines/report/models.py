@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Table
 
 from actors.catalogue import MODELS, ModelCard, availability
 from sc3d.config import ModelsConfig
+from sc3d.console import PlainConsole
 
 
-def print_models(models: ModelsConfig | None = None, console: Console | None = None) -> None:
+def print_models(models: ModelsConfig | None = None, console: PlainConsole | None = None) -> None:
     """Print every model: role, source, licence, the option that selects it, and what is here of it, or what to do to get it."""
     models = models or ModelsConfig()
     table = Table(title="Models", title_justify="left", header_style="bold")
@@ -17,7 +17,7 @@ def print_models(models: ModelsConfig | None = None, console: Console | None = N
         table.add_column(name, overflow="fold")
     for card in MODELS:
         table.add_row(*_facts(card, models))
-    (console or Console()).print(table)
+    (console or PlainConsole()).print(table)
 
 
 def _facts(card: ModelCard, models: ModelsConfig) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 
 from actors.registry import is_rehearsal
-from pipelines.folder.configuration import RUN
+from pipelines.folder.configuration import RUN, read_note
 from pipelines.folder.manifest import IMAGES, PAIRS
 from pipelines.report import search as search_page
 from pipelines.report.evaluation import evaluation
@@ -103,7 +103,7 @@ def _gathered(view: RunView, gather: Callable[[RunView], Fields | Missing]) -> F
 def facts(view: RunView) -> tuple[tuple[str, str], ...]:
     """Run, data set and versions, for the header."""
     dataset = view.config.dataset
-    versions = view.run.read_json(RUN).get("versions", {})
+    versions = read_note(view.run).get("versions", {})
     return (
         ("profile", "a rehearsal: nothing was computed" if is_rehearsal(view.config) else view.config.profile),
         ("data set", f"{dataset.kind}, {dataset.root}"),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from pipelines.runner.stage import Stage
 from pipelines.stages.registry import STAGES, stages_of
 from sc3d.config import RunConfig
+from sc3d.console import PlainConsole
 from sc3d.errors import SchemaError
 from sc3d.records import Reject
 from sc3d.report.rejects import RejectGroup, group_rejects
@@ -35,9 +35,9 @@ def retry_command(groups: Sequence[RejectGroup]) -> str:
     return ", ".join(f"sc3d {command} --retry-rejects" for command in commands)
 
 
-def print_groups(config: RunConfig, groups: list[RejectGroup], console: Console | None = None) -> None:
+def print_groups(config: RunConfig, groups: list[RejectGroup], console: PlainConsole | None = None) -> None:
     """Print groups of rejects with examples, and what can be done about them."""
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or PlainConsole(soft_wrap=True)
     if not groups:
         console.print("Nothing was rejected.")
         return
@@ -45,9 +45,9 @@ def print_groups(config: RunConfig, groups: list[RejectGroup], console: Console 
     for group in groups:
         if group.stage != stage:
             stage = group.stage
-            console.print(f"\n[bold]{escape(stage)}[/]")
-        follows = " [dim](follows from rejects of an earlier stage)[/]" if group.consequence else ""
-        console.print(f"{group.count:>8,} x {escape(group.error_type)}: {escape(group.reason)}{follows}")
+            console.print(f"\n{stage}", style="bold")
+        follows = " (follows from rejects of an earlier stage)" if group.consequence else ""
+        console.print(Text(f"{group.count:>8,} x {group.error_type}: {group.reason}").append(follows, "dim"))
         for id_, message in group.examples:
-            console.print(f"[dim]           {escape(id_)}: {escape(message)}[/]")
-    console.print(f"\nAll of them: {escape(config.run)}/rejects. Once mended: {escape(retry_command(groups))}")
+            console.print(f"           {id_}: {message}", style="dim")
+    console.print(f"\nAll of them: {config.run}/rejects. Once mended: {retry_command(groups)}")

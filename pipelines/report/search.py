@@ -7,10 +7,18 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
+from sc3d.parsed import TABLE_BYTES, read_parsed, read_parsed_text
 from sc3d.report.page import Missing, Tile
-from sc3d.report.search import SearchPage, adapter_part, label_part, render, settings_text
+from sc3d.report.search import (
+    CheckedAdapter,
+    FoundAdapter,
+    FoundLabels,
+    SearchPage,
+    adapter_part,
+    label_part,
+    render,
+    settings_text,
+)
 from sc3d.store import RunFolder
 
 PAGE = "report/search.html"
@@ -27,8 +35,11 @@ def write_page(run: RunFolder) -> str:
 
 def build_page(run: RunFolder) -> SearchPage:
     """The page's values, from whatever was searched."""
-    labels, adapter = (run.read_json(name) if run.exists(name) else None for name in (FOUND_LABELS, FOUND_ADAPTER))
-    yamls = {name: run.read_bytes(name).decode() if run.exists(name) else "" for name in (BEST_LABELS, BEST_ADAPTER)}
+    labels = read_parsed(run, FOUND_LABELS, FoundLabels, TABLE_BYTES) if run.exists(FOUND_LABELS) else None
+    adapter: FoundAdapter | None = (
+        read_parsed(run, FOUND_ADAPTER, CheckedAdapter, TABLE_BYTES) if run.exists(FOUND_ADAPTER) else None
+    )
+    yamls = {name: read_best(run, name)[0] if run.exists(name) else "" for name in (BEST_LABELS, BEST_ADAPTER)}
     label = adapter_level = None
     if labels is not None:
         label = label_part(labels, yamls[BEST_LABELS], BEST_LABELS, usage(run, BEST_LABELS, ("label",)))
@@ -46,11 +57,21 @@ def build_page(run: RunFolder) -> SearchPage:
     )
 
 
+def read_best(run: RunFolder, file: str) -> tuple[str, dict[str, dict[str, Any]]]:
+    """The best setting of a search: as the YAML that it is in, and as options.
+
+    Raises:
+        SchemaError: it is not what a search writes.
+        MissingFileError: there is none.
+    """
+    return read_parsed_text(run, file, dict[str, dict[str, Any]])
+
+
 def usage(run: RunFolder, file: str, commands: Sequence[str]) -> str:
     """The commands that use the best setting in ``file``. A file in a bucket cannot be given as ``--config``, so its options are."""
     options = f"--config {shlex.quote(f'{run.uri}/{file}')}"
     if not run.is_local:
-        best = yaml.safe_load(run.read_bytes(file))
+        best = read_best(run, file)[1]
         flat = (f"{stage}.{option}={json.dumps(value)}" for stage, values in best.items() for option, value in values.items())
         options = " ".join(f"--set {shlex.quote(one)}" for one in flat)
     return " && ".join(f"sc3d {command} --run {shlex.quote(run.uri)} {options}" for command in commands)

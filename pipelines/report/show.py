@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from pipelines.report.view import RunView, view_run
@@ -20,6 +18,7 @@ from pipelines.stages.match import described_images
 from pipelines.stages.orient import OrientStage
 from pipelines.stages.reconstruct import ReconstructStage
 from sc3d.config import RunConfig
+from sc3d.console import PlainConsole
 from sc3d.errors import ConfigError, InputError, StoreError, UpstreamError
 from sc3d.geometry.camera import yaw_rotation
 from sc3d.images import decode_mask
@@ -97,18 +96,18 @@ def gather(view: RunView, pair: Pair) -> PairEvidence:
     return gather_evidence(pair, shown[pair.source_id], shown[pair.target_id], view.config.label)
 
 
-def print_pairs(config: RunConfig, console: Console | None = None) -> None:
+def print_pairs(config: RunConfig, console: PlainConsole | None = None) -> None:
     """Print some pairs of a run with their counts, so that a person finds one to look at.
 
     Raises:
         StoreError: the folder holds no run.
     """
-    console = console or Console(highlight=False)
+    console = console or PlainConsole()
     view = view_run(config)
     counts = view.counts
     if not len(counts["pair_id"]):
         missing = view.no_pairs()
-        console.print(f"{escape(missing.text)} {escape(missing.command)}", soft_wrap=True)
+        console.print(f"{missing.text} {missing.command}", soft_wrap=True)
         return
     kept = counts.get("n_kept", counts["n_cycle"])
     table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
@@ -117,14 +116,14 @@ def print_pairs(config: RunConfig, console: Console | None = None) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     for title, rows in choose_listed(counts["n_candidates"], kept, LISTED):
         table.add_section()
-        table.add_row(f"[bold]{title}[/]")
+        table.add_row(title, style="bold")
         for i in rows:
             numbers = (counts["n_candidates"][i], counts["n_candidates"][i] - kept[i], kept[i])
-            table.add_row(f"  {escape(str(counts['pair_id'][i]))}", *(f"{int(n):,}" for n in numbers))
+            table.add_row(f"  {counts['pair_id'][i]!s}", *(f"{int(n):,}" for n in numbers))
     console.print(table)
     example = str(counts["pair_id"][choose_listed(counts["n_candidates"], kept, 1)[0][1][0]])
     command = f"sc3d show {shlex.quote(example)} --run {shlex.quote(config.run)}"
-    console.print(f"{len(kept):,} pairs in all. One of them in a browser: {escape(command)} --open", soft_wrap=True)
+    console.print(f"{len(kept):,} pairs in all. One of them in a browser: {command} --open", soft_wrap=True)
 
 
 def choose_listed(n_candidates: np.ndarray, n_kept: np.ndarray, each: int) -> list[tuple[str, list[int]]]:

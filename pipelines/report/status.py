@@ -8,22 +8,54 @@ import threading
 import time
 from contextlib import suppress
 from datetime import datetime, timezone
-from typing import Any
+from typing import Annotated, Literal
 
+from pydantic import AfterValidator
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
+from typing_extensions import TypedDict
 
 from pipelines.runner.progress import Progress
-from sc3d.errors import InputError, StoreError
+from sc3d.console import PlainConsole
+from sc3d.errors import InputError, SchemaError, StoreError
+from sc3d.parsed import Amount, Whole, read_parsed
 from sc3d.store import RunFolder
 
 STATUS = "status.json"
+UNREADABLE = "unreadable"
 
 _WRITE_EVERY = 5.0
 _SILENT_AFTER = 6 * _WRITE_EVERY
+
+
+def _instant(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("a time without its zone")
+    return text
+
+
+class StageStatus(TypedDict):
+    """How far a stage is; ``rate`` in items a second."""
+
+    name: str
+    total: Whole
+    done: Whole
+    rejects: Whole
+    rate: Amount
+
+
+class Status(TypedDict):
+    """``status.json``."""
+
+    command: str
+    state: Literal["running", "finished", "stopped", "failed"]
+    reason: str
+    host: str
+    pid: int
+    started: str
+    written: Annotated[str, AfterValidator(_instant)]
+    stages: list[StageStatus]
 
 
 class StatusWriter:
@@ -72,42 +104,51 @@ class StatusWriter:
             self._run.write_json(STATUS, values)
 
 
-def read_status(run: RunFolder) -> dict[str, Any]:
+def read_status(run: RunFolder) -> Status:
     """What a run last said of itself.
 
     Raises:
         InputError: nothing has run in this folder.
+        SchemaError: it is not what a run writes.
     """
     if not run.exists(STATUS):
         raise InputError(f"{run.uri} holds no status, so nothing has run there; is it the right run folder?")
-    return run.read_json(STATUS)
+    return read_parsed(run, STATUS, Status)
 
 
-def print_status(run: RunFolder, watch: float | None = None, console: Console | None = None) -> str:
-    """Print how far a run is; with ``watch``, again every so many seconds until it ends. Returns its state."""
-    console = console or Console(highlight=False)
-    status = read_status(run)
-    if watch is None or status["state"] != "running":
-        console.print(_view(run, status))
-        return str(status["state"])
-    with Live(_view(run, status), console=console, auto_refresh=False) as live:
-        while status["state"] == "running":
+def print_status(run: RunFolder, watch: float | None = None, console: PlainConsole | None = None) -> str:
+    """Print how far a run is; with ``watch``, again every so many seconds until it ends. Returns its state, or :data:`UNREADABLE`."""
+    console = console or PlainConsole()
+    state, view = _look(run)
+    if watch is None or state != "running":
+        console.print(view)
+        return state
+    with Live(view, console=console, auto_refresh=False) as live:
+        while state == "running":
             time.sleep(watch)
-            status = read_status(run)
-            live.update(_view(run, status), refresh=True)
-    return str(status["state"])
+            state, view = _look(run)
+            live.update(view, refresh=True)
+    return state
 
 
-def _view(run: RunFolder, status: dict[str, Any]) -> Table:
+def _look(run: RunFolder) -> tuple[str, Table | str]:
+    try:
+        status = read_status(run)
+    except SchemaError as error:
+        return UNREADABLE, f"How far the run is cannot be read, which says nothing about its artefacts: {error}"
+    return status["state"], _view(run, status)
+
+
+def _view(run: RunFolder, status: Status) -> Table:
     table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, title_justify="left", caption_justify="left")
-    table.title = f"{escape(run.uri)}: {escape(status['command'])} {escape(status['state'])}"
+    table.title = f"{run.uri}: {status['command']} {status['state']}"
     table.add_column("stage")
     for name in ("done", "of", "rejected", "a second", "left"):
         table.add_column(name, justify="right", no_wrap=True)
     for stage in status["stages"]:
         rate, left = stage["rate"], stage["total"] - stage["done"]
         table.add_row(
-            escape(stage["name"]),
+            stage["name"],
             f"{stage['done']:,}",
             f"{stage['total']:,}",
             f"{stage['rejects']:,}",
@@ -118,12 +159,12 @@ def _view(run: RunFolder, status: dict[str, Any]) -> Table:
     return table
 
 
-def _caption(status: dict[str, Any]) -> str:
+def _caption(status: Status) -> str:
     silent = (datetime.now(timezone.utc) - datetime.fromisoformat(status["written"])).total_seconds()
-    who = f"process {status['pid']} on {escape(status['host'])}, since {status['started']}"
+    who = f"process {status['pid']} on {status['host']}, since {status['started']}"
     where = f"{who}; last heard of {silent:.0f} s ago by this clock"
     if status["reason"]:
-        return f"{where}\n{escape(status['reason'])}"
+        return f"{where}\n{status['reason']}"
     if status["state"] == "running" and silent > _SILENT_AFTER:
         return f"{where}: it may be dead, or the clocks differ. Started again, it goes on where it was"
     return where

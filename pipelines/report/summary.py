@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from actors.registry import is_rehearsal
 from pipelines.folder.manifest import IMAGES, PAIRS, read_images, read_pairs
 from pipelines.report.rejects import read_rejects
 from pipelines.runner.stage import Stage
-from pipelines.runner.timings import cost_of_thousand
+from pipelines.runner.timings import cost_of_thousand, read_timing
 from pipelines.stages.describe import DescribeStage
 from pipelines.stages.label import LabelStage
 from pipelines.stages.match import MatchStage
@@ -24,6 +21,7 @@ from pipelines.stages.pairs import IMAGE_READS
 from pipelines.stages.reconstruct import ReconstructStage
 from pipelines.stages.registry import LABELLING, stages_of
 from sc3d.config import RunConfig
+from sc3d.console import PlainConsole
 from sc3d.display import near
 from sc3d.errors import UpstreamError
 from sc3d.records import ImageRecord, Pair, Reject
@@ -90,9 +88,9 @@ def _columns(stage: Stage, names: Sequence[str]) -> Columns:
     return {name: table.column(name).to_numpy(zero_copy_only=False) for name in names}
 
 
-def print_labels(config: RunConfig, page: str, console: Console | None = None) -> None:
+def print_labels(config: RunConfig, page: str, console: PlainConsole | None = None) -> None:
     """Print what ``sc3d label`` (or a part of it) has produced, and where it is. ``page`` is the report's path or URI."""
-    console = console or Console(highlight=False, soft_wrap=False)
+    console = console or PlainConsole()
     summary = summarise(config)
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column("what", style="bold", no_wrap=True)
@@ -100,7 +98,7 @@ def print_labels(config: RunConfig, page: str, console: Console | None = None) -
     table.add_column("meaning", style="dim")
     found = [] if is_rehearsal(config) else [*_image_lines(summary), *_pair_lines(summary)]
     for row in [*found, *_time_lines(config)]:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*(cell for cell in row))
     console.print()
     console.print(table)
     console.print()
@@ -111,8 +109,8 @@ def print_labels(config: RunConfig, page: str, console: Console | None = None) -
         console.print("Everything was there already; nothing was computed.")
     stage = LabelStage(config)
     if len(summary.labels["pair_id"]):
-        console.print(f"labels: {escape(near(f'{stage.run.uri}/{stage.artefacts.prefix}'))}", soft_wrap=True)
-    console.print(f"report: {escape(near(page))}", soft_wrap=True)
+        console.print(f"labels: {near(f'{stage.run.uri}/{stage.artefacts.prefix}')}", soft_wrap=True)
+    console.print(f"report: {near(page)}", soft_wrap=True)
 
 
 def _image_lines(summary: RunSummary) -> list[tuple[str, str, str]]:
@@ -153,14 +151,15 @@ def _pair_lines(summary: RunSummary) -> list[tuple[str, str, str]]:
 
 
 def _time_lines(config: RunConfig) -> list[tuple[str, str, str]]:
-    rows = [values for stage in LABELLING if (values := _timing(config, stage.name))]
+    run = RunFolder(config.run)
+    rows = [values for stage in LABELLING if (values := read_timing(run, stage.name))]
     total = sum(row["seconds"] for row in rows)
     parts = ", ".join(f"{row['stage']} {row['seconds']:.0f}" for row in rows)
     lines = [("time", f"{total:,.0f} s", parts)] if rows else []
     lines += _cost_lines(config)
-    match = _timing(config, MatchStage.name)
-    if match.get("counted"):
-        lines.append(("reads a pair", f"{match['counters'].get(IMAGE_READS, 0) / match['counted']:.2f}", "of an image's features"))
+    match = read_timing(run, MatchStage.name)
+    if match and (counted := match.get("counted")):
+        lines.append(("reads a pair", f"{match.get('counters', {}).get(IMAGE_READS, 0) / counted:.2f}", "of an image's features"))
     return lines
 
 
@@ -179,11 +178,7 @@ def _cost_lines(config: RunConfig) -> list[tuple[str, str, str]]:
     return lines
 
 
-def _timing(config: RunConfig, stage: str) -> dict[str, Any]:
-    run, name = RunFolder(config.run), f"timings/{stage}.json"
-    return run.read_json(name) if run.exists(name) else {}
-
-
 def _nothing_done(config: RunConfig) -> bool:
-    rows = [values for stage in LABELLING if (values := _timing(config, stage.name))]
+    run = RunFolder(config.run)
+    rows = [values for stage in LABELLING if (values := read_timing(run, stage.name))]
     return bool(rows) and all(row["computed"] == 0 for row in rows)

@@ -7,17 +7,18 @@ import shlex
 import traceback
 from collections.abc import Callable, Iterable
 from functools import cached_property, lru_cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from pipelines.folder.configuration import RUN
-from pipelines.report.metrics import METRICS_FILE
+from pipelines.report.metrics import METRICS_FILE, read_metrics
 from pipelines.report.summary import RunSummary, summarise
 from sc3d.config import RunConfig
 from sc3d.display import without_secrets
 from sc3d.errors import InputError, Sc3dError, StoreError
 from sc3d.images import load_image
+from sc3d.report.metrics import Metrics
 from sc3d.report.page import Missing
 from sc3d.store import RunFolder
 
@@ -65,10 +66,10 @@ class RunView:
         return self.summary.labels if len(self.summary.labels["pair_id"]) else self.summary.matches
 
     @cached_property
-    def metrics(self) -> dict[str, Any]:
+    def metrics(self) -> Metrics:
         """``metrics.json``; empty where it is not there or cannot be read."""
         try:
-            return self.run.read_json(METRICS_FILE) if self.run.exists(METRICS_FILE) else {}
+            return read_metrics(self.run) if self.run.exists(METRICS_FILE) else {}
         except Sc3dError:
             return {}
 

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+
+from sc3d.console import PlainConsole
 
 _LOG_EVERY = 10.0
 _MANY = 2000
@@ -24,7 +25,7 @@ class Line:
     name: str
     total: int
     done: int
-    console: Console
+    console: PlainConsole
     live: RichProgress | None
     rejects: int = 0
     started: float = field(default_factory=time.perf_counter)
@@ -103,21 +104,21 @@ class Line:
 class Progress:
     """The run's progress display, on stderr. Use as a context manager. ``lines``: those so far, in the order of their start."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+    def __init__(self, console: PlainConsole | None = None) -> None:
+        self.console = console or PlainConsole(stderr=True, soft_wrap=True)
         self.lines: list[Line] = []
         self._live: RichProgress | None = None
 
     def __enter__(self) -> Progress:
         if self.console.is_terminal and sys.stderr.isatty():
             columns = (
-                TextColumn("  {task.description:<12}"),
+                TextColumn("  {task.description:<12}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
                 TextColumn("left"),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.fields[note]}", markup=False),
             )
             self._live = RichProgress(*columns, console=self.console)
             self._live.start()

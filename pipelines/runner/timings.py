@@ -3,15 +3,47 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from typing_extensions import NotRequired, TypedDict
+
 from pipelines.runner.stage import StageSummary
+from sc3d.errors import SchemaError
+from sc3d.parsed import Amount, Whole, read_parsed
 from sc3d.store import RunFolder
 
 _SPENT = ("seconds", "cpu_seconds", "gpu_seconds")
+
+logger = logging.getLogger(__name__)
+
+
+class Timing(TypedDict):
+    """``timings/<stage>.json``: the latest run of a stage, and, in the seconds, counters and what they are about, all runs."""
+
+    stage: str
+    items: Whole
+    computed: Whole
+    rejects: Whole
+    seconds: Amount
+    cpu_seconds: NotRequired[Amount]
+    gpu_seconds: NotRequired[Amount]
+    counters: NotRequired[dict[str, Whole]]
+    counted: NotRequired[Whole]
+    all_computed: NotRequired[Whole]
+
+
+def read_timing(run: RunFolder, stage: str) -> Timing | None:
+    """What is known of a stage; None before it has run. What cannot be read is warned of, and counts as not known."""
+    name = f"timings/{stage}.json"
+    try:
+        return read_parsed(run, name, Timing) if run.exists(name) else None
+    except SchemaError as error:
+        logger.warning("how long %s took is not known: %s", stage, error)
+        return None
 
 
 def record_summary(run: RunFolder, summary: StageSummary) -> None:
@@ -19,14 +51,13 @@ def record_summary(run: RunFolder, summary: StageSummary) -> None:
 
     Counters are added up too; ``counted`` is the number of items that they are about, and ``all_computed`` that of the seconds.
     """
-    name = f"timings/{summary.stage}.json"
-    before: dict[str, Any] = run.read_json(name) if run.exists(name) else {}
+    before: Mapping[str, Any] = read_timing(run, summary.stage) or {}
     spent = {key: before.get(key, 0.0) + (getattr(summary, key) if summary.computed else 0.0) for key in _SPENT}
     counters = Counter(before.get("counters", {})) + Counter(summary.counters)
     counted = before.get("counted", 0) + (summary.computed if summary.counters else 0)
     computed = before.get("all_computed", 0) + summary.computed
     so_far = {**spent, "counters": counters, "counted": counted, "all_computed": computed}
-    run.write_json(name, {**dataclasses.asdict(summary), **so_far})
+    run.write_json(f"timings/{summary.stage}.json", {**dataclasses.asdict(summary), **so_far})
 
 
 @dataclass(frozen=True)
@@ -41,11 +72,11 @@ def cost_of_thousand(run: RunFolder, stages: Sequence[str]) -> Cost | None:
     """What a thousand images, or pairs, took in the stages that they go through; None before all of these have run."""
     cpu, gpu = 0.0, 0.0
     for stage in stages:
-        values = run.read_json(name) if run.exists(name := f"timings/{stage}.json") else {}
-        if not values.get("all_computed"):
+        values = read_timing(run, stage)
+        if values is None or not (computed := values.get("all_computed")):
             return None
-        cpu += values["cpu_seconds"] / values["all_computed"]
-        gpu += values["gpu_seconds"] / values["all_computed"]
+        cpu += values.get("cpu_seconds", 0.0) / computed
+        gpu += values.get("gpu_seconds", 0.0) / computed
     return Cost(cpu * 1000 / 3600, gpu * 1000 / 3600)
 
 
@@ -53,9 +84,7 @@ def read_summaries(run: RunFolder, stages: tuple[str, ...]) -> list[dict[str, An
     """One row a stage that has run, in the given order: stage, seconds, items, rejects; counters, and counted, the items behind them."""
     rows = []
     for stage in stages:
-        name = f"timings/{stage}.json"
-        if run.exists(name):
-            values = run.read_json(name)
-            known = {key: values[key] for key in ("stage", "seconds", "items", "rejects")}
+        if (values := read_timing(run, stage)) is not None:
+            known = {key: value for key, value in values.items() if key in ("stage", "seconds", "items", "rejects")}
             rows.append({**known, "counters": values.get("counters", {}), "counted": values.get("counted", 0)})
     return rows

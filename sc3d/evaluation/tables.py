@@ -8,9 +8,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from sc3d.console import PlainConsole
 from sc3d.evaluation.filter_quality import FilterQuality
 from sc3d.evaluation.pck import ALL, GEO_AWARE, PER_IMAGE, PER_KEYPOINT, PckPair, pck
 
@@ -86,7 +86,7 @@ def text_table(rows: Sequence[Mapping[str, Any]], title: str = "", width: int = 
     for row in rows:
         origin = ["published" if row.get("published") else "measured"] if marked else []
         table.add_row(*(_text(name, row.get(name)) for name in columns), *origin)
-    console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
+    console = PlainConsole(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
     console.print(table)
     return console.file.getvalue()  # type: ignore[attr-defined]
 

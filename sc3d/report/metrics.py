@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import FailFast
+from typing_extensions import TypedDict
 
 from sc3d.evaluation.protocols import dataset_name
 from sc3d.evaluation.published import published_filter_rows, published_pck_rows
+from sc3d.parsed import Amount, Share, Whole
 
 FILTER_MEANINGS = {
     "none": "every nearest neighbour, unfiltered",
@@ -24,6 +28,49 @@ FILTER_MEANINGS = {
 
 
 _CATEGORY = "category:"
+
+
+class FilterFigures(TypedDict, total=False):
+    """A row of ``filters``."""
+
+    filter: str
+    descriptors: str
+    fpr: Share | None
+    kept: Amount | None
+    pairs: Whole | None
+
+
+class PckFigure(TypedDict, total=False):
+    """A row of ``pck``."""
+
+    method: str
+    dataset: str
+    subset: str
+    alpha: Amount
+    average: str
+    value: Share | None
+    pairs: Whole | None
+
+
+class Counts(TypedDict):
+    """A row of ``counts``: of a method, the pairs and keypoints that are not in the tables, or are although something is odd."""
+
+    method: str
+    pairs: Whole
+    rejected: Whole
+    without_common: Whole
+    keypoints: Whole
+    outside: Whole
+    flipped: Whole
+
+
+class Metrics(TypedDict, total=False):
+    """``metrics.json``, as far as it is read."""
+
+    methods: list[str]
+    filters: Annotated[list[FilterFigures], FailFast()]
+    pck: Annotated[list[PckFigure], FailFast()]
+    counts: Annotated[list[Counts], FailFast()]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -114,15 +115,20 @@ def render_template(name: str, scripts: Sequence[str], styles: Sequence[str], **
 
     The template gets ``script``, ``style``, and ``script_hash`` for its content security policy: no other script may run.
     """
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"count": _count, "percent": _percent, "seconds": _seconds}
     script, style = ("".join((_FOLDER / file).read_text(encoding="utf-8") for file in files) for files in (scripts, styles))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     # Files of this package, not text from outside.
     parts = {"script": Markup(script), "style": Markup(style), "script_hash": digest}  # noqa: S704
-    return environment.get_template(name).render(**parts, **values)
+    return _environment().get_template(name).render(**parts, **values)
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"count": _count, "percent": _percent, "seconds": _seconds}
+    return environment
 
 
 def _count(value: float | None) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from markupsafe import Markup
+from pydantic import AfterValidator, FailFast, Field
+from typing_extensions import NotRequired, TypedDict
 
+from sc3d.parsed import Amount, Number, Share, Whole
 from sc3d.report.page import Missing, Tile, render_template
 from sc3d.report.search_charts import (
     Axis,
@@ -24,6 +27,91 @@ from sc3d.report.search_charts import (
 
 MAX_ROWS = 15
 Row = Mapping[str, Any]
+
+
+def _weighted(row: LabelRow) -> LabelRow:
+    if abs(row["alpha"] + row["beta"] + row["gamma"] - 1) > 1e-6:
+        raise ValueError("alpha, beta and gamma must add up to 1")
+    return row
+
+
+class LabelRow(TypedDict):
+    """A setting of the label level and its figures."""
+
+    alpha: Share
+    beta: Share
+    gamma: Share
+    tau_cc: Amount
+    tau_geo: Amount
+    fpr: Share | None
+    kept: Amount
+    judged: Whole
+    pck: Share | None
+    present: bool
+
+
+class FoundLabels(TypedDict):
+    """``sweeps/labels.json``: the settings, best first."""
+
+    rows: Annotated[list[Annotated[LabelRow, AfterValidator(_weighted)]], FailFast(), Field(min_length=1)]
+    wanted: Amount
+    objective: str
+    pairs: Whole
+    steps: Annotated[int, Field(ge=1, le=1000)]
+
+
+Value = bool | Whole | Number | str | Annotated[list[Number], Field(max_length=8)] | None
+
+
+class Span(TypedDict):
+    """A range of numbers that were tried; ``log``: by magnitude."""
+
+    low: Number
+    high: Number
+    log: NotRequired[bool]
+
+
+class TrialRow(TypedDict):
+    """A training and its result. ``curve``: step, PCK and loss of each validation."""
+
+    settings: dict[str, Value]
+    pck: Share | None
+    steps: Whole
+    curve: list[tuple[Whole, Share, float]]
+    error: str | None
+
+
+def _within_space(found: FoundAdapter) -> FoundAdapter:
+    for name, domain in found["space"].items():
+        if isinstance(domain, dict) and not (domain["low"] < domain["high"] and (domain["low"] > 0 or not domain.get("log"))):
+            raise ValueError(f"space.{name} is no range")
+    rows = [row for row in found["rows"] if row["pck"] is not None]
+    for row in rows:
+        if not row["curve"]:
+            raise ValueError("a trial has a result, but no validation")
+        if row["settings"].keys() != rows[0]["settings"].keys():
+            raise ValueError("the trials have settings of different names")
+        for name, value in row["settings"].items():
+            if not _is_within(found["space"].get(name, [value]), value):
+                raise ValueError(f"{name} = {value!r} of a trial lies outside of the space")
+    return found
+
+
+def _is_within(domain: Span | list[Value], value: Value) -> bool:
+    if isinstance(domain, list):
+        return repr(value) in map(repr, domain)
+    return isinstance(value, (int, float)) and domain["low"] <= value <= domain["high"]
+
+
+class FoundAdapter(TypedDict):
+    """``sweeps/adapter.json``: the trials, best first, and the space that they are from."""
+
+    rows: Annotated[list[TrialRow], FailFast()]
+    steps: Whole
+    space: dict[str, Span | list[Value]]
+
+
+CheckedAdapter = Annotated[FoundAdapter, AfterValidator(_within_space)]
 
 
 @dataclass(frozen=True)
@@ -95,9 +183,10 @@ def render(page: SearchPage) -> str:
     return render_template("search.html", (), ("style.css", "search.css"), page=page)
 
 
-def label_part(found: Row, yaml: str, file: str, command: str) -> LabelPart:
+def label_part(found: FoundLabels, yaml: str, file: str, command: str) -> LabelPart:
     """The label level from its stored rows, best first."""
-    rows, wanted, by_pck = found["rows"], found["wanted"], found["objective"] == "pck"
+    rows: Sequence[Row] = found["rows"]
+    wanted, by_pck = found["wanted"], found["objective"] == "pck"
     points, note = _weights_points(rows, wanted, by_pck)
     judged = [row for row in rows if row["fpr"] is not None]
     settings = {id(row): SettingPoint(row["kept"], 100 * row["fpr"], setting_text(row)) for row in judged}
@@ -167,9 +256,9 @@ def _label_row(row: Row, best: bool, wanted: float, by_pck: bool) -> TableRow:
     return TableRow(tuple(cells), best, row["present"], ", ".join(notes))
 
 
-def adapter_part(found: Row, yaml: str, file: str, command: str) -> AdapterPart | None:
+def adapter_part(found: FoundAdapter, yaml: str, file: str, command: str) -> AdapterPart | None:
     """The adapter level from its stored rows, best first; ``None`` if no trial has a result."""
-    rows = [row for row in found["rows"] if row["pck"] is not None]
+    rows: list[Row] = [row for row in found["rows"] if row["pck"] is not None]
     if not rows:
         return None
     names = [name for name in found["space"] if name in rows[0]["settings"]]
@@ -215,7 +304,7 @@ def _axis(name: str, domain: Any, tried: Sequence[Any]) -> tuple[Axis, Any]:
         places = {repr(value): (i + 0.5) / len(domain) for i, value in enumerate(domain)}
         ticks = tuple((places[repr(value)], value_text(value)) for value in domain)
         return Axis(_option(name), ticks), lambda value: places[repr(value)]
-    scale = math.log if domain["log"] else float
+    scale = math.log if domain.get("log") else float
     low, high = scale(domain["low"]), scale(domain["high"])
     ends = ((0.0, value_text(domain["low"])), (1.0, value_text(domain["high"])))
     return Axis(_option(name), ends), lambda value: (scale(value) - low) / (high - low)

@@ -61,3 +61,46 @@ def test_a_beat_is_of_the_time_that_the_machines_processes_share() -> None:
     beat = Beat.of_now("token", 7, True)
     assert before <= beat.uptime_s <= time.monotonic()
     assert (beat.token, beat.count, beat.released) == ("token", 7, True)
+
+
+CLAIM = json.loads(encode(Claim("t", "h", "m", 7, "s", "now", 10.0)))
+BEAT = json.loads(encode(Beat("t", 3, 12.5, "now", False)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"interval_s": value} for value in (0, -1, float("nan"), float("inf"), -float("inf"), "10", None, True, [10], 10**400)),
+        *({"pid": value} for value in (-1, "7", 7.5, None, 2**31, 10**30)),
+        *({name: value} for name in ("token", "host", "machine", "process_start", "since") for value in (1, None, ["t"])),
+    ],
+)
+def test_a_claim_with_a_wrong_field_is_nobodys(change: dict[str, object]) -> None:
+    assert decode(Claim, json.dumps(CLAIM).encode()) is not None
+    assert decode(Claim, json.dumps({**CLAIM, **change}).encode()) is None
+
+
+@pytest.mark.parametrize(
+    "change", [{"uptime_s": float("nan")}, {"uptime_s": "1"}, {"count": -1}, {"count": 1.5}, {"released": 1}, {"at": 3}]
+)
+def test_a_beat_with_a_wrong_field_is_none(change: dict[str, object]) -> None:
+    assert decode(Beat, json.dumps(BEAT).encode()) is not None
+    assert decode(Beat, json.dumps({**BEAT, **change}).encode()) is None
+
+
+@pytest.mark.parametrize(("said", "meant"), [(1e9, 60.0), (3600.0, 60.0), (60.0, 60.0), (10, 10.0), (1e-300, 0.05)])
+def test_nobody_waits_longer_for_a_holder_than_for_three_minutes(said: float, meant: float) -> None:
+    claim = decode(Claim, json.dumps({**CLAIM, "interval_s": said}).encode())
+    assert claim is not None
+    assert claim.interval_s == meant
+    assert Claim.of_this_process("t", said).interval_s == meant, "what is written is what will be read"
+
+
+@pytest.mark.parametrize("data", [b" " * 5000 + b"{}", b"[" * 4000, b'{"a":' * 600, b"9" * 4096, "é".encode("latin-1")])
+def test_what_is_long_deep_or_no_text_is_none(data: bytes) -> None:
+    assert decode(Claim, data) is None
+    assert decode(Beat, data) is None
+
+
+def test_a_huge_file_that_begins_as_a_claim_is_none() -> None:
+    assert decode(Claim, json.dumps(CLAIM).encode() + b" " * 10_000_000) is None

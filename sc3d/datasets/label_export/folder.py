@@ -14,13 +14,16 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import numpy as np
 import pyarrow.fs as pafs
+from pydantic import AfterValidator
+from typing_extensions import TypedDict
 
-from sc3d.datasets.label_export.counts import LabelCounts
+from sc3d.datasets.label_export.counts import HISTOGRAM, LabelCounts
 from sc3d.errors import SchemaError, StoreError
+from sc3d.parsed import TABLE_BYTES, Whole, read_parsed
 from sc3d.store import RunFolder
 from sc3d.store_disk import TEMPORARY
 from sc3d.store_errors import explain
@@ -31,6 +34,30 @@ README = "README.md"
 
 Counts = Mapping[str, Mapping[str, LabelCounts]]
 """Category -> split -> counts."""
+
+
+def _bits_fit(journal: Journal) -> Journal:
+    if len(journal["seen"]) != -(-journal["images"] // 8):
+        raise ValueError(f"{len(journal['seen'])} bytes do not say which of {journal['images']} images were seen")
+    if any(len(part.histogram) != len(HISTOGRAM) for parts in journal["counts"].values() for part in parts.values()):
+        raise ValueError(f"a histogram has {len(HISTOGRAM)} bins")
+    return journal
+
+
+class JournalFields(TypedDict):
+    """``export.json``."""
+
+    key: str
+    images: Whole
+    seen: Annotated[str, AfterValidator(base64.b64decode)]
+    position: Whole
+    steps: Whole
+    left_out: Whole
+    counts: dict[str, dict[str, LabelCounts]]
+    complete: bool
+
+
+Journal = Annotated[JournalFields, AfterValidator(_bits_fit)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,20 +84,16 @@ class ExportState:
         return {**values, "counts": counts, "images": len(self.seen), "seen": seen}
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> ExportState:
+    def from_json(cls, values: Journal) -> ExportState:
         """What :meth:`to_json` made."""
-        packed = np.frombuffer(base64.b64decode(values["seen"]), np.uint8)
-        counts = {
-            c: {s: LabelCounts(**{**part, "histogram": tuple(part["histogram"])}) for s, part in parts.items()}
-            for c, parts in values["counts"].items()
-        }
+        packed = np.frombuffer(values["seen"], np.uint8)  # type: ignore[call-overload]
         return cls(
             values["key"],
             np.unpackbits(packed, count=values["images"]).astype(bool),
             values["position"],
             values["steps"],
             values["left_out"],
-            counts,
+            values["counts"],
             values["complete"],
         )
 
@@ -155,8 +178,8 @@ class ExportFolder:
     def _read(self) -> ExportState | None:
         """``None`` for what another version wrote, or somebody changed."""
         try:
-            return ExportState.from_json(self.files.read_json(JOURNAL))
-        except (SchemaError, KeyError, TypeError, ValueError, AttributeError):
+            return ExportState.from_json(read_parsed(self.files, JOURNAL, Journal, TABLE_BYTES))
+        except SchemaError:
             return None
 
     def _entries(self, recursive: bool = False) -> list[str]:

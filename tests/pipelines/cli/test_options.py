@@ -10,7 +10,7 @@ from pipelines.cli.options import configuration, stored_configuration
 from pipelines.folder.configuration import RUN, record_configuration
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config, located, to_values
-from sc3d.errors import ConfigError
+from sc3d.errors import ConfigError, SchemaError
 from sc3d.store import RunFolder
 
 
@@ -96,3 +96,31 @@ def test_a_run_is_found_by_relative_path_and_options_of_earlier_versions_are_kno
     RunFolder(run).write_json(RUN, {"config": values, "counts": {}})
     config = stored_configuration("run")
     assert (config.compare.labelling, config.evaluate.labellings) == ("2d", ("diy-sc",))
+
+
+def test_a_stored_configuration_that_is_wrong_is_named_and_can_be_left_out(run: str) -> None:
+    folder = RunFolder(run)
+    note = folder.read_json(RUN)
+    folder.write_json(RUN, {**note, "config": {**note["config"], "match": {"alpha": "much"}}})
+    with pytest.raises(ConfigError, match=r"run\.json \(--reset OPTION leaves one out\): match\.alpha"):
+        configuration(run, None, None, {})
+    assert configuration(run, None, None, {}, reset=["match"]).match == RunConfig().match
+    assert configuration(run, None, ["match.alpha=0.25"], {}).match.alpha == 0.25
+    with pytest.raises(ConfigError, match=r"configuration: seed"):
+        configuration(run, None, ["match.alpha=0.25", "seed=-1"], {}, reset=["match"])
+
+
+@pytest.mark.parametrize("config", [None, [], "label", 3])
+def test_a_note_without_a_configuration_is_damaged(run: str, config: object) -> None:
+    RunFolder(run).write_json(RUN, {"config": config})
+    with pytest.raises(SchemaError, match=r"run\.json: config"):
+        configuration(run, None, None, {})
+
+
+@pytest.mark.parametrize("name", ["naïve", "車 🚗", "a'b\"c: #d", "[x] {y} *z", "\x1b[31m", "tab\tand\nline"])
+def test_a_path_is_taken_as_it_is(tmp_path: Path, name: str) -> None:
+    folder = str(tmp_path / name)
+    config = configuration(folder, None, None, {"dataset.root": folder})
+    assert (config.run, config.dataset.root) == (folder, folder)
+    record_configuration(RunFolder(folder), config)
+    assert configuration(folder, None, None, {}) == config

@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
-from rich.console import Console
 
 from pipelines.jobs import adapter_search, sweep
 from pipelines.jobs.search_space import matched_weights, search_space
@@ -21,6 +20,7 @@ from pipelines.stages.label import LabelStage
 from pipelines.stages.match import MatchStage
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config, to_values
+from sc3d.console import PlainConsole
 from sc3d.errors import ConfigError, InputError
 from training.label_set import LabelSet
 from training.search import Trial, rank_trials
@@ -140,7 +140,7 @@ def test_a_search_end_to_end(finished: RunConfig, tmp_path: Path) -> None:
     space = {"label.tau_geo": [0.05], "train.learning_rate": [0.005, 1e30], "train.dropout": [0.2]}
     options = {"space": space, "trials": 3, "trial_steps": 4, "validations": 2, "early_stopping": False}
     config = _with(finished, run=tmp_path / "run", **options)
-    console = Console(file=io.StringIO(), width=200)
+    console = PlainConsole(file=io.StringIO(), width=200)
     run = sweep.run(config, console)
     rows = run.read_json(FOUND_ADAPTER)["rows"]
     assert len(rows) == 3

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from actors.offline.descriptors import daisy_descriptor
 from pipelines.folder.manifest import IMAGES, read_images, read_pairs
@@ -28,6 +27,7 @@ from pipelines.stages.methods import ImageCells
 from pipelines.stages.mirror import MirrorStage
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config, to_values
+from sc3d.console import PlainConsole
 from sc3d.datasets.keypoint_groups import KeypointGroups
 from sc3d.errors import ConfigError
 from sc3d.evaluation.methods import METHODS
@@ -271,7 +271,7 @@ def test_pairs_and_points_that_are_odd_are_counted(finished: RunConfig, tmp_path
     assert count["without_common"] == sum(silent in (p.source_id, p.target_id) for p in test) > 0
     assert count["outside"] > 0
     assert count["keypoints"] > count["outside"]
-    console = Console(file=io.StringIO(), width=120)
+    console = PlainConsole(file=io.StringIO(), width=120)
     print_metrics(metrics, console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert f"{count['without_common']:,} pairs show no keypoint in both images" in text

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from commit_rows import commit_rows
-from rich.console import Console
 
 from pipelines.folder.configuration import record_configuration, stored_values
 from pipelines.jobs import export_adapter, train
@@ -20,6 +19,7 @@ from pipelines.stages.describe import DescribeStage
 from pipelines.stages.label import LabelStage
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config
+from sc3d.console import PlainConsole
 from sc3d.errors import ConfigError, FeatureError, InputError, PreflightError, StoreError
 from sc3d.features import encode_features
 from sc3d.records import FeatureIndex, ImageRecord, Pair
@@ -230,7 +230,7 @@ def test_workers_train_on_s3_and_show_their_steps(
     config = _config(f"{bucket}/run", tmp_path / "cache", "train.workers=2")
     _fill(config)
     out = io.StringIO()
-    monkeypatch.setattr("pipelines.jobs.job.Progress", lambda: Progress(Console(file=out, width=200)))
+    monkeypatch.setattr("pipelines.jobs.job.Progress", lambda: Progress(PlainConsole(file=out, width=200)))
     run = train.run(config)
     assert "6 in" in out.getvalue()
     job = train_job(config)

@@ -6,7 +6,6 @@ import io
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from actors.catalogue import MODELS
 from cluster.session import RaySession
@@ -15,6 +14,7 @@ from pipelines.jobs.preflight import check_models
 from pipelines.report.models import print_models
 from sc3d.config import ModelsConfig, RunConfig
 from sc3d.config_file import load_config
+from sc3d.console import PlainConsole
 from sc3d.errors import PreflightError
 
 
@@ -25,7 +25,7 @@ def checked(config: RunConfig) -> str:
 def test_the_table_names_every_model_and_where_it_is(tmp_path: Path) -> None:
     (tmp_path / "model_objaverse.ckpt").touch()
     shown = io.StringIO()
-    print_models(ModelsConfig(partfield=str(tmp_path)), Console(file=shown, width=400))
+    print_models(ModelsConfig(partfield=str(tmp_path)), PlainConsole(file=shown, width=400))
     lines = shown.getvalue().splitlines()
     for card in MODELS:
         assert any(card.name in line and card.licence in line for line in lines)

@@ -16,13 +16,13 @@ import pytest
 import report_browser as browser
 import report_run
 from PIL import Image
-from rich.console import Console
 
 from pipelines import cli
 from pipelines.report import show
 from pipelines.report.view import RunView
 from pipelines.stages.describe import DescribeStage
 from sc3d.config import LabelConfig, MatchConfig
+from sc3d.console import PlainConsole
 from sc3d.errors import ConfigError, GeometryError, InputError, StoreError, UpstreamError
 from sc3d.matching.described import Described
 from sc3d.matching.explain import explain_pair
@@ -258,7 +258,7 @@ def test_damaged_features_are_named(made: Any) -> None:
 
 
 def printed(config: Any) -> str:
-    console = Console(file=io.StringIO(), width=100, highlight=False)
+    console = PlainConsole(file=io.StringIO(), width=100)
     show.print_pairs(config, console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import threading
 import time
 from datetime import datetime, timedelta, timezone
@@ -11,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from pipelines.cli import main
 from pipelines.report import status
 from pipelines.report.status import STATUS, StatusWriter, print_status, read_status
 from pipelines.runner.progress import Progress
+from sc3d.console import PlainConsole
 from sc3d.errors import InputError, StoreError
 from sc3d.store import RunFolder
 
@@ -28,12 +29,12 @@ def run(tmp_path: Path) -> RunFolder:
 
 @pytest.fixture
 def progress() -> Progress:
-    return Progress(Console(file=io.StringIO()))
+    return Progress(PlainConsole(file=io.StringIO()))
 
 
 def printed(run: RunFolder, watch: float | None = None) -> str:
     stream = io.StringIO()
-    print_status(run, watch, Console(file=stream, width=160, highlight=False))
+    print_status(run, watch, PlainConsole(file=stream, width=160))
     return stream.getvalue()
 
 
@@ -138,12 +139,12 @@ def test_watching_ends_with_the_run(run: RunFolder, monkeypatch: pytest.MonkeyPa
     answers = [values(), values(), values(state="finished")]
     monkeypatch.setattr(status, "read_status", lambda _: answers.pop(0))
     stream = io.StringIO()
-    assert print_status(run, 0.001, Console(file=stream, width=160)) == "finished"
+    assert print_status(run, 0.001, PlainConsole(file=stream, width=160)) == "finished"
     assert answers == []
     assert "label finished" in stream.getvalue()
     run.write_json(STATUS, json.loads(json.dumps(values(state="stopped"))))
     monkeypatch.undo()
-    assert print_status(run, 1e9, Console(file=stream)) == "stopped", "there is nothing to wait for"
+    assert print_status(run, 1e9, PlainConsole(file=stream)) == "stopped", "there is nothing to wait for"
 
 
 def test_the_command_tells_of_a_run_that_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,3 +162,33 @@ def test_the_command_tells_of_a_run_that_failed(tmp_path: Path, capsys: pytest.C
     shown = capsys.readouterr().out
     assert "failed" in shown
     assert "no photos in it" in shown
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"stages": {}}, "stages"),
+        ({"stages": [{"name": "match"}]}, r"stages\.0\.total"),
+        ({"written": "yesterday"}, "written"),
+        ({"written": "2031-01-01T00:00:00"}, "written"),
+        ({"state": ["running"]}, "state"),
+        ({"pid": None}, "pid"),
+    ],
+)
+def test_a_status_that_cannot_be_read_is_shown_as_one_and_ends_nothing(run: RunFolder, changes: dict[str, Any], field: str) -> None:
+    run.write_json(STATUS, values(**changes))
+    text = " ".join(printed(run).split())
+    assert "cannot be read, which says nothing about its artefacts" in text
+    assert re.search(rf"status\.json: {field}", text)
+    stream = io.StringIO()
+    assert print_status(run, 1e9, PlainConsole(file=stream)) == status.UNREADABLE, "there is nothing to wait for"
+
+
+def test_texts_of_a_status_are_no_commands_for_a_terminal(run: RunFolder) -> None:
+    stage = {"name": "a[/b]\x1b[2J", "total": 1, "done": 0, "rejects": 0, "rate": 0.0}
+    run.write_json(STATUS, values(command="[bold]", host="h\x07", reason="\x1b]0;x\x07 [/b]", stages=[stage], state="failed"))
+    text = printed(run)
+    for shown in (r"a[/b]\x1b[2J", "[bold] failed", r"h\x07", r"\x1b]0;x\x07 [/b]"):
+        assert shown in text
+    assert "\x1b" not in text
+    assert "\x07" not in text

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from report_run import CATEGORIES, Made
-from rich.console import Console
 
 from pipelines.report.summary import print_labels, summarise
 from pipelines.runner.stage import StageSummary
@@ -23,6 +22,7 @@ from pipelines.stages.pairs import IMAGE_READS
 from pipelines.stages.reconstruct import ReconstructStage
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config, to_values
+from sc3d.console import PlainConsole
 from sc3d.records import Reject
 
 STAGES = (ReconstructStage, OrientStage, DescribeStage, MatchStage, LabelStage)
@@ -43,7 +43,7 @@ def made(tmp_path: Path) -> Made:
 
 def printed(config: RunConfig, page: str = "page.html", width: int = 100) -> str:
     stream = io.StringIO()
-    print_labels(config, page, Console(file=stream, width=width, highlight=False))
+    print_labels(config, page, PlainConsole(file=stream, width=width))
     return stream.getvalue()
 
 

@@ -7,15 +7,15 @@ import threading
 import time
 
 import pytest
-from rich.console import Console
 
 from pipelines.runner import progress as module
 from pipelines.runner.progress import Line, Progress
+from sc3d.console import PlainConsole
 
 
 @pytest.fixture
 def progress() -> Progress:
-    return Progress(Console(file=io.StringIO(), width=200))
+    return Progress(PlainConsole(file=io.StringIO(), width=200))
 
 
 def said(progress: Progress) -> str:
@@ -125,7 +125,7 @@ def test_any_thread_may_count(progress: Progress) -> None:
 def test_a_terminal_has_live_lines_and_text_above_them(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(module.sys.stderr, "isatty", lambda: True, raising=False)
-    with Progress(Console(file=stream, force_terminal=True, width=120)) as progress:
+    with Progress(PlainConsole(file=stream, force_terminal=True, width=120)) as progress:
         line = progress.start("match", 10, 2)
         assert line.live is not None
         (task,) = line.live.tasks
@@ -139,5 +139,5 @@ def test_a_terminal_has_live_lines_and_text_above_them(monkeypatch: pytest.Monke
         assert line.live.tasks == []
         time.sleep(0.01)
     assert "a word" in stream.getvalue()
-    with Progress(Console(file=io.StringIO())) as progress:
+    with Progress(PlainConsole(file=io.StringIO())) as progress:
         assert progress.start("match", 1).live is None

@@ -48,3 +48,16 @@ def test_a_thousand_costs_what_all_its_stages_took_of_each(run: RunFolder) -> No
     found = cost_of_thousand(run, ["match", "label"])
     assert found is not None
     assert (found.cpu_hours, found.gpu_hours) == (pytest.approx(1.1), 0.5)
+
+
+@pytest.mark.parametrize("damaged", [{"stage": "match"}, {"stage": "match", "seconds": "x"}, {"seconds": []}, {"counters": [1]}])
+def test_a_timing_that_cannot_be_read_is_not_known_and_begins_anew(
+    tmp_path: Path, damaged: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    run = RunFolder(tmp_path)
+    run.write_json("timings/match.json", damaged)
+    assert read_summaries(run, ("match",)) == []
+    assert cost_of_thousand(run, ["match"]) is None
+    assert "timings/match.json" in caplog.text
+    record_summary(run, StageSummary("match", 4, 4, 0, 2.0))
+    assert read_summaries(run, ("match",))[0]["seconds"] == 2.0

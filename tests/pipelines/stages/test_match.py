@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from rich.console import Console
 
 from actors.match import MatchActor, MatchOnGpu
 from pipelines.folder.manifest import read_pair_table
@@ -21,6 +20,7 @@ from pipelines.stages.label import LabelStage
 from pipelines.stages.match import MatchStage
 from pipelines.stages.pairs import IMAGE_READS
 from sc3d.config import PairsConfig, RunConfig
+from sc3d.console import PlainConsole
 from sc3d.shards import ITEMS
 from sc3d.store import RunFolder
 
@@ -37,7 +37,7 @@ def test_reads_of_features_are_counted_and_shown(finished: RunConfig) -> None:
     # Each of the images is read at least once, and less often than if each pair read both of its images.
     assert n_images <= values["counters"][IMAGE_READS] < 2 * n_pairs
     shown = io.StringIO()
-    print_labels(finished, "page", Console(file=shown, width=200))
+    print_labels(finished, "page", PlainConsole(file=shown, width=200))
     line = next(line for line in shown.getvalue().splitlines() if line.startswith("reads a pair"))
     assert f" {values['counters'][IMAGE_READS] / n_pairs:.2f} " in line
 

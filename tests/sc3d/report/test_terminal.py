@@ -5,8 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from rich.console import Console
-
+from sc3d.console import PlainConsole
 from sc3d.report.terminal import print_metrics
 
 METRICS: dict[str, Any] = {
@@ -23,7 +22,7 @@ COUNT = {"method": "a", "pairs": 1234, "rejected": 0, "without_common": 0, "outs
 
 def printed(metrics: dict[str, Any]) -> str:
     stream = io.StringIO()
-    print_metrics(metrics, Console(file=stream, width=100, highlight=False))
+    print_metrics(metrics, PlainConsole(file=stream, width=100))
     return stream.getvalue()
 
 

@@ -1,0 +1,100 @@
+"""What the command line answers to configurations, files and names that are wrong or hostile: one line, and the right exit code."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from pipelines.cli import main
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a command."""
+    with pytest.raises(SystemExit) as done:
+        main(arguments)
+    return int(done.value.code or 0), *capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"match: [",
+        b"- 1",
+        b"match: 3",
+        b"match: {alpha: [1]}",
+        b"match: {alpha: .nan}",
+        b"train: {weight_decay: .inf}",
+        b"train: {steps: 1" + b"0" * 5000 + b"}",
+        b"seed: 1" + b"0" * 30,
+        b"seed: 1\nseed: 2",
+        b"sweep: {space: " + b"{a: " * 500 + b"1" + b"}" * 500 + b"}",
+        b"[" * 100_000,
+        b"a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]",
+        b"a: &a {b: 1}\nmatch: {<<: *a}",
+        b"run: !!python/object/apply:os.system ['true']",
+        b"seed: 2031-99-99",
+        b"# \xe9",
+        b"seed: \x00",
+        "seed: 1".encode("utf-16"),
+        b"#" * 300_000,
+    ],
+)
+def test_a_file_that_is_no_configuration_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: bytes) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_bytes(text)
+    code, out, err = answer(capsys, "report", "--run", str(tmp_path / "run"), "--config", str(file))
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: ConfigError: {file}")
+    assert err.count("\n") == 1
+    assert len(err) < 2000
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("match.alpha", "=1", "match.alpha=[", "match.alpha=a: b: c", "seed=!!int x", "seed=0b_", "seed=*a", "seed=" + "[" * 9999),
+        *(".".join("abcdefghijkl") + "=1", "seed=" + "9" * 9999, "seed=-1", "nosuch.one=1", "..=1", "match..alpha=1"),
+        "sweep.space=" + "{a: " * 99 + "}" * 99,
+    ],
+)
+def test_an_override_that_is_none_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], override: str) -> None:
+    code, out, err = answer(capsys, "report", "--run", str(tmp_path / "run"), "--set", override)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ConfigError: ")
+    assert override.partition("=")[0].partition(".")[0] in err
+    assert err.count("\n") == 1
+    assert len(err) < 2000
+
+
+@pytest.mark.parametrize(
+    "data", [b"{", b"[]", b'{"schema_version": 1}', b'{"schema_version": 1, "config": 3}', b"[" * 99_999, b"\xe9"]
+)
+@pytest.mark.parametrize("command", ["report", "status", "show", "rejects"])
+def test_a_note_of_a_run_that_cannot_be_read_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, data: bytes
+) -> None:
+    (tmp_path / "run.json").write_bytes(data)
+    code, out, err = answer(capsys, command, "--run", str(tmp_path))
+    assert (code, out) == (1, "")
+    assert err.startswith(f"error: SchemaError: {tmp_path}/run.json")
+    assert err.count("\n") == 1
+
+
+def test_a_hostile_name_in_an_error_is_written_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = f"{tmp_path}/a[/b]\x1b[31m\r\u202e\nerror: all is well"
+    code, out, err = answer(capsys, "status", folder)
+    assert (code, out) == (1, "")
+    assert err.count("\n") == 1
+    assert rf"{tmp_path}/a[/b]\x1b[31m\r\u202e error: all is well holds no status" in err
+    assert not any(sign in err for sign in "\x1b\r\u202e")
+
+
+def test_a_warning_about_a_hostile_file_is_written_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    # Pytest collects what is logged, so that Python's last resort is not asked: here it is.
+    with pytest.raises(SystemExit):
+        main(["methods"])
+    assert logging.lastResort is not None
+    logging.lastResort.handle(logging.LogRecord("sc3d", logging.WARNING, "", 0, "process on %s", ("\x1b]0;x\x07[/b]",), None))
+    assert capfd.readouterr().err == "process on \\x1b]0;x\\x07[/b]\n"
