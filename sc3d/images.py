@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import numpy as np
 from PIL import Image
@@ -18,6 +16,7 @@ from sc3d.addresses import check_address, scheme_of, shown
 from sc3d.config import DownloadConfig
 from sc3d.errors import InputError
 from sc3d.grid import Letterbox
+from sc3d.local_files import read_local
 from sc3d.remote_images import read_object, read_url
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -47,26 +46,22 @@ def read_bytes(path: str, download: DownloadConfig | None = None) -> bytes:
 
     Args:
         path: local path or address.
-        download: limits for what does not lie here.
+        download: limits, of which those for a connection count for what does not lie here.
 
     Raises:
-        InputError: missing, unreadable, empty or too large; credentials in the address; or a web server that does not give it in time.
+        InputError: missing, unreadable, no regular file, empty or too large; credentials in the address; or a web server that does not give it in time.
         StoreError: the store of a bucket is away, or does not accept the credentials: that says nothing about the image.
     """
     download = download or DownloadConfig()
+    most = download.max_megabytes * 1_000_000
     scheme = scheme_of(path)
     check_address(path)
     if scheme == "s3":
-        data = read_object(path, download.max_megabytes * 1_000_000)
+        data = read_object(path, most)
     elif scheme in ("http", "https"):
         data = read_url(path, download)
     else:
-        try:
-            with open(url2pathname(urlsplit(path).path) if scheme else path, "rb") as file:
-                data = file.read()
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise InputError(f"{path}: cannot be read ({reason}); check that it exists and may be read") from None
+        data = read_local(path, most, "scale it down, or raise dataset.download.max_megabytes")
     if not data:
         raise InputError(f"{shown(path)}: the file is empty (0 bytes); copy it again or remove it")
     return data
@@ -80,7 +75,7 @@ def load_image(path: str, download: DownloadConfig | None = None) -> np.ndarray:
 
     Args:
         path: local path or address, see :func:`read_bytes`.
-        download: limits for what does not lie here.
+        download: limits, see :func:`read_bytes`.
 
     Raises:
         InputError: missing, empty, truncated, not an image, too small (a side below 16 pixels), too large (a decompression bomb),
@@ -128,7 +123,7 @@ def load_mask(
         path: local path or address, see :func:`read_bytes`.
         size: (width, height) of the upright photo.
         orientation: the photo's EXIF orientation, see :func:`read_orientation`; or what finds it out, called only where it matters.
-        download: limits for what does not lie here.
+        download: limits, see :func:`read_bytes`.
 
     Raises:
         InputError: unreadable; another size and aspect ratio; empty; or full (which carries no shape).
@@ -194,6 +189,7 @@ def _decode(data: bytes, where: str) -> Image.Image:
         pixels = image.width * image.height
         if pixels <= MAX_PIXELS:
             image.load()
+            _check_whole(data, image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InputError(f"{where}: more than {MAX_PIXELS // 10**6} million pixels; scale it down first") from None
     except Image.UnidentifiedImageError:
@@ -206,6 +202,28 @@ def _decode(data: bytes, where: str) -> Image.Image:
             f"{where}: {image.width} x {image.height} are more than {MAX_PIXELS // 10**6} million pixels; scale it down first"
         )
     return image
+
+
+def _check_whole(data: bytes, image: Image.Image) -> None:
+    """Raise an exception if the decoder left pixels of a loaded image as they were, or made some up: then it is not the whole picture."""
+    if image.format in ("JPEG", "MPO"):
+        # Here, since it is compiled code, which processes that open no photo need not load.
+        from sc3d.jpeg import check_jpeg
+
+        check_jpeg(data)
+    elif 0 in _corner(image):
+        # What no decoder wrote is still zero. Over another colour, it would be that.
+        again: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        bands = len(again.getbands())
+        again.im = Image.new(again.mode, again.size, 255 if bands == 1 else (255,) * bands).im
+        again.load()
+        if _corner(again) != _corner(image):
+            raise ValueError("it holds less than its header promises")
+
+
+def _corner(image: Image.Image) -> bytes:
+    """The last four pixels. Files hold their pixels in such an order that all others are there if these are."""
+    return image.crop((image.width - 2, image.height - 2, image.width, image.height)).tobytes()
 
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:
