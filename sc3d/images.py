@@ -49,7 +49,8 @@ def read_bytes(path: str, download: DownloadConfig | None = None) -> bytes:
         download: limits, of which those for a connection count for what does not lie here.
 
     Raises:
-        InputError: missing, unreadable, no regular file, empty or too large; credentials in the address; or a web server that does not give it in time.
+        InputError: missing, unreadable, no regular file, empty or too large; credentials in the address; or a web server that does not
+            give it in time.
         StoreError: the store of a bucket is away, or does not accept the credentials: that says nothing about the image.
     """
     download = download or DownloadConfig()
@@ -82,7 +83,7 @@ def load_image(path: str, download: DownloadConfig | None = None) -> np.ndarray:
             or of a pixel type that has no display range.
         StoreError: the store of a bucket is away, or does not accept the credentials.
     """
-    image, where = _open(path, download), shown(path)
+    image, where = open_image(path, download), shown(path)
     if min(image.size) < MIN_SIDE:
         raise InputError(
             f"{where}: {image.width} x {image.height} pixels; photos need at least {MIN_SIDE} pixels a side; remove it"
@@ -96,7 +97,7 @@ def read_orientation(path: str, download: DownloadConfig | None = None) -> int:
     Raises:
         InputError, StoreError: the file cannot be read as an image; see :func:`load_image`.
     """
-    return orientation_of(_open(path, download))
+    return orientation_of(open_image(path, download))
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -129,7 +130,7 @@ def load_mask(
         InputError: unreadable; another size and aspect ratio; empty; or full (which carries no shape).
         StoreError: the store of a bucket is away, or does not accept the credentials.
     """
-    stored, where = _open(path, download), shown(path)
+    stored, where = open_image(path, download), shown(path)
     image = _upright(stored, orientation_of(stored))
     if not _fits(image.size, size) and _fits(image.size, (size[1], size[0])):
         turned = orientation() if callable(orientation) else orientation
@@ -179,7 +180,8 @@ def letterbox(image: np.ndarray, size: int, fill: int = 0) -> np.ndarray:
     return square
 
 
-def _open(path: str, download: DownloadConfig | None = None) -> Image.Image:
+def open_image(path: str, download: DownloadConfig | None = None) -> Image.Image:
+    """An image as it is stored, decoded whole; raises as :func:`load_image` does, except that it may be small and of any pixel type."""
     return _decode(read_bytes(path, download), shown(path))
 
 

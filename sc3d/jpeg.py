@@ -1,14 +1,13 @@
 """Does a JPEG hold the rows that its header promises? Decoders do not say: what is missing they fill with grey.
 
-The picture's data is read as a decoder does (ITU-T T.81, annexes F and G), but nothing is made of it except a count of its blocks. So a file
-that was cut short and closed again, and one whose header names another size, are told from a whole one. That takes about half as long as
-decoding it.
+The picture's data is read as a decoder does (ITU-T T.81, annexes F and G), but nothing is made of it except a count of its blocks. So a
+file that was cut short and closed again, and one whose header names another size, are told from a whole one. That takes about half as long
+as decoding it.
 """
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,7 +31,7 @@ _MOST_LEFT_OVER = 64
 _KINDS = {(False, False): DC_FIRST, (False, True): DC_REFINES, (True, False): AC_FIRST, (True, True): AC_REFINES}
 
 
-class JpegDamage(Exception):
+class JpegError(Exception):
     """What is wrong with the data of a JPEG."""
 
 
@@ -66,11 +65,11 @@ class _Scan:
 
 
 def check_jpeg(data: bytes) -> None:
-    """Raise :class:`JpegDamage` unless the scans of a JPEG hold all of its blocks, to the last bit, and no more."""
+    """Raise :class:`JpegError` unless the scans of a JPEG hold all of its blocks, to the last bit, and no more."""
     try:
         _check(data)
     except (IndexError, KeyError, ValueError):
-        raise JpegDamage("its segments do not fit each other") from None
+        raise JpegError("its segments do not fit each other") from None
 
 
 def _check(data: bytes) -> None:
@@ -81,17 +80,17 @@ def _check(data: bytes) -> None:
         if marker in (*_BASELINE, _PROGRESSIVE):
             frame = _frame(content, marker == _PROGRESSIVE)
         elif marker in _OTHER_FRAMES:
-            raise JpegDamage("it is coded in a way that photos are not; convert it")
+            raise JpegError("it is coded in a way that photos are not; convert it")
         elif marker == _TABLES:
             tables |= _huffman_tables(content)
         elif marker == _RESTART:
             interval = int.from_bytes(content[:2], "big")
         elif marker == _SCAN:
             if frame is None:
-                raise JpegDamage("a scan comes before the header")
+                raise JpegError("a scan comes before the header")
             _check_scan(frame, _scan(content), tables, interval, picture)
     if frame is None or any(component.open for component in frame.components.values()):
-        raise JpegDamage("scans are missing")
+        raise JpegError("scans are missing")
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
@@ -109,12 +108,12 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
             continue
         length = int.from_bytes(data[at : at + 2], "big")
         if length < 2 or at + length > len(data):
-            raise JpegDamage("it is cut short")
+            raise JpegError("it is cut short")
         end = after = at + length
         if marker == _SCAN:
             stop = _AFTER_SCAN.search(data, end)
             if stop is None:
-                raise JpegDamage("it is cut short")
+                raise JpegError("it is cut short")
             after = stop.start()
         yield marker, data[at + 2 : end], data[end:after]
         at = after
@@ -125,7 +124,7 @@ def _frame(content: bytes, progressive: bool) -> _Frame:
     entries = [content[6 + 3 * i : 9 + 3 * i] for i in range(content[5])]
     factors = {entry[0]: (entry[1] >> 4, entry[1] & 15) for entry in entries}
     if not factors or not all(1 <= h <= 4 and 1 <= v <= 4 for h, v in factors.values()):
-        raise JpegDamage("its components do not fit each other")
+        raise JpegError("its components do not fit each other")
     h_most, v_most = max(h for h, _ in factors.values()), max(v for _, v in factors.values())
     components = {}
     for name, (h, v) in factors.items():
@@ -144,7 +143,7 @@ def _scan(content: bytes) -> _Scan:
     components = [(content[1 + 2 * i], content[2 + 2 * i] >> 4, content[2 + 2 * i] & 15) for i in range(n)]
     first, last, shifts = content[1 + 2 * n : 4 + 2 * n]
     if n == 0 or not first <= last < _COEFFICIENTS:
-        raise JpegDamage("a scan without components or coefficients")
+        raise JpegError("a scan without components or coefficients")
     return _Scan(components, first, last, shifts >> 4 != 0, shifts & 15)
 
 
@@ -153,7 +152,7 @@ def _huffman_tables(content: bytes) -> dict[int, np.ndarray]:
     while at < len(content):
         size = 17 + sum(content[at + 1 : at + 17])
         if at + size > len(content):
-            raise JpegDamage("a table is cut short")
+            raise JpegError("a table is cut short")
         found[content[at]] = _lookup(content[at + 1 : at + size])
         at += size
     return found
@@ -176,17 +175,19 @@ def _check_scan(frame: _Frame, scan: _Scan, tables: dict[int, np.ndarray], inter
     members = [frame.components[name] for name, _, _ in scan.components]
     ac_only = scan.first > 0
     if ac_only and (len(members) > 1 or not frame.progressive):
-        raise JpegDamage("a scan mixes components")
+        raise JpegError("a scan mixes components")
     units, blocks = (members[0].across * members[0].down, [1]) if len(members) == 1 else (frame.units, [m.h * m.v for m in members])
     order = np.repeat(np.arange(len(members)), blocks)
     nothing = _lookup(bytes(16))
     needs_dc, needs_ac = not ac_only and not scan.refines, ac_only or not frame.progressive
     dc = np.stack([tables[number] if needs_dc else nothing for _, number, _ in scan.components])
     ac = np.stack([tables[16 + number] if needs_ac else nothing for _, _, number in scan.components])
-    parts = [part.replace(b"\xff\x00", b"\xff") for part in _RESTARTS.split(data)] if interval else [data.replace(b"\xff\x00", b"\xff")]
+    parts = (
+        [part.replace(b"\xff\x00", b"\xff") for part in _RESTARTS.split(data)] if interval else [data.replace(b"\xff\x00", b"\xff")]
+    )
     interval = interval or units
     if len(parts) != _up(units, interval):
-        raise JpegDamage(f"it has the data of {len(parts)} parts, its header promises {_up(units, interval)}")
+        raise JpegError(f"it has the data of {len(parts)} parts, its header promises {_up(units, interval)}")
     kind = _KINDS[ac_only, scan.refines] if frame.progressive else WHOLE_BLOCKS
     for number, part in enumerate(parts):
         wanted = min(interval, units - number * interval)
@@ -194,9 +195,9 @@ def _check_scan(frame: _Frame, scan: _Scan, tables: dict[int, np.ndarray], inter
         nonzero = members[0].nonzero[number * interval :]
         used = bits_of_scan(bits, 8 * len(part), wanted, order, dc, ac, kind, scan.first, scan.last, nonzero)
         if used < 0:
-            raise JpegDamage("it holds less than its header promises")
+            raise JpegError("it holds less than its header promises")
         if len(part) - _up(used, 8) > _MOST_LEFT_OVER:
-            raise JpegDamage("it holds more than its header promises")
+            raise JpegError("it holds more than its header promises")
     for member in members:
         if scan.shift == 0:
             member.open -= set(range(scan.first, scan.last + 1))

@@ -80,7 +80,16 @@ def _ac_first(
 
 @_compiled
 def _ac_refines(
-    bits: np.ndarray, n_bits: int, at: int, ac: np.ndarray, row: int, first: int, last: int, nonzero: np.ndarray, block: int, ended: int
+    bits: np.ndarray,
+    n_bits: int,
+    at: int,
+    ac: np.ndarray,
+    row: int,
+    first: int,
+    last: int,
+    nonzero: np.ndarray,
+    block: int,
+    ended: int,
 ) -> tuple[int, int]:
     """As :func:`_ac_first`; ``ended``: of how many blocks, with this one, no new coefficients come."""
     k, one = first, np.uint64(1)

@@ -32,6 +32,11 @@ def plain_path(path: str | Path) -> str:
     return url2pathname(urlsplit(text).path) if text[:7].lower() == "file://" else text
 
 
+def is_file(path: str | Path) -> bool:
+    """Whether there is a regular file of that name, which may be none that a file can have."""
+    return os.path.isfile(path)
+
+
 def open_local(path: str | Path, max_bytes: int | None = None, hint: str = "") -> BinaryIO:
     """Open a regular file for reading.
 
