@@ -121,6 +121,13 @@ def _check_indices(name: str, values: np.ndarray, shape: tuple[int, ...], n: int
         raise FeatureError(f"{name} reach from {values.min()} to {values.max()}, beyond 0 to {n - 1}")
 
 
+def _check_descriptors(name: str, values: np.ndarray, shape: tuple[int, ...]) -> None:
+    _check_array(name, values, shape, "f")
+    # They are computed with as float32, in which larger numbers are infinite.
+    if values.size == 0 or values.dtype.itemsize > 4:
+        raise FeatureError(f"{name} are {values.dtype} {values.shape}, expected float16 or float32, and some of them")
+
+
 def _is_finite(values: np.ndarray) -> bool:
     if values.dtype != np.float16:
         return bool(np.isfinite(values).all())
@@ -158,11 +165,11 @@ class Features:
         if not 0 < self.extent < np.inf:
             raise FeatureError(f"an object of {self.extent} pixels")
         for name, value in self.sources.items():
-            _check_array(f"the values of '{name}'", value, (-1, -1, -1), "f")
+            _check_descriptors(f"the values of '{name}'", value, (-1, -1, -1))
         if (self.shape is None) != (self.surface is None):
             raise FeatureError("3D descriptors and surface come together")
         if self.surface is not None and self.shape is not None:
-            _check_array("3D descriptors", self.shape, (len(self.surface.vertices), -1), "f")
+            _check_descriptors("3D descriptors", self.shape, (len(self.surface.vertices), -1))
             self.surface.check(side * side)
 
     @property

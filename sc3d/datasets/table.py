@@ -182,6 +182,8 @@ class _ParquetRows:
         number = 0
         try:
             for batch in self._file.iter_batches(_ROWS_A_BATCH, columns=present):
+                # Offsets in range, and texts in UTF-8.
+                batch.validate(full=True)
                 read = {column: batch.column(column).to_pylist() for column in present}
                 nothing = [None] * batch.num_rows
                 for row in zip(*(read.get(column, nothing) for column in COLUMNS), strict=True):
