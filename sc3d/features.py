@@ -23,6 +23,7 @@ from safetensors.numpy import save as save_safetensors
 
 from sc3d.errors import FeatureError, SchemaError
 from sc3d.grid import Letterbox
+from sc3d.misfits import first_misfit
 
 FEATURES_VERSION = 2
 
@@ -109,7 +110,11 @@ class Surface:
 
 
 def _check_array(name: str, values: np.ndarray, shape: tuple[int, ...], kinds: str) -> None:
-    if values.dtype.kind not in kinds or values.ndim != len(shape) or any(w not in (-1, h) for w, h in zip(shape, values.shape)):
+    if (
+        values.dtype.kind not in kinds
+        or values.ndim != len(shape)
+        or any(w not in (-1, h) for w, h in zip(shape, values.shape, strict=False))
+    ):
         raise FeatureError(f"{name} are {values.dtype} {values.shape}, expected {shape} of kind '{kinds}'")
     if kinds == "f" and not _is_finite(values):
         raise FeatureError(f"{name} hold values that are not finite")
@@ -268,9 +273,7 @@ def decode_features(data: bytes, where: str = "features") -> Features:
     except KeyError as error:
         raise SchemaError(f"{where}: {error} is missing; delete it and describe again") from None
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        field = ".".join(map(str, first["loc"]))
-        raise SchemaError(f"{where}: {field}: {first['msg']}; delete it and describe again") from None
+        raise SchemaError(f"{where}: {first_misfit(error)}; delete it and describe again") from None
 
 
 def _features(arrays: dict[str, np.ndarray], scalars: _Scalars) -> Features:

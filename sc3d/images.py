@@ -25,6 +25,10 @@ MIN_SIDE = 16
 MAX_PIXELS = 80_000_000
 ASPECT_TOLERANCE = 0.01
 
+# A scan of a few bytes may go over all pixels. Progressive photos have about ten.
+_MAX_SCANS = 100
+_SCAN = b"\xff\xda"
+
 # Only formats that Pillow decodes by itself: others (EPS, for one) start external programs.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 _TRANSPOSITIONS = {
@@ -190,6 +194,8 @@ def _decode(data: bytes, where: str) -> Image.Image:
         image: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
         pixels = image.width * image.height
         if pixels <= MAX_PIXELS:
+            if image.format in ("JPEG", "MPO") and data.count(_SCAN) > _MAX_SCANS:
+                raise ValueError(f"it has more than {_MAX_SCANS} scans")
             image.load()
             _check_whole(data, image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):

@@ -10,12 +10,13 @@ import csv
 import io
 import os
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from sc3d.errors import InputError
 from sc3d.local_files import read_local
+from sc3d.misfits import first_misfit
 
 SchemaT = TypeVar("SchemaT")
 
@@ -88,13 +89,6 @@ def read_annotation(path: Path, schema: TypeAdapter[SchemaT], what: str, max_byt
     try:
         return schema.validate_json(data)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        if first["type"] == "json_invalid":
-            raise InputError(f"{path}: cannot be read as JSON ({first['msg']}); copy it again") from None
-        raise InputError(f"{path}: not {what} ({_told(first)})") from None
-
-
-def _told(error: Any) -> str:
-    """The field and what is wrong with it. A key of a file may be a whole book, or hold what a terminal obeys."""
-    place = ".".join(part[:40] if isinstance(part, str) and part.isidentifier() else ascii(part)[:40] for part in error["loc"])
-    return f"{place}: {error['msg']}" if place else str(error["msg"])
+        if error.errors(include_url=False, include_context=False, include_input=False)[0]["type"] == "json_invalid":
+            raise InputError(f"{path}: cannot be read as JSON ({first_misfit(error)}); copy it again") from None
+        raise InputError(f"{path}: not {what} ({first_misfit(error)})") from None

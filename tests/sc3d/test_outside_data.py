@@ -1,4 +1,4 @@
-"""Files from outside, broken in every way that we can think of: each ends in an error for people or in a right result, in bounded memory."""
+"""Files from outside, broken in many ways: each ends in an error for people or in a right result, in bounded memory."""
 
 from __future__ import annotations
 

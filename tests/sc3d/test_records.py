@@ -169,7 +169,10 @@ EXAMPLES: dict[type[Record], Record] = {
         (Reconstruction, {"width": 0}, "an image of 0 x 3 pixels"),
         *((Reconstruction, {"faces": np.full((4, 3), i)}, "beyond the mesh's 4") for i in (4, -1)),
         *((Reconstruction, {name: np.nan}, f"{name} is not finite") for name in ("scale", "scale_initial")),
-        *((Reconstruction, {name: np.full((3, 3), np.nan)}, f"{name} is not finite") for name in ("vertices", "intrinsics", "rotation")),
+        *(
+            (Reconstruction, {name: np.full((3, 3), np.nan)}, f"{name} is not finite")
+            for name in ("vertices", "intrinsics", "rotation")
+        ),
         *((Reconstruction, {name: np.full(3, np.inf)}, f"{name} is not finite") for name in ("translation", "translation_initial")),
         *((Reconstruction, {name: bad}, "IoUs of") for name in ("iou_before", "iou_after") for bad in (-0.1, 1.1, np.nan)),
         (Reconstruction, {"vertices": np.zeros((4, 2))}, r"'vertices': expected shape \(-1, 3\)"),

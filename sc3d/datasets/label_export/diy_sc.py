@@ -251,7 +251,9 @@ def _points(value: object) -> np.ndarray | None:
         return value.detach().to(torch.float64).numpy()
     if type(value) is not list or len(value) > MAX_KEYPOINTS:
         return None
-    if not all(type(point) in (list, tuple) and len(point) == 2 and _is_number(point[0]) and _is_number(point[1]) for point in value):
+    if not all(
+        type(point) in (list, tuple) and len(point) == 2 and _is_number(point[0]) and _is_number(point[1]) for point in value
+    ):
         return None
     try:
         return np.array(value, np.float64).reshape(-1, 2)

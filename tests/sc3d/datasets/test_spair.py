@@ -169,6 +169,26 @@ def test_malformed_annotations_are_named(root: Path, changes: dict, reason: str)
         read_spair(root)
 
 
+def test_an_annotation_has_a_size_and_a_depth(root: Path) -> None:
+    path = write_image(root, "cat", "a_2", more=["x" * 1000] * 2000)
+    with pytest.raises(InputError, match=r"a_2\.json: the file of 2\.0 MB is larger than 1\.04858 MB"):
+        read_spair(root)
+    path.write_text("[" * 5000 + "]" * 5000)
+    with pytest.raises(InputError, match=r"a_2\.json: cannot be read as JSON \(Invalid JSON: recursion limit exceeded"):
+        read_spair(root)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(InputError, match=r"a_2\.json"):
+        read_spair(root)
+
+
+def test_a_name_in_a_list_leads_to_no_other_folder(root: Path) -> None:
+    for bad in ("000001-../a_1-a_2:cat", "000001-a_1-a_2:../cat", f"000001-{'x' * 300}-a_2:cat", "000001-a\x00b-a_2:cat"):
+        write_layout(root, "trn", bad)
+        with pytest.raises(InputError, match=r"trn\.txt, line 1"):
+            read_spair(root)
+
+
 def test_no_visible_keypoint_is_no_error(root: Path) -> None:
     write_image(root, "cat", "a_2", shown={})
     image = next(i for i in read_spair(root).images if i.image_id == "cat-a_2")
