@@ -3,14 +3,15 @@
 Written once an image as safetensors, read by every pair that the image is in. Sources are stored at their native grid and never fused,
 with the background, since the adapter's convolutions and group norm see it.
 
-A wrong index in such a file would not fail but give another label. So all values are checked when they are read, and the file bears a sum
-over all of its bytes.
+A wrong index in such a file would not fail but give another label. So all values are checked when they are read, and the file bears a
+checksum of them.
 """
 
 from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -28,8 +29,8 @@ from sc3d.misfits import first_misfit
 FEATURES_VERSION = 2
 
 _BARYCENTRIC_TOLERANCE = 1e-3
-# Exponents of float16 that mean infinity or no number.
-_NOT_FINITE_16 = np.uint16(0x7C00)
+# The bits of an infinite float16, and of its sign.
+_INFINITE_16, _SIGN_16 = 0x7C00, 0x8000
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,10 +135,10 @@ def _check_descriptors(name: str, values: np.ndarray, shape: tuple[int, ...]) ->
 
 
 def _is_finite(values: np.ndarray) -> bool:
-    if values.dtype != np.float16:
+    if values.dtype != np.float16 or values.size == 0:
         return bool(np.isfinite(values).all())
-    # Four times as fast as asking for each value, which is a float32 on the way.
-    return not bool((values.view(np.uint16) & _NOT_FINITE_16 == _NOT_FINITE_16).any())
+    # Ten times as fast as asking for each value: as integers, the largest of each sign are infinity and what is no number.
+    return bool(values.view(np.int16).max() < _INFINITE_16 and values.view(np.uint16).max() < _SIGN_16 + _INFINITE_16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,39 +204,32 @@ def _flatten(features: Features) -> dict[str, np.ndarray]:
 def encode_features(features: Features) -> bytes:
     """Serialise as safetensors with the scalars, the format version and a checksum in the metadata."""
     box, surface = features.letterbox, features.surface
-    scalars = {
-        "image_id": features.image_id,
-        "extent": features.extent,
-        "letterbox": [box.width, box.height, box.side, box.cell_size],
-        "diagonal": surface.diagonal if surface else None,
-        "radius": surface.balls.radius if surface else None,
-    }
+    scalars = json.dumps(
+        {
+            "image_id": features.image_id,
+            "extent": features.extent,
+            "letterbox": [box.width, box.height, box.side, box.cell_size],
+            "diagonal": surface.diagonal if surface else None,
+            "radius": surface.balls.radius if surface else None,
+        }
+    )
+    arrays = {name: np.ascontiguousarray(values) for name, values in _flatten(features).items()}
     metadata = {
         "sc3d.record": "Features",
         "sc3d.schema_version": str(FEATURES_VERSION),
-        "scalars": json.dumps(scalars),
-        _SUM_KEY: _NO_SUM,
+        "sc3d.crc32": checksum(scalars, arrays),
+        "scalars": scalars,
     }
-    data = save_safetensors({k: np.ascontiguousarray(v) for k, v in _flatten(features).items()}, metadata)
-    header = data[: _end_of_header(data)]
-    return header.replace(_sum_entry(_NO_SUM), _sum_entry(_checksum(header, data))) + memoryview(data)[len(header) :]
+    return save_safetensors(arrays, metadata)
 
 
-_SUM_KEY, _NO_SUM = "sc3d.crc32", "0" * 8
-
-
-def _sum_entry(digits: str) -> bytes:
-    # Within a text of the header, quotation marks are escaped: this can only be the entry.
-    return f'"{_SUM_KEY}":"{digits}"'.encode()
-
-
-def _end_of_header(data: bytes) -> int:
-    return 8 + int.from_bytes(data[:8], "little")
-
-
-def _checksum(header: bytes, data: bytes) -> str:
-    """The sum of a file: of its header, in which the digits of the sum are zeros, and of what follows in ``data``."""
-    return f"{zlib.crc32(memoryview(data)[len(header) :], zlib.crc32(header)):08x}"
+def checksum(scalars: str, arrays: Mapping[str, np.ndarray]) -> str:
+    """CRC-32 of a feature file's scalars and of the names, types, shapes and values of its (contiguous) arrays."""
+    found = zlib.crc32(scalars.encode())
+    for name, values in sorted(arrays.items()):
+        found = zlib.crc32(f"{name} {values.dtype.str} {values.shape}".encode(), found)
+        found = zlib.crc32(values, found)
+    return f"{found:08x}"
 
 
 @schema(config=ConfigDict(strict=True))
@@ -256,8 +250,8 @@ def decode_features(data: bytes, where: str = "features") -> Features:
     """
     try:
         arrays = load_safetensors(data)
-        header = data[: _end_of_header(data)]
-        metadata = json.loads(header[8:]).get("__metadata__", {})
+        length = int.from_bytes(data[:8], "little")
+        metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
     except (SafetensorError, ValueError) as error:
         raise SchemaError(f"{where}: not a readable safetensors file ({error}); delete it and describe again") from None
     if metadata.get("sc3d.record") != "Features":
@@ -265,11 +259,11 @@ def decode_features(data: bytes, where: str = "features") -> Features:
     version = metadata.get("sc3d.schema_version")
     if version != str(FEATURES_VERSION):
         raise SchemaError(f"{where}: feature format {version}, this sc3d reads {FEATURES_VERSION}; describe again")
-    stated = metadata.get(_SUM_KEY, "")
-    if _checksum(header.replace(_sum_entry(stated), _sum_entry(_NO_SUM)), data) != stated:
-        raise SchemaError(f"{where}: its content was changed after it was written; delete it and describe again")
     try:
-        return _features(arrays, TypeAdapter(_Scalars).validate_json(metadata["scalars"]))
+        scalars = metadata["scalars"]
+        if checksum(scalars, arrays) != metadata["sc3d.crc32"]:
+            raise SchemaError(f"{where}: its content was changed after it was written; delete it and describe again")
+        return _features(arrays, TypeAdapter(_Scalars).validate_json(scalars))
     except KeyError as error:
         raise SchemaError(f"{where}: {error} is missing; delete it and describe again") from None
     except ValidationError as error:

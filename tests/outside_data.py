@@ -32,7 +32,6 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 from scipy.io import loadmat, savemat
 
-from sc3d import features
 from sc3d.config import MatchConfig
 from sc3d.datasets.ap10k import read_ap10k
 from sc3d.datasets.content import AnnotatedSet
@@ -46,7 +45,7 @@ from sc3d.datasets.table import read_table
 from sc3d.datasets.toys.truth import ToyTruth, save_truth, toy_truth
 from sc3d.datasets.tss import read_flow, read_tss
 from sc3d.errors import Sc3dError
-from sc3d.features import decode_features, encode_features
+from sc3d.features import checksum, decode_features, encode_features
 from sc3d.geometry.camera import Camera, Pose
 from sc3d.geometry.mesh import MESH_FORMATS, Mesh, load_mesh
 from sc3d.grid import SIDE
@@ -263,19 +262,14 @@ def _pt(draw: Draw, data: bytes) -> bytes:
 
 def _sealed(draw: Draw, data: bytes) -> bytes:
     """A feature file with another array or scalar, and a checksum that fits."""
-    header = json.loads(data[8 : features._end_of_header(data)])["__metadata__"]
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
     arrays = dict(load_safetensors(data))
     if draw(st.integers(0, 3)):
         arrays = _broken_arrays(draw, arrays)
     else:
-        scalars = _broken_value(draw, json.loads(header["scalars"]))
-        header["scalars"] = json.dumps(scalars)
+        header["scalars"] = json.dumps(_broken_value(draw, json.loads(header["scalars"])))
     arrays = {k: np.array(v).reshape(v.shape or (1,)) for k, v in arrays.items()}
-    plain = save_safetensors(arrays, {**header, features._SUM_KEY: features._NO_SUM})
-    top = plain[: features._end_of_header(plain)]
-    return (
-        top.replace(features._sum_entry(features._NO_SUM), features._sum_entry(features._checksum(top, plain))) + plain[len(top) :]
-    )
+    return save_safetensors(arrays, {**header, "sc3d.crc32": checksum(header["scalars"], arrays)})
 
 
 def _parquet(draw: Draw, data: bytes) -> bytes:
