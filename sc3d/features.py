@@ -228,7 +228,7 @@ def checksum(scalars: str, arrays: Mapping[str, np.ndarray]) -> str:
     found = zlib.crc32(scalars.encode())
     for name, values in sorted(arrays.items()):
         found = zlib.crc32(f"{name} {values.dtype.str} {values.shape}".encode(), found)
-        found = zlib.crc32(values, found)
+        found = zlib.crc32(values.data, found)
     return f"{found:08x}"
 
 
