@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from sc3d.addresses import locate_bucket, object_of
 from sc3d.config import DownloadConfig
 from sc3d.display import scheme_of, shown
 from sc3d.errors import BucketError, InputError, MissingFileError, StoreDeniedError
+from sc3d.local_files import open_local, plain_path
 from sc3d.schema import Record, column
 from sc3d.store import RunFolder
 from sc3d.store_retry import patiently
@@ -51,22 +53,23 @@ def hash_contents(
     run: RunFolder,
     paths: Iterable[str],
     advance: Callable[[int], None] = lambda count: None,
-    buckets: Sequence[str] = DownloadConfig().buckets,
+    download: DownloadConfig | None = None,
 ) -> dict[str, str]:
     """Path or address -> hash of what it holds; of a file that cannot be read an empty text, which its stage will reject.
 
-    What the files' size and times were is kept in the run folder; ``advance`` is told of each file that has been looked at; ``buckets`` is
-    ``dataset.download.buckets``.
+    What the files' size and times were is kept in the run folder; ``advance`` is told of each file that has been looked at. What is no
+    regular file here, or larger than ``download`` allows, is not read.
 
     Raises:
         StoreError: the run folder, or the bucket of a photo, is away.
     """
+    limits = download or DownloadConfig()
     wanted = list(dict.fromkeys(paths))
     known = {one.path: one for one in run.read_records(FileContent, CONTENTS)} if run.exists(CONTENTS) else {}
     found: dict[str, str] = {}
     kept: list[FileContent] = []
     with ThreadPoolExecutor(_READERS) as pool:
-        for path, seen in zip(wanted, pool.map(lambda path: _look(path, known, buckets), wanted), strict=True):
+        for path, seen in zip(wanted, pool.map(lambda path: _look(path, known, limits), wanted), strict=True):
             found[path] = seen.content if isinstance(seen, FileContent) else seen
             kept += [seen] if isinstance(seen, FileContent) else []
             advance(1)
@@ -86,20 +89,22 @@ def folder_version(folder: str) -> str:
     return _hash("\n".join(f"{name} {seen.st_size} {seen.st_mtime_ns}" for name, seen in entries))
 
 
-def _look(path: str, known: Mapping[str, FileContent], buckets: Sequence[str]) -> FileContent | str:
+def _look(path: str, known: Mapping[str, FileContent], limits: DownloadConfig) -> FileContent | str:
     scheme = scheme_of(path)
     if scheme == "s3":
-        return _hash(_version_in_bucket(path, buckets))
+        return _hash(_version_in_bucket(path, limits.buckets))
     if scheme not in ("", "file"):
         return _hash(shown(path))
-    local = path.removeprefix("file://")
+    local = plain_path(path)
     try:
         seen = os.stat(local)
+        if not stat.S_ISREG(seen.st_mode) or seen.st_size > limits.max_bytes:
+            return ""
         before = known.get(path)
         if before is not None and before.is_of(seen):
             return before
         return FileContent(path, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, _hash_file(local))
-    except OSError:
+    except (OSError, ValueError, InputError):
         return ""
 
 
@@ -109,7 +114,7 @@ def _hash(text: str) -> str:
 
 def _hash_file(path: str) -> str:
     state = hashlib.sha256()
-    with open(path, "rb") as stream:
+    with open_local(path) as stream:
         while chunk := stream.read(_CHUNK_BYTES):
             state.update(chunk)
     return state.hexdigest()[:_DIGITS]

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import numpy as np
 from PIL import Image
@@ -19,6 +17,7 @@ from sc3d.config import DownloadConfig
 from sc3d.display import scheme_of, shown
 from sc3d.errors import InputError
 from sc3d.grid import Letterbox
+from sc3d.local_files import read_local
 from sc3d.remote_images import read_object, read_url
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -26,6 +25,10 @@ MIN_SIDE = 16
 # A little below the size at which Pillow itself begins to warn about decompression bombs.
 MAX_PIXELS = 80_000_000
 ASPECT_TOLERANCE = 0.01
+
+# A scan of a few bytes may go over all pixels. Progressive photos have about ten.
+_MAX_SCANS = 100
+_SCAN = b"\xff\xda"
 
 # Only formats that Pillow decodes by itself: others (EPS, for one) start external programs.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
@@ -48,27 +51,22 @@ def read_bytes(path: str, download: DownloadConfig | None = None) -> bytes:
 
     Args:
         path: local path or address.
-        download: limits for what does not lie here.
+        download: limits, of which those for a connection count for what does not lie here.
 
     Raises:
-        InputError: missing, unreadable, empty or too large; credentials or options in the address; a host or bucket that may not be
-            asked; or a web server that does not give it in time.
+        InputError: missing, unreadable, no regular file, empty or too large; credentials or options in the address; a host or bucket that
+            may not be asked; or a web server that does not give it in time.
         StoreError: the store of a bucket is away, or does not accept the credentials: that says nothing about the image.
     """
     download = download or DownloadConfig()
     scheme = scheme_of(path)
     check_address(path)
     if scheme == "s3":
-        data = read_object(path, download.buckets, download.max_megabytes * 1_000_000)
+        data = read_object(path, download.buckets, download.max_bytes)
     elif scheme in ("http", "https"):
         data = read_url(path, download)
     else:
-        try:
-            with open(url2pathname(urlsplit(path).path) if scheme else path, "rb") as file:
-                data = file.read()
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise InputError(f"{shown(path)}: cannot be read ({reason}); check that it exists and may be read") from None
+        data = read_local(path, download.max_bytes, "scale it down, or raise dataset.download.max_megabytes")
     if not data:
         raise InputError(f"{shown(path)}: the file is empty (0 bytes); copy it again or remove it")
     return data
@@ -82,14 +80,14 @@ def load_image(path: str, download: DownloadConfig | None = None) -> np.ndarray:
 
     Args:
         path: local path or address, see :func:`read_bytes`.
-        download: limits for what does not lie here.
+        download: limits, see :func:`read_bytes`.
 
     Raises:
         InputError: missing, empty, truncated, not an image, too small (a side below 16 pixels), too large (a decompression bomb),
             or of a pixel type that has no display range.
         StoreError: the store of a bucket is away, or does not accept the credentials.
     """
-    image, where = _open(path, download), shown(path)
+    image, where = open_image(path, download), shown(path)
     if min(image.size) < MIN_SIDE:
         raise InputError(
             f"{where}: {image.width} x {image.height} pixels; photos need at least {MIN_SIDE} pixels a side; remove it"
@@ -103,7 +101,7 @@ def read_orientation(path: str, download: DownloadConfig | None = None) -> int:
     Raises:
         InputError, StoreError: the file cannot be read as an image; see :func:`load_image`.
     """
-    return orientation_of(_open(path, download))
+    return orientation_of(open_image(path, download))
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -130,13 +128,13 @@ def load_mask(
         path: local path or address, see :func:`read_bytes`.
         size: (width, height) of the upright photo.
         orientation: the photo's EXIF orientation, see :func:`read_orientation`; or what finds it out, called only where it matters.
-        download: limits for what does not lie here.
+        download: limits, see :func:`read_bytes`.
 
     Raises:
         InputError: unreadable; another size and aspect ratio; empty; or full (which carries no shape).
         StoreError: the store of a bucket is away, or does not accept the credentials.
     """
-    stored, where = _open(path, download), shown(path)
+    stored, where = open_image(path, download), shown(path)
     image = _upright(stored, orientation_of(stored))
     if not _fits(image.size, size) and _fits(image.size, (size[1], size[0])):
         turned = orientation() if callable(orientation) else orientation
@@ -186,7 +184,8 @@ def letterbox(image: np.ndarray, size: int, fill: int = 0) -> np.ndarray:
     return square
 
 
-def _open(path: str, download: DownloadConfig | None = None) -> Image.Image:
+def open_image(path: str, download: DownloadConfig | None = None) -> Image.Image:
+    """An image as it is stored, decoded whole; raises as :func:`load_image` does, except that it may be small and of any pixel type."""
     return _decode(read_bytes(path, download), shown(path))
 
 
@@ -195,7 +194,10 @@ def _decode(data: bytes, where: str) -> Image.Image:
         image: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
         pixels = image.width * image.height
         if pixels <= MAX_PIXELS:
+            if image.format in ("JPEG", "MPO") and data.count(_SCAN) > _MAX_SCANS:
+                raise ValueError(f"it has more than {_MAX_SCANS} scans")
             image.load()
+            _check_whole(data, image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InputError(f"{where}: more than {MAX_PIXELS // 10**6} million pixels; scale it down first") from None
     except Image.UnidentifiedImageError:
@@ -208,6 +210,28 @@ def _decode(data: bytes, where: str) -> Image.Image:
             f"{where}: {image.width} x {image.height} are more than {MAX_PIXELS // 10**6} million pixels; scale it down first"
         )
     return image
+
+
+def _check_whole(data: bytes, image: Image.Image) -> None:
+    """Raise an exception if the decoder left pixels of a loaded image as they were, or made some up: then it is not the whole picture."""
+    if image.format in ("JPEG", "MPO"):
+        # Here, since it is compiled code, which processes that open no photo need not load.
+        from sc3d.jpeg import check_jpeg
+
+        check_jpeg(data)
+    elif 0 in _corner(image):
+        # What no decoder wrote is still zero. Over another colour, it would be that.
+        again: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        bands = len(again.getbands())
+        again.im = Image.new(again.mode, again.size, 255 if bands == 1 else (255,) * bands).im
+        again.load()
+        if _corner(again) != _corner(image):
+            raise ValueError("it holds less than its header promises")
+
+
+def _corner(image: Image.Image) -> bytes:
+    """The last four pixels. Files hold their pixels in such an order that all others are there if these are."""
+    return image.crop((image.width - 2, image.height - 2, image.width, image.height)).tobytes()
 
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:

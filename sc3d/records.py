@@ -29,6 +29,9 @@ HELD_OUT_SPLITS = SPLITS[1:]
 VALIDATION_SPLIT = SPLITS[1]
 """Settings are searched and adapters validated on its pairs; numbers are told of the last one."""
 
+# Of float32 sums over thousands of channels.
+_LARGEST_COSINE = 1.01
+
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,180}")
 
 
@@ -65,6 +68,17 @@ class ImageRecord(Record, name="ImageRecord"):
             raise SchemaError(f"image {self.image_id}: keypoint_ids and keypoint_xy come together")
         if self.keypoint_ids is not None and len(self.keypoint_ids) != len(self.keypoint_xy):  # type: ignore[arg-type]
             raise SchemaError(f"image {self.image_id}: {len(self.keypoint_ids)} keypoint ids but another number of points")
+        if self.keypoint_xy is not None:
+            _check_finite(f"image {self.image_id}", keypoint_xy=self.keypoint_xy)
+        if self.bbox is not None:
+            _check_finite(f"image {self.image_id}", bbox=self.bbox)
+
+
+def _check_finite(where: str, **values: np.ndarray | float) -> None:
+    """Raise :class:`SchemaError` unless all ``values`` are finite numbers."""
+    for name, value in values.items():
+        if not np.isfinite(value).all():
+            raise SchemaError(f"{where}: {name} is not finite")
 
 
 def check_category(value: str) -> str:
@@ -125,6 +139,17 @@ class Reconstruction(Record, name="Reconstruction"):
     injected_turn: int = column("degrees that a simulated reconstruction was turned by on purpose; -1 when not simulated", -1)
     seconds: float = column("time spent on this image", 0.0)
 
+    def validate(self) -> None:
+        where = f"reconstruction of {self.image_id}"
+        if self.width < 1 or self.height < 1:
+            raise SchemaError(f"{where}: an image of {self.width} x {self.height} pixels")
+        if self.faces.size and not (self.faces.min() >= 0 and self.faces.max() < len(self.vertices)):
+            raise SchemaError(f"{where}: faces refer to vertices beyond the mesh's {len(self.vertices)}")
+        names = ("vertices", "intrinsics", "rotation", "translation_initial", "translation", "scale_initial", "scale")
+        _check_finite(where, **{name: getattr(self, name) for name in names})
+        if not (0 <= self.iou_before <= 1 and 0 <= self.iou_after <= 1):
+            raise SchemaError(f"{where}: IoUs of {self.iou_before} and {self.iou_after}")
+
 
 @dataclass(frozen=True, eq=False)
 class Orientation(Record, name="Orientation"):
@@ -141,6 +166,8 @@ class Orientation(Record, name="Orientation"):
     def validate(self) -> None:
         if self.turn not in (0, 90, 180, 270):
             raise SchemaError(f"orientation of {self.image_id}: turn {self.turn} is not a quarter turn")
+        if not np.isin(self.votes, (-1, 0, 90, 180, 270)).all():
+            raise SchemaError(f"orientation of {self.image_id}: a vote is neither a quarter turn nor -1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,6 +199,7 @@ class Embedding(Record, name="Embedding"):
             raise SchemaError(
                 f"embedding of {self.image_id}: slots {self.groups} of {self.channels} channels, {len(self.values)} values"
             )
+        _check_finite(f"embedding of {self.image_id}", values=self.values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,6 +224,12 @@ class Matches(Record, name="Matches"):
         lengths = {name: len(getattr(self, name)) for name in ("source_xy", "target_xy", "cosine", "cycle_error", "geodesic_error")}
         if len(set(lengths.values())) != 1:
             raise SchemaError(f"pair {self.pair_id}: list columns of different lengths {lengths}")
+        _check_finite(f"pair {self.pair_id}", source_xy=self.source_xy, target_xy=self.target_xy)
+        # Of imported labels errors are not known: NaN.
+        if (self.cycle_error < 0).any() or (self.geodesic_error < 0).any() or (np.abs(self.cosine) > _LARGEST_COSINE).any():
+            raise SchemaError(f"pair {self.pair_id}: errors below 0, or cosines beyond 1")
+        if not 0 <= len(self) <= self.n_candidates or not 0 <= self.n_cycle <= self.n_candidates:
+            raise SchemaError(f"pair {self.pair_id}: {len(self)} and {self.n_cycle} of {self.n_candidates} candidates")
 
     def __len__(self) -> int:
         return len(self.cosine)

@@ -26,20 +26,21 @@ def with_inputs(
     images: Sequence[ImageRecord],
     columns: Collection[str],
     advance: Callable[[int], None] = lambda count: None,
-    buckets: Sequence[str] = DownloadConfig().buckets,
+    download: DownloadConfig | None = None,
 ) -> list[ImageRecord]:
     """The images with ``photo``, ``inputs`` and ``annotation`` filled in.
 
     Args:
         columns: those columns of the manifest that the stages read which are configured. A mask file that nobody reads changes nothing.
         advance: told of each file that has been looked at.
-        buckets: ``dataset.download.buckets``.
+        download: what may be asked and how large a file may be; a larger one counts as one that cannot be read.
 
     Raises:
         StoreError: the run folder or the store of the photos is away.
     """
     files = [name for name in FILES if name in columns]
-    contents = hash_contents(run, (path for image in images for name in files if (path := getattr(image, name))), advance, buckets)
+    paths = (path for image in images for name in files if (path := getattr(image, name)))
+    contents = hash_contents(run, paths, advance, download)
     read = sorted({*columns, *_ALWAYS} - {"image_id"})
     return [
         image.replace(

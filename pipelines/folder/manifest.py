@@ -47,7 +47,7 @@ def prepare(config: RunConfig, columns: Collection[str], looking: Callable[[int]
     run = RunFolder(config.run)
     data = read_annotated(config)
     check_owner(run, config, (image.image_id for image in data.images))
-    images = with_inputs(run, data.images, columns, looking, config.dataset.download.buckets)
+    images = with_inputs(run, data.images, columns, looking, config.dataset.download)
     labelled = [image for image in images if image.split == LABELLED_SPLIT]
     if config.pairs.needs_cues:
         keys = planned_by(run)

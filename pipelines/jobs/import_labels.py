@@ -17,6 +17,7 @@ from sc3d.config import RunConfig
 from sc3d.datasets.label_export import diy_sc
 from sc3d.datasets.label_export.images import LabelledImages
 from sc3d.errors import ConfigError, InputError
+from sc3d.local_files import read_local
 from sc3d.records import LABELLED_SPLIT, SPLITS, Labels
 from sc3d.shards import COUNTED, Shard, recipe_of
 from sc3d.store import RunFolder
@@ -68,7 +69,7 @@ def import_labels(config: RunConfig, folder: str, split: str = LABELLED_SPLIT, s
         digests: dict[str, str] = {}
         line = job.progress.start("check", len(names))
         for name in names:
-            data = source.read_bytes(name)
+            data = _read(source, name)
             digests[name] = hashlib.sha256(data).hexdigest()
             for _ in reader.labels(name, data, tally):
                 pass
@@ -84,7 +85,7 @@ def import_labels(config: RunConfig, folder: str, split: str = LABELLED_SPLIT, s
         job.folder.write_json(origin_file(artefacts), {"origin": origin, "files": digests})
         line = job.progress.start("import", len(names))
         for name in names:
-            rows = {labels.pair_id: labels for labels in reader.labels(name, source.read_bytes(name), Counter())}
+            rows = {labels.pair_id: labels for labels in reader.labels(name, _read(source, name), Counter())}
             ids = pa.array(sorted(rows), pa.string())
             wanted = pa.Table.from_arrays([ids, imported_inputs(stage, ids)], schema=COUNTED)
             missing = wanted.filter(pa.array(artefacts.standing(wanted).state == MISSING))
@@ -100,6 +101,10 @@ def import_labels(config: RunConfig, folder: str, split: str = LABELLED_SPLIT, s
         f"{job.folder.uri}/{artefacts.prefix}",
         **{name: tally[name] for name in ("pairs", "labels", "annotations", "mirrored", "unknown")},
     )
+
+
+def _read(source: RunFolder, name: str) -> bytes:
+    return read_local(source.path(name), diy_sc.MAX_FILE_BYTES) if source.is_local else source.read_bytes(name)
 
 
 class _Reader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -30,9 +31,12 @@ from sc3d.evaluation.labellings import (
     on_one_spot,
     to_labels,
 )
+from sc3d.local_files import read_local
 from sc3d.matching.described import Described
 from sc3d.matching.explain import explain_pair
 from sc3d.records import Labels, Pair
+
+_SPHERE_BYTES = 1 << 24
 
 CHAINED: Mapping[str, str] = {
     "between": "images of the viewpoints between them, in order; none for labellings that do not chain",
@@ -140,8 +144,8 @@ class Chains:
     def _sphere(self, image_id: str) -> np.ndarray:
         path = Path(str(self._config.compare.spheres)) / f"{image_id}.npy"
         try:
-            return np.asarray(np.load(path, allow_pickle=False))
-        except (OSError, ValueError) as error:
+            return np.asarray(np.load(io.BytesIO(read_local(path, _SPHERE_BYTES)), allow_pickle=False))
+        except (InputError, ValueError, EOFError) as error:
             raise InputError(f"{path}: the spherical map of {image_id} cannot be read ({error})") from None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import pyarrow as pa
 
@@ -9,7 +11,8 @@ from actors.base import Row
 from pipelines.runner.stage import Stage
 from pipelines.stages.orient import OrientStage
 from pipelines.stages.reconstruct import ReconstructStage, image_row
-from sc3d.features import Features, decode_features, encode_features
+from sc3d.errors import SchemaError
+from sc3d.features import FEATURES_VERSION, Features, decode_features, encode_features
 from sc3d.geometry.camera import yaw_rotation
 from sc3d.images import decode_mask
 from sc3d.records import FeatureIndex, ImageRecord
@@ -21,6 +24,7 @@ class FeatureStage(Stage):
     """A stage whose artefacts are a feature file an image, with a row about each."""
 
     record = FeatureIndex
+    version: ClassVar[str] = f"features-{FEATURES_VERSION}"
 
     def feature_file(self, image_id: str) -> str:
         """Name of an image's feature file: what it was made from is in it, so that no row can point to a file of other inputs."""
@@ -28,9 +32,12 @@ class FeatureStage(Stage):
         return f"{self.artefacts.prefix}/{image_id}.{inputs}.safetensors"
 
     def read_features(self, image_id: str) -> Features:
-        """The features of an image. Raises StoreError or SchemaError with the file's name."""
+        """The features of an image. Raises StoreError, SchemaError or FeatureError with the file's name."""
         name = self.feature_file(image_id)
-        return decode_features(self.run.read_bytes(name), name)
+        features = decode_features(self.run.read_bytes(name), name)
+        if features.image_id != image_id:
+            raise SchemaError(f"{name}: holds the features of {features.image_id}; delete it and describe again")
+        return features
 
     def write(self, features: Features, category: str, covered: int, vertices: int, seconds: float) -> FeatureIndex:
         """Write a feature file; returns the row about it."""

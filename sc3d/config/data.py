@@ -24,12 +24,15 @@ def _buckets(listed: tuple[str, ...]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, config=STRICT)
 class DownloadConfig:
-    """Whom addresses in data may lead to, and how long to try for a photo on the web. It is loaded once a stage that looks at pixels."""
+    """Whom addresses in data may lead to, how long to try for a photo on the web, and how large one may be, wherever it lies.
+
+    It is loaded once a stage that looks at pixels.
+    """
 
     timeout: Annotated[Positive, Field(description="seconds without a byte after which a connection is given up")] = 15.0
     deadline: Annotated[Positive, Field(description="seconds for a photo, all tries together")] = 60.0
     attempts: Annotated[Count, Field(description="tries at most, where the server is away or overloaded")] = 3
-    max_megabytes: Annotated[Count, Field(description="size of a file from the web or a bucket, at most")] = 100
+    max_megabytes: Annotated[Count, Field(description="size of the file of a photo or mask at most, wherever it lies")] = 100
     hosts: Annotated[
         tuple[str, ...],
         AfterValidator(_hosts),
@@ -47,6 +50,11 @@ class DownloadConfig:
         ),
     ] = (ANY_BUCKET,)
 
+    @property
+    def max_bytes(self) -> int:
+        """``max_megabytes`` in bytes."""
+        return self.max_megabytes * 1_000_000
+
 
 @dataclass(frozen=True, config=STRICT)
 class DatasetConfig:
@@ -63,7 +71,7 @@ class DatasetConfig:
     category: Annotated[str | None, Field(description="category of all photos of a folder; none: its sub-folders name them")] = None
     masks: Annotated[str | None, Field(description="folder of mask files with the photos' stems")] = None
     categories: Annotated[tuple[str, ...], Field(description="only these categories; none: all")] = ()
-    download: Annotated[DownloadConfig, Field(description="photos that lie in buckets and on the web")] = DownloadConfig()
+    download: Annotated[DownloadConfig, Field(description="whom photos are fetched from, how, and their size")] = DownloadConfig()
     subset: Annotated[
         str | None,
         Field(

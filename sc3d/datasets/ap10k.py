@@ -23,14 +23,18 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from pydantic import FailFast, Field, TypeAdapter
+from pydantic.dataclasses import dataclass as schema
 
+from sc3d.datasets.annotation_files import MAX_LIST, STRICT, Coordinate, ImageNumber, Text, read_annotation, read_text
 from sc3d.datasets.ap10k_pairs import N_KEYPOINTS, SUBSETS, Animal, draw_pairs, splits_of
-from sc3d.datasets.content import AnnotatedSet, check_categories, check_splits, finite, left_out, named, read_json, safe_id
+from sc3d.datasets.content import AnnotatedSet, check_categories, check_splits, left_out, named, safe_id
 from sc3d.datasets.dataset import Dataset, Protocol, Source
 from sc3d.errors import InputError, SchemaError
+from sc3d.local_files import is_file
 from sc3d.pair_ids import pair_id_of
 from sc3d.records import SPLITS, ImageRecord, Pair, Reject, check_category
 
@@ -41,6 +45,56 @@ _FILES = tuple(f"ap10k-{part}-split1.json" for part in ("train", "test", "val"))
 _SUFFIX = {"intra-species": "", "cross-species": "_cross_species", "cross-family": "_cross_family"}
 _PAIR = re.compile(r"(?P<source>\d+)-(?P<target>\d+):(?P<category>.+)")
 _FEWEST_KEYPOINTS = 3
+
+
+_Numbers = Annotated[list[Coordinate], FailFast(), Field(min_length=3 * N_KEYPOINTS, max_length=3 * N_KEYPOINTS)]
+
+
+@schema(config=STRICT, kw_only=True)
+class _Keypoints:
+    """What the annotation of an animal says in both layouts: x, y, visibility a keypoint; left, top, width, height."""
+
+    keypoints: _Numbers
+    bbox: tuple[Coordinate, Coordinate, Coordinate, Coordinate]
+    num_keypoints: Annotated[int, Field(ge=0, le=N_KEYPOINTS)] | None = None
+
+
+@schema(config=STRICT, kw_only=True)
+class _Annotation(_Keypoints):
+    image_id: ImageNumber
+    category_id: int
+
+
+@schema(config=STRICT, kw_only=True)
+class _Prepared(_Keypoints):
+    id: ImageNumber
+    file_name: Text | None = None
+    name: Text | None = None
+    supercategory: Text | None = None
+    is_crowd: bool | int | None = None
+
+
+@schema(config=STRICT)
+class _Image:
+    id: ImageNumber
+    file_name: Text | None = None
+
+
+@schema(config=STRICT)
+class _Category:
+    id: int
+    name: Text
+    supercategory: Text
+
+
+@schema(config=STRICT)
+class _Coco:
+    images: Annotated[list[_Image], FailFast()]
+    annotations: Annotated[list[_Annotation], FailFast()]
+    categories: Annotated[list[_Category], FailFast()]
+
+
+_COCO, _PREPARED = TypeAdapter(_Coco), TypeAdapter(_Prepared)
 
 
 @dataclass(frozen=True)
@@ -119,7 +173,7 @@ def _record(root: Path, animal: Animal, split: str) -> ImageRecord:
     unsorted = root / "data" / animal.file_name
     return ImageRecord(
         image_id=safe_id(animal.species, f"{animal.image_id:012d}"),
-        path=str(sorted_photo if sorted_photo.is_file() or not unsorted.is_file() else unsorted),
+        path=str(sorted_photo if is_file(sorted_photo) or not is_file(unsorted) else unsorted),
         category=animal.species,
         split=split,
         bbox=animal.bbox,
@@ -153,39 +207,27 @@ def _read_animals(root: Path) -> tuple[dict[int, Animal], list[Reject]]:
 
 def _original_animals(root: Path) -> Iterator[tuple[Animal, bool]]:
     crowds = _read_crowds(root)
-    merged: dict[str, list[Any]] = {"images": [], "annotations": [], "categories": []}
-    for name in _FILES:
-        path = root / "annotations" / name
-        content = read_json(path)
-        for key, values in merged.items():
-            part = content.get(key) if isinstance(content, dict) else None
-            if not isinstance(part, list) or not all(isinstance(entry, dict) for entry in part):
-                raise InputError(f"{path}: has no list '{key}'; expected COCO's layout, copy the file again")
-            values.extend(part)
-    try:
-        images = {entry["id"]: entry for entry in merged["images"]}
-        categories = {entry["id"]: entry for entry in merged["categories"]}
-        first = {entry["image_id"]: entry for entry in reversed(merged["annotations"])}
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{root / 'annotations'}: an entry without id or image_id ({error}); copy the files again") from None
-    unknown = sorted(key for key, entry in first.items() if key not in images or entry.get("category_id") not in categories)
+    folder = root / "annotations"
+    parts = [read_annotation(folder / name, _COCO, "COCO's layout of AP-10K", MAX_LIST) for name in _FILES]
+    images = {image.id: image for part in parts for image in part.images}
+    categories = {category.id: category for part in parts for category in part.categories}
+    first = {entry.image_id: entry for part in reversed(parts) for entry in reversed(part.annotations)}
+    unknown = sorted(key for key, entry in first.items() if key not in images or entry.category_id not in categories)
     if unknown:
-        raise InputError(f"{root / 'annotations'}: annotations of images or species that are not listed: {named(unknown)}")
+        raise InputError(f"{folder}: annotations of images or species that are not listed: {named(unknown)}")
     for key, entry in first.items():
-        species = categories[entry["category_id"]]
-        # In the order of the notebook: the image's id replaces the annotation's.
-        whole = {**entry, **images[key], "name": species.get("name"), "supercategory": species.get("supercategory")}
-        yield _animal(whole, f"{root / 'annotations'}, image {key}"), key in crowds
+        species = categories[entry.category_id]
+        where = f"{folder}, image {key}"
+        yield _animal(entry, key, images[key].file_name, (species.supercategory, species.name), where), key in crowds
 
 
 def _prepared_animals(root: Path) -> Iterator[tuple[Animal, bool]]:
     crowds = _read_crowds(root) if not (root / "PairAnnotation").is_dir() else frozenset()
     for path in sorted((root / "ImageAnnotation").glob("*/*/*.json")):
-        entry = read_json(path)
-        if not isinstance(entry, dict):
-            raise InputError(f"{path}: not an image annotation of AP-10K; prepare it again")
-        animal = _animal({"name": path.parent.name, "supercategory": path.parent.parent.name, **entry}, str(path))
-        yield animal, bool(entry.get("is_crowd")) or animal.image_id in crowds
+        entry = read_annotation(path, _PREPARED, "an image annotation of AP-10K")
+        species = entry.supercategory or path.parent.parent.name, entry.name or path.parent.name
+        animal = _animal(entry, entry.id, entry.file_name, species, str(path))
+        yield animal, bool(entry.is_crowd) or animal.image_id in crowds
 
 
 def _read_crowds(root: Path) -> frozenset[int]:
@@ -196,31 +238,30 @@ def _read_crowds(root: Path) -> frozenset[int]:
             "Junyi42/GeoAware-SC"
         )
     try:
-        return frozenset(int(line) for line in path.read_text(encoding="utf-8-sig").split())
-    except (OSError, ValueError) as error:
+        return frozenset(int(line) for line in read_text(path).split())
+    except ValueError as error:
         raise InputError(f"{path}: expected one image id a line ({error}); copy it again") from None
 
 
-def _animal(entry: dict[str, Any], where: str) -> Animal:
+def _animal(entry: _Keypoints, number: int, file_name: str | None, species: tuple[str, str], where: str) -> Animal:
     try:
-        keypoints = finite(entry["keypoints"], 3 * N_KEYPOINTS).reshape(N_KEYPOINTS, 3)
+        keypoints = np.array(entry.keypoints, np.float32).reshape(N_KEYPOINTS, 3)
         if not np.isin(keypoints[:, 2], (0, 1, 2)).all():
             raise ValueError(f"visibilities {keypoints[:, 2].tolist()}, expected 0, 1 or 2")
-        left, top, width, height = finite(entry["bbox"], 4)
+        left, top, width, height = entry.bbox
         if not (width > 0 and height > 0):
-            raise ValueError(f"empty box {entry['bbox']}")
-        number = int(entry["id"])
+            raise ValueError(f"empty box {entry.bbox}")
         return Animal(
             image_id=number,
-            family=check_category(str(entry["supercategory"])),
-            species=check_category(str(entry["name"])),
-            file_name=Path(str(entry.get("file_name") or f"{number:012d}.jpg")).name,
+            family=check_category(species[0]),
+            species=check_category(species[1]),
+            file_name=Path(file_name or f"{number:012d}.jpg").name,
             bbox=np.array([left, top, left + width, top + height], np.float32),
             keypoints=keypoints,
-            n_keypoints=int(entry.get("num_keypoints", (keypoints[:, 2] > 0).sum())),
+            n_keypoints=entry.num_keypoints if entry.num_keypoints is not None else int((keypoints[:, 2] > 0).sum()),
         )
-    except (KeyError, TypeError, ValueError, SchemaError) as error:
-        raise InputError(f"{where}: not an annotation of AP-10K ({type(error).__name__}: {error})") from None
+    except (ValueError, SchemaError) as error:
+        raise InputError(f"{where}: not an annotation of AP-10K ({error})") from None
 
 
 def _prepared(root: Path, subset: str, animals: dict[int, Animal]) -> tuple[dict[int, str], list[_Drawn]]:

@@ -17,6 +17,7 @@ from sc3d.datasets.registry import dataset_of, read_dataset, subset_of
 from sc3d.datasets.sources import SOURCES
 from sc3d.errors import ConfigError, InputError
 from sc3d.images import load_image
+from sc3d.local_files import is_file
 from sc3d.records import SPLITS, ImageRecord
 
 _THREADS = 4
@@ -93,7 +94,7 @@ def _check_categories(check: CopyCheck, data: AnnotatedSet, expected: Sequence[s
 
 def _check_photos(check: CopyCheck, photos: set[Path], decode: bool, progress: Progress | None) -> dict[str, tuple[int, int]]:
     """Path -> (width, height) of the photos that can be read; notes those that cannot."""
-    there = sorted(path for path in photos if path.is_file())
+    there = sorted(path for path in photos if is_file(path))
     missing = sorted(photos.difference(there))
     if missing:
         check.problems.append(Problem(f"{len(missing):,} of {len(photos):,} photos are missing: {named(missing)}"))

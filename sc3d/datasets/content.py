@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -71,16 +70,6 @@ def require_files(paths: Iterable[Path], what: str, remedy: str) -> None:
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise InputError(f"{len(missing):,} of {len(paths):,} {what} are missing: {named(missing)}; {remedy}")
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file, with or without a byte order mark; raises :class:`InputError` if it cannot be read."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; the data set is incomplete, copy it again") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error}); copy it again") from None
 
 
 def finite(value: Any, length: int) -> np.ndarray:

@@ -6,13 +6,16 @@ the annotation files. The toys carry theirs in ``keypoints.json``.
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
+from pydantic import Field, TypeAdapter
+from pydantic.dataclasses import dataclass as schema
+
+from sc3d.datasets.annotation_files import STRICT, KeypointId, Text, read_annotation
 from sc3d.errors import InputError
 
 
@@ -44,40 +47,47 @@ def keypoint_groups(dataset: str | Path, category: str) -> KeypointGroups:
         InputError: unknown dataset or category, or a ``keypoints.json`` that cannot be read.
     """
     if dataset == "ap10k":
-        return _groups(_facts()["ap10k"], "the facts of AP-10K")
-    tables, where = (_facts()["spair"], "SPair-71k") if dataset == "spair" else _tables_of(Path(dataset))
+        return _groups(_facts().ap10k, "the facts of AP-10K")
+    tables, where = (_facts().spair, "SPair-71k") if dataset == "spair" else _tables_of(Path(dataset))
     if category not in tables:
         raise InputError(f"{where}: no category '{category}'; there are {', '.join(sorted(tables))}")
     return _groups(tables[category], f"{where}, category {category}")
 
 
+@schema(config=STRICT)
+class _Table:
+    repeated: list[list[KeypointId]]
+    mirrored: list[tuple[KeypointId, KeypointId]]
+    side: list[Annotated[int, Field(ge=0, le=2)]]
+    names: list[Text] = field(default_factory=list)
+
+
+@schema(config=STRICT)
+class _Facts:
+    spair: dict[str, _Table]
+    ap10k: _Table
+
+
+_TABLES = TypeAdapter(dict[str, _Table])
+
+
 @cache
-def _facts() -> dict[str, Any]:
-    return dict(json.loads(resources.files("sc3d.datasets").joinpath("keypoint_groups.json").read_text()))
+def _facts() -> _Facts:
+    return TypeAdapter(_Facts).validate_json(resources.files("sc3d.datasets").joinpath("keypoint_groups.json").read_bytes())
 
 
-def _tables_of(root: Path) -> tuple[dict[str, Any], str]:
+def _tables_of(root: Path) -> tuple[dict[str, _Table], str]:
     path = root / "keypoints.json"
     if not path.is_file():
         if (root / "ImageAnnotation").is_dir():
-            return _facts()["spair"], "SPair-71k"
+            return _facts().spair, "SPair-71k"
         raise InputError(f"{root}: neither a dataset's name (spair, ap10k) nor the root folder of one in SPair-71k's layout")
-    try:
-        tables = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); generate the toys again") from None
-    if not isinstance(tables, dict):
-        raise InputError(f"{path}: expected one table a category; generate the toys again")
-    return tables, str(path)
+    return read_annotation(path, _TABLES, "a table of keypoint groups for each category"), str(path)
 
 
-def _groups(table: dict[str, Any], where: str) -> KeypointGroups:
-    try:
-        return KeypointGroups(
-            tuple(tuple(int(i) for i in group) for group in table["repeated"]),
-            tuple((int(a), int(b)) for a, b in table["mirrored"]),
-            tuple(int(s) for s in table["side"]),
-            tuple(str(n) for n in table.get("names", ())),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{where}: malformed keypoint groups ({type(error).__name__}: {error})") from None
+def _groups(table: _Table, where: str) -> KeypointGroups:
+    groups = (*table.repeated, *table.mirrored)
+    if any(i >= len(table.side) for group in groups for i in group) or len(table.names) not in (0, len(table.side)):
+        raise InputError(f"{where}: malformed keypoint groups (they name keypoints beyond the {len(table.side)} that have a side)")
+    repeated = tuple(tuple(group) for group in table.repeated)
+    return KeypointGroups(repeated, tuple(table.mirrored), tuple(table.side), tuple(table.names))

@@ -17,7 +17,7 @@ a column of PF-PASCAL are separated by semicolons.
 
 from __future__ import annotations
 
-import csv
+import io
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -28,10 +28,12 @@ from typing import Any
 import numpy as np
 from scipy.io import loadmat
 
+from sc3d.datasets.annotation_files import MAX_KEYPOINTS, read_lines_of_csv
 from sc3d.datasets.content import AnnotatedSet, PairKeypoints, check_categories, check_splits, finite, left_out, safe_id
 from sc3d.datasets.dataset import Dataset, Protocol, Source
 from sc3d.datasets.segmentation import VOC_CLASSES
 from sc3d.errors import InputError, SchemaError
+from sc3d.local_files import is_file, read_local
 from sc3d.pair_ids import pair_id_of
 from sc3d.records import SPLITS, ImageRecord, Pair, Reject, check_category
 
@@ -39,6 +41,8 @@ _PASCAL_LISTS = {"trn": "train", "val": "val", "test": "test"}
 _WILLOW_LIST = "test_pairs_pf.csv"
 _WILLOW_POINTS = 10
 _POINTS = ("XA", "YA", "XB", "YB")
+# Packed data grows by a factor of a thousand at most. The files of PF-PASCAL have less than 1 KB.
+_MAT_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def read_pf_willow(root: str | Path, splits: Sequence[str] = SPLITS, categories:
     names = (_WILLOW_LIST, f"PF-dataset/{_WILLOW_LIST}")
     path = _required(_find_list(Path(root), Path(root), names), Path(root), names)
     base = next((folder for folder in (path.parent / "PF-dataset", path.parent) if folder.is_dir()), path.parent)
-    rows = [_willow_row(line, where) for line, where in _lines(path)[1:]] if "test" in splits else []
+    rows = [_willow_row(line, where) for line, where in read_lines_of_csv(path)[1:]] if "test" in splits else []
     check_categories(base, categories, (row.category for row in rows))
     return _assemble(base, rows, categories, lambda row, side: None)
 
@@ -169,21 +173,8 @@ def _required(path: Path | None, root: Path, names: Iterable[str]) -> Path:
     return path
 
 
-def _lines(path: Path) -> list[tuple[list[str], str]]:
-    """The fields of each line that is not empty, and where it stands."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            lines = [([field.strip() for field in line], f"{path}, line {reader.line_num}") for line in reader if any(line)]
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as CSV ({error}); copy it again") from None
-    if not lines:
-        raise InputError(f"{path}: is empty; copy it again")
-    return lines
-
-
 def _pascal_rows(path: Path, split: str, mats: _Mats) -> list[_Row]:
-    (header, _), *lines = _lines(path)
+    (header, _), *lines = read_lines_of_csv(path)
     columns = ["source_image", "target_image", "class"]
     if any(name in header for name in _POINTS):
         columns += _POINTS
@@ -261,26 +252,26 @@ class _Mats:
     def keypoints(self, category: str, photo: str, where: str) -> np.ndarray:
         """All keypoints (K, 2) of a photo, NaN where not visible."""
         path = self._path(category, photo)
-        if not path.is_file():
+        if not is_file(path):
             raise InputError(
                 f"{where}: gives no points, and {path} is missing; unpack Annotations, or take a list with XA, YA, XB, YB"
             )
         try:
-            kps = np.asarray(self._read(path)["kps"], np.float64)
+            kps = _numbers(self._read(path)["kps"])
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path}: has no numbers called kps ({type(error).__name__}: {error})") from None
-        if kps.ndim != 2 or kps.shape[1] != 2 or np.isinf(kps).any():
+        if kps.ndim != 2 or kps.shape[1] != 2 or len(kps) > MAX_KEYPOINTS or np.isinf(kps).any():
             raise InputError(f"{path}: kps of shape {kps.shape}, expected (K, 2) of numbers, NaN where not visible")
         return kps
 
     def box(self, category: str, photo: str) -> np.ndarray | None:
         """The box (4,) of the object in a photo, where there is a file with one."""
         path = self._path(category, photo)
-        content = self._read(path) if path.is_file() else {}
+        content = self._read(path) if is_file(path) else {}
         if "bbox" not in content:
             return None
         try:
-            box = finite(np.ravel(content["bbox"]), 4)
+            box = finite(_numbers(content["bbox"]).ravel(), 4)
         except (TypeError, ValueError) as error:
             raise InputError(f"{path}: bbox: {error}") from None
         if not (box[2] > box[0] and box[3] > box[1]):
@@ -293,11 +284,21 @@ class _Mats:
     def _read(self, path: Path) -> dict[str, Any]:
         if path not in self._contents:
             try:
-                self._contents[path] = dict(loadmat(path, variable_names=("kps", "bbox")))
+                content = io.BytesIO(read_local(path, _MAT_BYTES))
+                self._contents[path] = dict(loadmat(content, variable_names=("kps", "bbox")))
+            except InputError:
+                raise
             except Exception as error:  # SciPy's reader raises whatever it stumbles over in a damaged file
                 what = f"{type(error).__name__}: {error}"
                 raise InputError(f"{path}: cannot be read as a MATLAB file ({what}); copy it again") from None
         return self._contents[path]
+
+
+def _numbers(value: Any) -> np.ndarray:
+    """An array of real numbers, not of cells, texts or complex ones, as (...) float64; raises ``TypeError``."""
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
+        raise TypeError(f"{getattr(value, 'dtype', type(value).__name__)} is no real number")
+    return value.astype(np.float64)
 
 
 _WILLOW = "http://www.di.ens.fr/willow/research"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from sc3d.errors import InputError
+from sc3d.images import open_image
 
 # In the order of their indices in segmentation maps, which start at 1.
 VOC_CLASSES = (
@@ -27,9 +27,8 @@ def read_segmentation(path: str | Path, category: str, bbox: np.ndarray | None =
         InputError: unreadable, a colour image, an empty mask, or a category that VOC does not have.
     """
     try:
-        with Image.open(path) as image:
-            values = np.asarray(image)
-    except (OSError, UnidentifiedImageError, ValueError) as error:
+        values = np.asarray(open_image(str(path)))
+    except InputError as error:
         raise InputError(f"{path}: the segmentation cannot be read ({error})") from None
     if values.ndim != 2:
         raise InputError(f"{path}: a segmentation has one channel, not {values.shape[2:]}; is this a photo?")

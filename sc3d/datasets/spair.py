@@ -16,24 +16,38 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field, TypeAdapter
+from pydantic.dataclasses import dataclass as schema
 
 from sc3d.config import DatasetConfig
-from sc3d.datasets.content import AnnotatedSet, check_categories, check_splits, finite, named, read_json, safe_id
+from sc3d.datasets.annotation_files import MAX_KEYPOINTS, STRICT, Coordinate, KeypointId, Text, read_annotation, read_text
+from sc3d.datasets.content import AnnotatedSet, check_categories, check_splits, named, safe_id
 from sc3d.datasets.copy_check import CopyCheck, Problem
 from sc3d.datasets.dataset import Dataset, Protocol, Source
 from sc3d.datasets.segmentation import VOC_CLASSES
 from sc3d.errors import InputError, SchemaError
+from sc3d.local_files import is_file
 from sc3d.records import SPLITS, ImageRecord, Pair, check_category
 
 SIZES = ("large", "small")
 
-_PAIR = re.compile(r"\d+-(?P<source>[^-:]+)-(?P<target>[^-:]+):(?P<category>.+)")
+_PAIR = re.compile(r"\d+-(?P<source>[^-:/]+)-(?P<target>[^-:/]+):(?P<category>[^/]+)")
+
+
+@schema(config=STRICT)
+class _ImageAnnotation:
+    kps: Annotated[dict[KeypointId, tuple[Coordinate, Coordinate] | None], Field(max_length=MAX_KEYPOINTS)]
+    bndbox: tuple[Coordinate, Coordinate, Coordinate, Coordinate]
+    filename: Text | None = None
+
+
+_IMAGE = TypeAdapter(_ImageAnnotation)
 
 
 @dataclass(frozen=True)
@@ -144,11 +158,7 @@ def _read_layout(path: Path) -> list[tuple[str, str]]:
         raise InputError(
             f"{path}: no such file, but there is a folder {path.parent.parent}; the dataset is incomplete, copy it again"
         )
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
-    return [(line.strip(), f"{path}, line {i}") for i, line in enumerate(lines, start=1) if line.strip()]
+    return [(line.strip(), f"{path}, line {i}") for i, line in enumerate(read_text(path).splitlines(), start=1) if line.strip()]
 
 
 def _parse_pair(name: str, split: str, where: str) -> PairName:
@@ -183,7 +193,7 @@ def _read_images(folders: SpairFolders, names: list[PairName]) -> dict[tuple[str
 
 def _require_annotations(folders: SpairFolders, names: list[PairName]) -> None:
     where = {(n.category, stem): n.where for n in reversed(names) for stem in (n.source, n.target)}
-    missing = sorted(key for key in where if not _annotation(folders, *key).is_file())
+    missing = sorted(key for key in where if not is_file(_annotation(folders, *key)))
     if missing:
         category, stem = missing[0]
         others = (
@@ -202,32 +212,32 @@ def _annotation(folders: SpairFolders, category: str, stem: str) -> Path:
 def _read_image(folders: SpairFolders, names: PairName, stem: str) -> ImageRecord:
     category = names.category
     path = _annotation(folders, category, stem)
-    annotation = read_json(path)
+    annotation = read_annotation(path, _IMAGE, "an image annotation of SPair-71k")
     mask, truth = folders.photos / "Segmentation" / category / f"{stem}.png", folders.photos / "truth" / category / f"{stem}.npz"
     try:
         check_category(category)
-        ids, xy = _keypoints(annotation["kps"])
-        bbox = finite(annotation["bndbox"], 4)
+        ids, xy = _keypoints(annotation.kps)
+        bbox = np.array(annotation.bndbox, np.float32)
         if bbox[2] <= bbox[0] or bbox[3] <= bbox[1]:
             raise ValueError(f"empty box {bbox.tolist()}")
         return ImageRecord(
             image_id=safe_id(category, stem),
-            path=str(folders.photos / "JPEGImages" / category / Path(annotation.get("filename") or f"{stem}.jpg").name),
+            path=str(folders.photos / "JPEGImages" / category / Path(annotation.filename or f"{stem}.jpg").name),
             category=category,
             split=names.split,
             bbox=bbox,
-            mask_path=str(mask) if mask.is_file() else None,
-            truth_path=str(truth) if truth.is_file() else None,
+            mask_path=str(mask) if is_file(mask) else None,
+            truth_path=str(truth) if is_file(truth) else None,
             keypoint_ids=ids,
             keypoint_xy=xy,
         )
-    except (KeyError, TypeError, ValueError, AttributeError, SchemaError) as error:
-        raise InputError(f"{path}: not an image annotation of SPair-71k ({type(error).__name__}: {error})") from None
+    except (ValueError, SchemaError) as error:
+        raise InputError(f"{path}: not an image annotation of SPair-71k ({error})") from None
 
 
-def _keypoints(kps: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+def _keypoints(kps: Mapping[int, tuple[float, float] | None]) -> tuple[np.ndarray, np.ndarray]:
     """Ids (N,) and pixels (N, 2) of the keypoints that are not null, by ascending id."""
-    visible = sorted((int(key), tuple(finite(value, 2))) for key, value in kps.items() if value is not None)
+    visible = sorted((key, value) for key, value in kps.items() if value is not None)
     ids = np.array([key for key, _ in visible], np.int32)
     return ids, np.array([xy for _, xy in visible], np.float32).reshape(-1, 2)
 

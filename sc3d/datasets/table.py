@@ -26,6 +26,7 @@ from sc3d.datasets.dataset import Dataset
 from sc3d.datasets.folder import image_id_of
 from sc3d.display import scheme_of, shown
 from sc3d.errors import ConfigError, InputError, SchemaError
+from sc3d.local_files import open_local
 from sc3d.records import SPLITS, ImageRecord
 from sc3d.remote_images import read_object
 
@@ -35,6 +36,7 @@ COLUMNS = ("path", "category", "image_id", "split", "bbox", "mask_path")
 _PHOTO_SCHEMES = ("", "s3", "http", "https")
 _SHOWN_PROBLEMS = 5
 _ROWS_A_BATCH = 16_384
+_CHARACTERS_A_ROW = 1 << 20
 _PARQUET = b"PAR1"
 
 _Row = tuple[int, Sequence[Any]]
@@ -92,10 +94,7 @@ def _opened(where: str, buckets: Sequence[str]) -> tuple[BinaryIO, str]:
     path = os.path.abspath(where)
     if os.path.isdir(path):
         raise InputError(f"{path}: is a folder; name the table in it, or read the folder with --kind folder")
-    try:
-        return open(path, "rb"), path
-    except OSError as error:
-        raise InputError(f"{path}: the table cannot be read ({error.strerror}); check the path") from None
+    return open_local(path), path
 
 
 def _check_columns(columns: Sequence[str], category: str | None, name: str) -> None:
@@ -123,7 +122,8 @@ class _CsvRows:
 
     def __init__(self, stream: BinaryIO, name: str) -> None:
         self._name = name
-        self._reader = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), strict=True)
+        self._text = _RowsOfText(stream)
+        self._reader = csv.reader(self._text, strict=True)
         self.columns = [column.strip() for column in next(self._lines(), (0, ()))[1]]
         if not self.columns:
             raise InputError(f"{name}: the table is empty; its first line must name the columns: {', '.join(COLUMNS)}")
@@ -141,12 +141,34 @@ class _CsvRows:
     def _lines(self) -> Iterator[tuple[int, list[str]]]:
         try:
             for row in self._reader:
+                self._text.left = _CHARACTERS_A_ROW
                 if row:
                     yield self._reader.line_num, row
         except UnicodeDecodeError:
             raise InputError(f"{self._name}: is not a CSV file in UTF-8, nor a Parquet file; save it as one of them") from None
         except csv.Error as error:
             raise InputError(f"{self._name}: line {self._reader.line_num} cannot be read ({error}); correct it") from None
+
+
+class _RowsOfText:
+    """The lines of a text, of which a row takes one or more. ``left``: how many characters the present row may still have; without an end
+    to it, a file without line ends would be read into memory whole."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.left = _CHARACTERS_A_ROW
+        self._text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+
+    def __iter__(self) -> _RowsOfText:
+        return self
+
+    def __next__(self) -> str:
+        line = self._text.readline(self.left + 1)
+        self.left -= len(line)
+        if self.left < 0:
+            raise csv.Error(f"a row of more than {_CHARACTERS_A_ROW:,} characters")
+        if not line:
+            raise StopIteration
+        return line
 
 
 class _ParquetRows:
@@ -167,6 +189,8 @@ class _ParquetRows:
         number = 0
         try:
             for batch in self._file.iter_batches(_ROWS_A_BATCH, columns=present):
+                # Offsets in range, and texts in UTF-8.
+                batch.validate(full=True)
                 read = {column: batch.column(column).to_pylist() for column in present}
                 nothing = [None] * batch.num_rows
                 for row in zip(*(read.get(column, nothing) for column in COLUMNS), strict=True):

@@ -22,6 +22,7 @@ from sc3d.datasets.dataset import Dataset, Protocol, Source
 from sc3d.errors import InputError, SchemaError
 from sc3d.grid import Letterbox
 from sc3d.images import load_mask
+from sc3d.local_files import read_local
 from sc3d.pair_ids import pair_id_of
 from sc3d.records import SPLITS, ImageRecord, Pair, Reject, check_category
 
@@ -91,10 +92,7 @@ def read_flow(path: Path) -> np.ndarray:
     Raises:
         InputError: it cannot be read, begins with another number, or is cut short.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    data = read_local(path, 12 + 8 * _MOST_PIXELS)
     if len(data) < 12 or np.frombuffer(data, "<f4", 1)[0] != _MAGIC:
         raise InputError(f"{path}: not a .flo file (it does not begin with {_MAGIC}); unpack it again")
     width, height = (int(n) for n in np.frombuffer(data, "<i4", 2, offset=4))
@@ -142,7 +140,7 @@ def _is_mirrored(folder: Path) -> bool:
     path = folder / "flip_gt.txt"
     if not path.is_file():
         return False
-    text = path.read_bytes().strip()
+    text = read_local(path, 1000).strip()
     if text not in (b"0", b"1"):
         raise InputError(f"{path}: expected 0 or 1, got {text[:20]!r}; unpack it again")
     return text == b"1"

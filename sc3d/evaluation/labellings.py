@@ -172,6 +172,8 @@ def on_one_spot(matches: KeptMatches, spheres: tuple[np.ndarray, np.ndarray]) ->
     for sphere, cells in zip(spheres, (matches.source_cells, matches.target_cells), strict=True):
         if sphere.ndim != 3 or sphere.shape[2] != 3 or (len(cells) and cells.max() >= sphere.shape[0] * sphere.shape[1]):
             raise InputError(f"a spherical map has the shape (side, side, 3) of the working grid, not {sphere.shape}")
+        if sphere.dtype.kind not in "fiu" or not np.isfinite(sphere).all():
+            raise InputError("a spherical map holds finite numbers only")
         directions = sphere.reshape(-1, 3)[cells].astype(np.float64)
         ends.append(directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-12))
     return np.asarray((ends[0] * ends[1]).sum(axis=1) >= np.cos(np.radians(MAX_DIRECTION_ANGLE)))

@@ -13,8 +13,9 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from sc3d.errors import GeometryError
+from sc3d.errors import GeometryError, InputError
 from sc3d.geometry.open3d_binding import open3d_binding
+from sc3d.local_files import read_local
 
 MIN_FACES = 4
 MESH_FORMATS = (".glb", ".obj", ".ply", ".stl")
@@ -23,6 +24,7 @@ MESH_FORMATS = (".glb", ".obj", ".ply", ".stl")
 WELD_TOLERANCE = 1e-5
 # Twice a triangle's area, relative to the squared diagonal, below which its normal is rounding noise.
 _MIN_AREA = 1e-12
+MAX_MESH_BYTES = 1 << 30
 # A file can ask for one mesh many times; this many faces in all is a broken or hostile file.
 _MAX_FACES = 50_000_000
 # Quadric decimation takes 35 us a vertex, clustering 1.5 us; meshes that are larger than this many budgets are clustered first.
@@ -118,9 +120,9 @@ def load_mesh(path: str | Path) -> Mesh:
     if path.suffix.lower() not in MESH_FORMATS:
         raise GeometryError(f"{path}: meshes are read from {', '.join(MESH_FORMATS)} files, not '{path.suffix}'")
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise GeometryError(f"cannot read the mesh {path}: {error.strerror}") from None
+        data = read_local(path, MAX_MESH_BYTES)
+    except InputError as error:
+        raise GeometryError(str(error)) from None
     try:
         vertices, faces = _read_scene(data, path.suffix.lower()[1:])
     except GeometryError as error:

@@ -138,8 +138,6 @@ class Described:
         self.cells = foreground[rows >= 0] if SHAPE in wanted else foreground
         rows = rows[rows >= 0] if SHAPE in wanted else rows
         self._check_groups(features)
-        if features.surface is not None:
-            self._check_surface(features.surface)
         self.mesh = _describe_surface(features, rows)
         self.transfer = config.transfer
         self._prepare_transfer()
@@ -201,15 +199,6 @@ class Described:
             raise FeatureError(
                 f"{self.image_id}: sources {', '.join(unknown)} belong to no slot; name them '{SD}.<layer>' or '{DINO}'"
             )
-
-    def _check_surface(self, surface: Surface) -> None:
-        rows, n_vertices = len(surface.cells), len(surface.vertices)
-        if any(len(a) != rows for a in (surface.corners, surface.barycentric, surface.dominant, surface.fill_distance)):
-            raise FeatureError(f"{self.image_id}: the surface arrays have different lengths; describe the image again")
-        if rows and not (surface.corners.min() >= 0 and surface.corners.max() < n_vertices):
-            raise FeatureError(f"{self.image_id}: surface hits refer to vertices beyond the mesh's {n_vertices}; describe again")
-        if not np.isfinite(surface.barycentric).all() or not (np.isfinite(surface.diagonal) and surface.diagonal > 0):
-            raise FeatureError(f"{self.image_id}: the surface holds values that are not finite, or a diagonal of 0; describe again")
 
     def _scaled_layers(self, features: Features, rows: np.ndarray) -> tuple[torch.Tensor, tuple[CoarseLayer, ...]]:
         side, n = self.letterbox.side, len(self.cells)

@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,6 +162,50 @@ def test_truncated_image(tmp_path, extension):
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     with pytest.raises(InputError, match=r"a\.\w+: "):
         load_image(str(path))
+
+
+@given(height=st.integers(17, 400), share=st.floats(0, 1), mode=st.sampled_from(["RGB", "L", "P", "1", "RGBA", "I;16"]))
+def test_a_png_whose_header_promises_more_than_it_holds(tmp_path_factory, height, share, mode):
+    """Its data end properly, only too early; decoders leave the rest black."""
+    folder = tmp_path_factory.mktemp("png")
+    whole = np.random.default_rng(0).integers(1, 255, (height, 40, 4)).astype(np.uint8)
+    image = Image.fromarray(whole[..., 0].astype(np.uint16)) if mode == "I;16" else Image.fromarray(whole).convert(mode)
+    data = Path(save(image, folder / "a.png")).read_bytes()
+    kept = int(share * (height - 1))
+    at = data.index(b"IDAT")
+    length = int.from_bytes(data[at - 4 : at], "big")
+    rows = zlib.decompress(data[at + 4 : at + 4 + length])
+    packed = zlib.compress(rows[: len(rows) // height * kept])
+    chunk = struct.pack(">I", len(packed)) + b"IDAT" + packed + struct.pack(">I", zlib.crc32(b"IDAT" + packed))
+    (folder / "b.png").write_bytes(data[: at - 4] + chunk + data[at + 8 + length :])
+    load_image(str(folder / "a.png"))
+    with pytest.raises(InputError, match=r"b\.png: the image is truncated or damaged"):
+        load_image(str(folder / "b.png"))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "CMYK", "LAB", "P", "I;16"])
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+def test_a_tiff_whose_header_promises_more_than_it_holds(tmp_path, mode, compression):
+    path = Path(save(Image.new(mode, (40, 30)), tmp_path / "a.tif", compression=compression))
+    load_image(str(path))
+    data = path.read_bytes()
+    # The entry of the tag 257, ImageLength, as one 16-bit or 32-bit number.
+    at = next(found for kind in (3, 4) if (found := data.find(struct.pack("<HHI", 257, kind, 1))) >= 0)
+    path.write_bytes(data[: at + 8] + struct.pack("<I", 600) + data[at + 12 :])
+    with pytest.raises(InputError, match=r"a\.tif: "):
+        load_image(str(path))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "LAB", "YCbCr", "I;16", "I"])
+@pytest.mark.parametrize("ending", ["png", "tif", "bmp", "gif", "webp", "ppm", "jpg"])
+def test_black_pictures_are_whole(tmp_path, mode, ending):
+    """What was not written looks like black; what is black was written."""
+    image = Image.new(mode, (40, 30))
+    try:
+        image.save(tmp_path / f"a.{ending}")
+    except (OSError, KeyError, ValueError):
+        return  # no file of this kind has such pixels
+    assert load_image(str(tmp_path / f"a.{ending}")).shape == (30, 40, 3)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (15, 400)])

@@ -39,14 +39,14 @@ text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 SCALARS = {
     str: text,
     int: st.integers(-(2**63), 2**63 - 1),
-    float: st.floats(allow_nan=False),
+    float: st.floats(allow_nan=False, allow_infinity=False),
     bool: st.booleans(),
     bytes: st.binary(max_size=20),
 }
 
 
 def elements(dtype: str) -> st.SearchStrategy[Any]:
-    return st.integers(-(2**31), 2**31 - 1) if dtype == "int32" else st.floats(allow_nan=False, width=32)
+    return st.integers(-(2**31), 2**31 - 1) if dtype == "int32" else st.floats(allow_nan=False, allow_infinity=False, width=32)
 
 
 @st.composite
@@ -79,6 +79,17 @@ def any_record(draw: st.DrawFn, kind: type[Record]) -> Record:
         found["pair_id"] = pair_id_of(found["source_id"], found["target_id"])
     if kind is Orientation:
         found["turn"] = draw(st.sampled_from([0, 90, 180, 270]))
+        found["votes"] = draw(hnp.arrays(np.int32, 8, elements=st.sampled_from([-1, 0, 90, 180, 270])))
+    if kind is Reconstruction:
+        found["width"], found["height"] = draw(st.integers(1, 10_000)), draw(st.integers(1, 10_000))
+        found["faces"] = found["faces"] % max(len(found["vertices"]), 1)
+        found["iou_before"], found["iou_after"] = draw(st.floats(0, 1)), draw(st.floats(0, 1))
+    if issubclass(kind, Matches):
+        found["n_candidates"] = draw(st.integers(len(found["cosine"]), 10_000))
+        found["n_cycle"] = draw(st.integers(0, found["n_candidates"]))
+        found["cosine"] = np.sin(found["cosine"])
+        for name in ("cycle_error", "geodesic_error"):
+            found[name] = np.abs(found[name])
     if kind is Embedding:
         channels = draw(st.lists(st.integers(0, 4), max_size=3))
         found["channels"], found["groups"] = channels, ("slot",) * len(channels)
@@ -133,6 +144,8 @@ EXAMPLES: dict[type[Record], Record] = {
         (ImageRecord, {"keypoint_ids": None}, "keypoint_ids and keypoint_xy come together"),
         (ImageRecord, {"keypoint_xy": None}, "keypoint_ids and keypoint_xy come together"),
         (ImageRecord, {"keypoint_ids": np.arange(3)}, "3 keypoint ids but another number of points"),
+        (ImageRecord, {"keypoint_xy": np.full((2, 2), np.nan)}, "image a: keypoint_xy is not finite"),
+        (ImageRecord, {"bbox": np.full(4, np.inf)}, "image a: bbox is not finite"),
         (ImageRecord, {"bbox": np.zeros(3)}, r"'bbox': expected shape \(4,\), got \(3,\)"),
         (Pair, {"pair_id": "b~a"}, "'b~a' is not 'a~b'"),
         (Pair, {"source_id": "b"}, "'a~b' is not 'b~b'"),
@@ -140,11 +153,28 @@ EXAMPLES: dict[type[Record], Record] = {
         (Pair, {"category": " car"}, "cannot be a category"),
         (Orientation, {"turn": 45}, "turn 45 is not a quarter turn"),
         (Orientation, {"turn": 360}, "turn 360 is not a quarter turn"),
+        (Orientation, {"votes": np.full(8, 45)}, "a vote is neither"),
         (Embedding, {"values": np.zeros(4)}, "4 values"),
+        (Embedding, {"values": np.array([0, np.nan, 0])}, "embedding of a: values is not finite"),
         (Embedding, {"groups": ("sd",)}, "slots"),
         (Embedding, {"channels": np.array([3])}, "slots"),
         *((Matches, {name: np.zeros(3)}, "different lengths") for name in ("cosine", "cycle_error", "geodesic_error")),
         *((Matches, {name: np.zeros((3, 2))}, "different lengths") for name in ("source_xy", "target_xy")),
+        (Matches, {"source_xy": np.full((2, 2), np.nan)}, "pair a~b: source_xy is not finite"),
+        (Matches, {"target_xy": np.full((2, 2), np.inf)}, "pair a~b: target_xy is not finite"),
+        *((Matches, {name: np.full(2, -1)}, "errors below 0") for name in ("cycle_error", "geodesic_error")),
+        (Matches, {"cosine": np.array([0, 2])}, "cosines beyond 1"),
+        (Matches, {"n_candidates": 1, "n_cycle": 1}, "2 and 1 of 1 candidates"),
+        *((Matches, {"n_cycle": n}, f"2 and {n} of 2 candidates") for n in (3, -1)),
+        (Reconstruction, {"width": 0}, "an image of 0 x 3 pixels"),
+        *((Reconstruction, {"faces": np.full((4, 3), i)}, "beyond the mesh's 4") for i in (4, -1)),
+        *((Reconstruction, {name: np.nan}, f"{name} is not finite") for name in ("scale", "scale_initial")),
+        *(
+            (Reconstruction, {name: np.full((3, 3), np.nan)}, f"{name} is not finite")
+            for name in ("vertices", "intrinsics", "rotation")
+        ),
+        *((Reconstruction, {name: np.full(3, np.inf)}, f"{name} is not finite") for name in ("translation", "translation_initial")),
+        *((Reconstruction, {name: bad}, "IoUs of") for name in ("iou_before", "iou_after") for bad in (-0.1, 1.1, np.nan)),
         (Reconstruction, {"vertices": np.zeros((4, 2))}, r"'vertices': expected shape \(-1, 3\)"),
         (Reconstruction, {"intrinsics": np.zeros((3, 4))}, "'intrinsics'"),
         (Reconstruction, {"translation": np.zeros(4)}, "'translation'"),

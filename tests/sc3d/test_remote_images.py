@@ -272,7 +272,7 @@ def test_where_a_bucket_lies_is_the_configuration_s_to_say(
     for listed in (f"{bucket}?{options}", f"s3://*?{options}"):
         download = dataclasses.replace(QUICK, buckets=(listed,))
         np.testing.assert_array_equal(load_image(address, download), PIXELS)
-        assert hash_contents(RunFolder(tmp_path), [address], buckets=download.buckets)[address]
+        assert hash_contents(RunFolder(tmp_path), [address], download=download)[address]
     with pytest.raises(InputError, match=r"is not one of dataset\.download\.buckets"):
         load_image(address, dataclasses.replace(QUICK, buckets=("s3://another",)))
 

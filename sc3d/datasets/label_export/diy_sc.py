@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeGuard
 
 import numpy as np
 
@@ -36,6 +36,13 @@ import torch
 annotations = torch.load("trn/car{SUFFIX}", weights_only=True)
 ```"""
 
+MAX_FILE_BYTES = 1 << 31
+
+MAX_KEYPOINTS = 100_000
+"""Of an annotation, at most; DIY-SC has 50."""
+
+_LONGEST_NAME = 1000
+_LONGEST_SIDE = 1_000_000
 _UNKNOWN = float("nan")
 
 
@@ -151,16 +158,23 @@ def _corners(cells: np.ndarray) -> list[list[float]]:
 def read_annotations(data: bytes, where: str) -> Iterator[Annotation]:
     """The annotations of a file's content, checked one by one. Nothing but plain values and tensors is unpickled.
 
+    A few bytes of such a file can stand for any number of values: packed parts, tensors that repeat one row, lists that name one part many
+    times. So parts must be stored as they are, and there cannot be more keypoints than the file has bytes.
+
     Args:
         data: the file.
         where: its name, for messages.
 
     Raises:
-        InputError: cut short, holds other types, or an annotation is malformed: the message says which and why.
+        InputError: cut short, holds other types or more than it has bytes for, or an annotation is malformed: the message says which
+            and why.
     """
     import torch
 
     try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > len(data):
+                raise ValueError("its parts are packed, or stated larger than the file")
         items = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or foreign pickle raises whatever the reader stumbled over
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -169,46 +183,87 @@ def read_annotations(data: bytes, where: str) -> Iterator[Annotation]:
         ) from None
     if not isinstance(items, list):
         raise InputError(f"{where}: holds a {type(items).__name__}; an annotation file holds a list of dictionaries")
+    n_keypoints = 0
     for number, item in enumerate(items):
         if not isinstance(item, dict):
             raise InputError(f"{where}: annotation {number} is a {type(item).__name__}, not a dictionary")
-        yield _parse(item, f"{where}: annotation {number}")
+        annotation = _parse(item, f"{where}: annotation {number}")
+        n_keypoints += 2 * len(annotation.source_cells)
+        if n_keypoints > len(data):
+            raise InputError(f"{where}: annotation {number}: more keypoints than the file of {len(data):,} bytes can hold")
+        yield annotation
 
 
 def _parse(item: dict[Any, Any], where: str) -> Annotation:
-    names = [item.get(key) for key in ("src_imname", "trg_imname")]
-    if not all(isinstance(name, str) and name for name in names):
-        raise InputError(f"{where}: src_imname and trg_imname must be file names, got {names[0]!r} and {names[1]!r}")
+    names = [_file_name(item.get(key), f"{where}: {key}") for key in ("src_imname", "trg_imname")]
     where = f"{where} ({names[0]}, {names[1]})"
-    if item.get("img_size_kps", FRAME) != FRAME:
-        raise InputError(f"{where}: keypoints of a frame of {item['img_size_kps']!r} pixels; only {FRAME} can be read")
+    frame = item.get("img_size_kps", FRAME)
+    if not _is_number(frame) or frame != FRAME:
+        raise InputError(f"{where}: keypoints of a frame of {_shown(frame)} pixels; only {FRAME} can be read")
     source, target = (_cells(item.get(key), f"{where}: {key}") for key in ("source_kps", "target_kps"))
-    if len(source) != len(target) or item.get("num_kps", len(source)) != len(source):
-        stated = f", and num_kps is {item['num_kps']!r}" if "num_kps" in item else ""
-        raise InputError(f"{where}: {len(source)} source and {len(target)} target keypoints{stated}; they must be as many")
+    stated = item.get("num_kps", len(source))
+    if len(source) != len(target) or not _is_number(stated) or stated != len(source):
+        also = f", and num_kps is {_shown(stated)}" if "num_kps" in item else ""
+        raise InputError(f"{where}: {len(source)} source and {len(target)} target keypoints{also}; they must be as many")
     sizes = [_size(item.get(key), f"{where}: {key}") for key in ("src_imsize", "tgt_imsize")]
-    return Annotation(str(names[0]), str(names[1]), source, target, sizes[0], sizes[1], bool(item.get("flip", False)))
+    mirrored = item.get("flip", False)
+    if type(mirrored) not in (bool, int) or mirrored not in (0, 1):
+        raise InputError(f"{where}: flip must be True or False, got {_shown(mirrored)}")
+    return Annotation(names[0], names[1], source, target, sizes[0], sizes[1], bool(mirrored))
+
+
+def _file_name(value: object, where: str) -> str:
+    if type(value) is not str or not 0 < len(value) <= _LONGEST_NAME or not value.isprintable():
+        raise InputError(f"{where}: src_imname and trg_imname must be file names, got {_shown(value)}")
+    return value
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return type(value) in (int, float)
+
+
+def _shown(value: object) -> str:
+    """A value for a message: of a tensor or a list, which may be larger than memory, its type alone."""
+    return ascii(value)[:_LONGEST_NAME] if value is None or type(value) in (bool, int, float, str) else f"a {type(value).__name__}"
 
 
 def _cells(value: object, where: str) -> np.ndarray:
-    try:
-        xy = np.asarray(value)
-    except Exception:  # numpy raises several types for nested lists that form no array
-        xy = np.asarray(None)
-    if xy.size == 0 and isinstance(value, list):
-        return np.zeros(0, np.int64)
-    if xy.dtype.kind not in "iuf" or xy.ndim != 2 or xy.shape[1] != 2:
-        raise InputError(f"{where} must be a list of [x, y]")
-    if not bool(np.all((xy >= 0) & (xy < FRAME))):
-        worst = xy[~((xy >= 0) & (xy < FRAME)).all(axis=1)][0].tolist()
-        raise InputError(f"{where} holds {worst}, which is outside the frame [0, {FRAME})")
+    xy = _points(value)
+    if xy is None:
+        raise InputError(f"{where} must be a list of [x, y], at most {MAX_KEYPOINTS}")
+    inside = ((xy >= 0) & (xy < FRAME)).all(axis=1)
+    if not inside.all():
+        raise InputError(f"{where} holds {xy[~inside][0].tolist()}, which is outside the frame [0, {FRAME})")
     column_row = (xy / CELL_SIZE).astype(np.int64)
     return np.asarray(column_row[:, 1] * SIDE + column_row[:, 0])
+
+
+def _points(value: object) -> np.ndarray | None:
+    """Keypoints (K, 2) float64; ``None`` where a value is no list of them, or no tensor that holds them itself."""
+    import torch
+
+    if type(value) is torch.Tensor:
+        # Only then does its size say how much memory its values take.
+        if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu" or value.is_complex():
+            return None
+        if value.dtype == torch.bool or value.ndim != 2 or value.shape[1] != 2 or len(value) > MAX_KEYPOINTS:
+            return None
+        return value.detach().to(torch.float64).numpy()
+    if type(value) is not list or len(value) > MAX_KEYPOINTS:
+        return None
+    if not all(
+        type(point) in (list, tuple) and len(point) == 2 and _is_number(point[0]) and _is_number(point[1]) for point in value
+    ):
+        return None
+    try:
+        return np.array(value, np.float64).reshape(-1, 2)
+    except OverflowError:
+        return None
 
 
 def _size(value: object, where: str) -> tuple[int, int] | None:
     if value is None:
         return None
-    if isinstance(value, (list, tuple)) and len(value) == 2 and all(type(n) is int and n > 0 for n in value):
+    if isinstance(value, (list, tuple)) and len(value) == 2 and all(type(n) is int and 0 < n <= _LONGEST_SIDE for n in value):
         return value[0], value[1]
-    raise InputError(f"{where} must be width and height in pixels, got {value!r}")
+    raise InputError(f"{where} must be width and height in pixels, got {_shown(value)}")

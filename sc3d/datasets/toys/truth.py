@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from sc3d.errors import GeometryError, InputError
+from sc3d.errors import InputError
 from sc3d.geometry.camera import Camera, Pose
 from sc3d.geometry.mesh import Mesh
+from sc3d.local_files import read_local
 
+_MAX_BYTES = 1 << 28
 _FIELDS = ("vertices", "faces", "K", "R", "t", "scale", "mask", "full_mask", "keypoints", "visible")
 
 
@@ -68,25 +70,37 @@ def toy_truth(path: str | Path) -> ToyTruth:
     Raises:
         InputError: the file is missing, damaged, or no truth file.
     """
+    if not os.path.lexists(path):
+        raise InputError(f"{path}: no such truth file; generate the toys again")
+    data = read_local(path, _MAX_BYTES)
     try:
-        with np.load(path, allow_pickle=False) as data:
-            missing = [name for name in _FIELDS if name not in data.files]
-            if missing:
-                raise InputError(f"{path}: not a truth file of the toys: {', '.join(missing)} missing; generate the toys again")
-            value = {name: data[name] for name in _FIELDS}
-        mask = value["mask"].astype(bool)
-        height, width = mask.shape
-        camera = Camera(value["K"], width, height)
-        return ToyTruth(
-            Mesh(value["vertices"], value["faces"]),
-            camera,
-            Pose(value["R"], value["t"], float(value["scale"])),
-            mask,
-            value["full_mask"].astype(bool),
-            value["keypoints"],
-            value["visible"].astype(bool),
-        )
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such truth file; generate the toys again") from None
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, GeometryError) as error:
+        return _truth(data)
+    except Exception as error:  # NumPy and zipfile raise whatever they stumble over in a damaged file
         raise InputError(f"{path}: the truth file cannot be read ({error}); generate the toys again") from None
+
+
+def _truth(data: bytes) -> ToyTruth:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        missing = [name for name in _FIELDS if f"{name}.npy" not in archive.namelist()]
+        if missing:
+            raise InputError(f"{', '.join(missing)} missing")
+        # What is packed is read up to the size that the archive states, and no further.
+        if sum(entry.file_size for entry in archive.infolist()) > _MAX_BYTES:
+            raise InputError(f"more than {_MAX_BYTES / 1e6:.0f} MB when unpacked")
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        value = {name: arrays[name] for name in _FIELDS}
+    mask, full_mask, keypoints, visible = (value[name] for name in ("mask", "full_mask", "keypoints", "visible"))
+    height, width = mask.shape
+    if full_mask.shape != mask.shape or keypoints.shape != (len(keypoints), 3) or visible.shape != (len(keypoints),):
+        raise InputError("arrays that do not fit each other")
+    if keypoints.dtype.kind != "f" or not np.isfinite(keypoints).all():
+        raise InputError("keypoints that are not finite")
+    return ToyTruth(
+        Mesh(value["vertices"], value["faces"]),
+        Camera(value["K"], width, height),
+        Pose(value["R"], value["t"], float(value["scale"])),
+        mask.astype(bool),
+        full_mask.astype(bool),
+        keypoints,
+        visible.astype(bool),
+    )

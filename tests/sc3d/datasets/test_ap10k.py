@@ -256,18 +256,25 @@ def test_one_image_in_two_folders_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"keypoints": [1, 2, 2]}, "51 finite numbers"),
-        ({"keypoints": None}, "51 finite numbers"),
+        ({"keypoints": [1, 2, 2]}, r"keypoints: .*at least 51"),
+        ({"keypoints": [[1, 2, 2]] * 17}, r"keypoints\.0: .*number"),
+        ({"keypoints": None}, "keypoints: .*array"),
         ({"keypoints": [1, 2, 3] * 17}, "expected 0, 1 or 2"),
-        ({"keypoints": [float("nan"), 2, 2] * 17}, "51 finite numbers"),
-        ({"bbox": [1, 2, 3]}, "4 finite numbers"),
+        ({"keypoints": [float("nan"), 2, 2] * 17}, r"keypoints\.0: .*finite number"),
+        ({"bbox": [1, 2, 3]}, r"bbox\.3: Field required"),
+        ({"bbox": [1, 2, 1e300, 4]}, r"bbox\.2: .*less than"),
         ({"bbox": [1, 2, 0, 4]}, "empty box"),
-        ({"num_keypoints": "many"}, "invalid literal"),
+        ({"num_keypoints": "many"}, "num_keypoints: .*integer"),
+        ({"num_keypoints": 10**30}, "num_keypoints: .*less than"),
     ],
 )
 def test_malformed_annotations_are_named(tmp_path: Path, changes: dict, reason: str) -> None:
-    root = write_ap10k(tmp_path, {CAT: [ap10k_entry(1), ap10k_entry(2, **changes)]})
-    with pytest.raises(InputError, match=rf"image 2: not an annotation of AP-10K.*{reason}"):
+    root = write_ap10k(tmp_path / "a", {CAT: [ap10k_entry(1), ap10k_entry(2, **changes)]})
+    where = r"image 2: not an annotation of AP-10K|-split1\.json: not COCO's layout of AP-10K"
+    with pytest.raises(InputError, match=rf"({where}) \((annotations\.\d\.)?.*{reason}"):
+        read_ap10k(root)
+    root = write_prepared_ap10k(tmp_path / "b", {CAT: [ap10k_entry(1), ap10k_entry(2, **changes)]})
+    with pytest.raises(InputError, match=rf"000000000002\.json: not an (image )?annotation of AP-10K \(.*{reason}"):
         read_ap10k(root)
 
 
@@ -289,9 +296,14 @@ def test_missing_parts_are_named(tmp_path: Path) -> None:
     path.write_text(json.dumps({**content, "annotations": [{**ap10k_entry(77), "category_id": 1}]}))
     with pytest.raises(InputError, match="not listed: 77"):
         read_ap10k(root)
-    for broken in ({**content, "images": 3}, [], {**content, "annotations": [1]}):
+    for broken, field in (
+        ({**content, "images": 3}, "images: "),
+        ([], "Input should be an object"),
+        ({**content, "annotations": [1]}, r"annotations\.0: "),
+        ({**content, "categories": [{"id": 1, "name": "a"}]}, r"categories\.0\.supercategory: Field required"),
+    ):
         path.write_text(json.dumps(broken))
-        with pytest.raises(InputError, match=r"val-split1\.json: has no list"):
+        with pytest.raises(InputError, match=rf"val-split1\.json: not COCO's layout of AP-10K \({field}"):
             read_ap10k(root)
     path.write_text('{"images": [')
     with pytest.raises(InputError, match=r"val-split1\.json: cannot be read as JSON"):

@@ -185,6 +185,60 @@ def test_tensors_and_integers_are_read_as_well() -> None:
     assert found.source_size is None
 
 
+POINT = torch.tensor([[14.0, 28.0]])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        POINT.expand(10**9, 2),
+        torch.sparse_coo_tensor(torch.tensor([[0], [1]]), torch.ones(1), (10**9, 2)),
+        torch.zeros(1, 2, device="meta"),
+        torch.quantize_per_tensor(POINT, 0.1, 0, torch.quint8),
+        POINT + 1j,
+        POINT > 0,
+        POINT[0],
+        [[POINT[0, 0], POINT[0, 1]]],
+        [POINT[0, 0].expand(10**9)],
+        [[True, False]],
+        [[10**400, 0]],
+        [[0.0, 14.0]] * 200_000,
+    ],
+    ids=lambda value: f"{type(value).__name__} {getattr(value, 'layout', '')} {getattr(value, 'dtype', '')}",
+)
+@pytest.mark.filterwarnings("ignore:.*beta state", "ignore:.*deprecated")
+def test_keypoints_that_are_not_there_as_numbers_are_refused(value: object) -> None:
+    """A tensor of 10^9 rows may be one row in the file, and gigabytes as numbers."""
+    with pytest.raises(InputError, match=r"file: annotation 0 .*: source_kps must be a list of \[x, y\], at most 100000"):
+        list(read_annotations(saved([plain(source_kps=value)]), "file"))
+
+
+@pytest.mark.parametrize("key", ["src_imname", "src_imsize", "num_kps", "img_size_kps", "flip"])
+@pytest.mark.filterwarnings("ignore:.*beta state")
+def test_tensors_where_other_values_belong_are_refused(key: str) -> None:
+    for value in (POINT, POINT[0, 0], POINT.expand(10**9, 2), [POINT, POINT], "a\x1b[2J"):
+        with pytest.raises(InputError, match="file: annotation 0"):
+            list(read_annotations(saved([plain(**{key: value})]), "file"))
+
+
+def test_a_file_that_names_one_part_many_times_is_refused() -> None:
+    points = [[0.0, 14.0]] * 10_000
+    with pytest.raises(InputError, match=r"annotation .: more keypoints than the file of .* bytes can hold"):
+        list(read_annotations(saved([plain(source_kps=points, target_kps=points, num_kps=10_000)] * 10_000), "file"))
+
+
+def test_a_packed_file_is_refused() -> None:
+    """Some kilobytes of it may be gigabytes."""
+    data = saved([plain(src_imname="a" * 1000, more=bytes(50_000_000))])
+    packed = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    assert len(packed.getvalue()) < 100_000
+    with pytest.raises(InputError, match="its parts are packed"):
+        list(read_annotations(packed.getvalue(), "file"))
+
+
 def test_points_of_a_sliced_and_chunked_table() -> None:
     rows = [make_labels(n, count) for n, count in enumerate((3, 0, 5, 1))]
     whole = to_table(Labels, rows)

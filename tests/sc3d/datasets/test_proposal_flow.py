@@ -180,6 +180,11 @@ def test_malformed_annotations_are_named(root: Path) -> None:
         (np.ones((3, 2)), "3 and 4 keypoints"),
         ("text", r"a\.mat: has no numbers called kps"),
         (np.full((4, 2), np.inf), r"a\.mat: kps of shape .*NaN where not visible"),
+        (np.array([[1, "a"], [2.5, 2]], object), r"a\.mat: has no numbers called kps \(TypeError: object"),
+        (np.ones((4, 2)) + 1j, r"a\.mat: has no numbers called kps \(TypeError: complex"),
+        ({"kps": np.ones((4, 2))}, r"a\.mat: has no numbers called kps"),
+        (np.ones((20_000, 2)), r"a\.mat: kps of shape \(20000, 2\)|larger than"),
+        (np.random.default_rng(0).random((40_000, 2)), r"a\.mat: the file of 0\.6 MB is larger than 0\.262144 MB"),
     ):
         write_mat(root, "aeroplane", "a", kps)
         with pytest.raises(InputError, match=reason):

@@ -136,19 +136,27 @@ def test_an_image_in_two_splits_is_refused(root: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"kps": None}, "AttributeError"),
-        ({"kps": {"0": [1, 2, 3]}}, "2 finite numbers"),
-        ({"kps": {"0": [1, float("nan")]}}, "2 finite numbers"),
-        ({"kps": {"0": "12"}}, "2 finite numbers|could not convert"),
-        ({"kps": {"nose": [1, 2]}}, "invalid literal"),
-        ({"bndbox": [1, 2, 3]}, "4 finite numbers"),
+        ({"kps": None}, "kps: Input should be an object"),
+        ({"kps": {"0": [1, 2, 3]}}, "kps.'0': .*at most 2"),
+        ({"kps": {"0": [1, float("nan")]}}, "kps.'0'.1: .*finite number"),
+        ({"kps": {"0": "12"}}, "kps.'0': .*array"),
+        ({"kps": {"0": ["1", 2]}}, "kps.'0'.0: .*number"),
+        ({"kps": {"0": [True, 2]}}, "kps.'0'.0: .*number"),
+        ({"kps": {"0": [1e300, 2]}}, "kps.'0'.0: .*less than"),
+        ({"kps": {"nose": [1, 2]}}, "kps.nose.*integer"),
+        ({"kps": {"-1": [1, 2]}}, "kps.'-1'.*greater than or equal to 0"),
+        ({"kps": {str(2**31): [1, 2]}}, "kps.*less than"),
+        ({"kps": {str(i): None for i in range(20_000)}}, "kps: .*at most 10000"),
+        ({"bndbox": [1, 2, 3]}, "bndbox.3: Field required"),
         ({"bndbox": [5, 5, 5, 9]}, "empty box"),
-        ({"bndbox": None}, "4 finite numbers"),
+        ({"bndbox": None}, "bndbox: .*array"),
+        ({"filename": 7}, "filename: .*string"),
+        ({"filename": "a\x1b[2J.jpg"}, "filename: .*pattern"),
     ],
 )
 def test_malformed_annotations_are_named(root: Path, changes: dict, reason: str) -> None:
     path = write_image(root, "cat", "a_2", **changes)
-    with pytest.raises(InputError, match=rf"a_2\.json: not an image annotation.*({reason})"):
+    with pytest.raises(InputError, match=rf"a_2\.json: not an image annotation.*\({reason}"):
         read_spair(root)
     path.write_text('{"kps": ')
     with pytest.raises(InputError, match=r"a_2\.json: cannot be read as JSON"):
@@ -159,6 +167,26 @@ def test_malformed_annotations_are_named(root: Path, changes: dict, reason: str)
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match=r"a_2\.json: cannot be read as JSON"):
         read_spair(root)
+
+
+def test_an_annotation_has_a_size_and_a_depth(root: Path) -> None:
+    path = write_image(root, "cat", "a_2", more=["x" * 1000] * 2000)
+    with pytest.raises(InputError, match=r"a_2\.json: the file of 2\.0 MB is larger than 1\.04858 MB"):
+        read_spair(root)
+    path.write_text("[" * 5000 + "]" * 5000)
+    with pytest.raises(InputError, match=r"a_2\.json: cannot be read as JSON \(Invalid JSON: recursion limit exceeded"):
+        read_spair(root)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(InputError, match=r"a_2\.json"):
+        read_spair(root)
+
+
+def test_a_name_in_a_list_leads_to_no_other_folder(root: Path) -> None:
+    for bad in ("000001-../a_1-a_2:cat", "000001-a_1-a_2:../cat", f"000001-{'x' * 300}-a_2:cat", "000001-a\x00b-a_2:cat"):
+        write_layout(root, "trn", bad)
+        with pytest.raises(InputError, match=r"trn\.txt, line 1"):
+            read_spair(root)
 
 
 def test_no_visible_keypoint_is_no_error(root: Path) -> None:
@@ -285,8 +313,9 @@ def test_groups_of_a_folder(toys: Path, root: Path, tmp_path: Path) -> None:
             keypoint_groups(dataset, category)
     for text, reason in (
         ("{", "cannot be read"),
-        ("[]", "one table a category"),
-        ('{"cat": {"side": 1}}', "malformed keypoint groups"),
+        ("[]", "a table of keypoint groups for each category"),
+        ('{"cat": {"side": 1}}', r"keypoints\.json: not a table .*\(cat\.repeated: Field required"),
+        ('{"cat": {"side": [0], "repeated": [[0, 1]], "mirrored": []}}', "category cat: malformed keypoint groups"),
     ):
         (root / "keypoints.json").write_text(text)
         with pytest.raises(InputError, match=reason):

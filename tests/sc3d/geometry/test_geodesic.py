@@ -220,7 +220,7 @@ def test_balls_survive_the_feature_file() -> None:
     surface = Surface(
         np.zeros(1, np.int32),
         zero.astype(np.int32),
-        zero,
+        np.array([[1.0, 0, 0]]),
         np.zeros(1, np.int32),
         np.array([2.5], np.float16),
         mesh.vertices,

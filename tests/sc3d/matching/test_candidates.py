@@ -98,10 +98,10 @@ def test_broken_surfaces_are_refused(make_features):
     features = make_features(1, "broken")
     surface = features.surface
     for change, message in [
-        ({"corners": surface.corners + 39}, "beyond the mesh's 40"),
-        ({"barycentric": surface.barycentric * np.nan}, "not finite"),
+        ({"corners": surface.corners + 39}, "broken: hit corners reach .* beyond 0 to 39"),
+        ({"barycentric": surface.barycentric * np.nan}, "broken: barycentric weights hold values that are not finite"),
         ({"diagonal": 0.0}, "diagonal of 0"),
-        ({"dominant": surface.dominant[:-1]}, "different lengths"),
+        ({"dominant": surface.dominant[:-1]}, r"broken: dominant vertices are int32 \(59,\), expected \(60,\)"),
     ]:
         with pytest.raises(FeatureError, match=message):
             Described(without(features, surface=dataclasses.replace(surface, **change)), MatchConfig())

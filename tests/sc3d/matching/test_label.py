@@ -163,14 +163,16 @@ def test_balls_that_are_too_small_to_decide_are_refused(make_features):
 def test_a_dominant_vertex_without_ball_is_named(make_features):
     features = make_features(1, "holey")
     surface = features.surface
-    balls = dataclasses.replace(surface.balls, centres=surface.balls.centres + 1)
-    broken = Features(
-        **{n: getattr(features, n) for n in Features.__dataclass_fields__ if n != "surface"},
-        surface=dataclasses.replace(surface, balls=balls),
+    values = {n: getattr(features, n) for n in Features.__dataclass_fields__ if n != "surface"}
+    fewer = dataclasses.replace(
+        surface.balls,
+        centres=surface.balls.centres[1:],
+        offsets=surface.balls.offsets[1:] - surface.balls.offsets[1],
+        members=surface.balls.members[surface.balls.offsets[1] :],
+        distances=surface.balls.distances[surface.balls.offsets[1] :],
     )
-    image = Described(broken, MatchConfig())
-    with pytest.raises(FeatureError, match="holey: no geodesic ball"):
-        match_pair(image, image, "toy", MatchConfig())
+    with pytest.raises(FeatureError, match="holey: a dominant vertex has no ball"):
+        Features(**values, surface=dataclasses.replace(surface, balls=fewer))
 
 
 def test_grids_of_different_sides_are_refused(make_features):
