@@ -198,7 +198,7 @@ class _Download:
         raise InputError(f"{shown(self._url)}: leads on more than {MAX_REDIRECTS} times; give the address of the image itself")
 
     def _body(self, answer: Any) -> bytes:
-        most = self._limits.max_megabytes * 1_000_000
+        most = self._limits.max_bytes
         length = answer.headers.get("Content-Length", "")
         announced = int(length) if length.isdecimal() else None
         data = bytearray()

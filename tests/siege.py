@@ -130,11 +130,14 @@ class Siege:
         return code
 
     def _kill(self, driver: subprocess.Popen[bytes], what: str) -> None:
-        found = [pid for pid, command in processes(driver) if what in command]
-        if found:
-            self.result.disturbances[f"kill {what}"] += 1
-            with suppress(ProcessLookupError):
-                os.kill(self._chance.choice(found), signal.SIGKILL)
+        # Early in a run there is none yet; where it ends without one, nothing has disturbed it.
+        while driver.poll() is None:
+            if found := [pid for pid, command in processes(driver) if what in command]:
+                self.result.disturbances[f"kill {what}"] += 1
+                with suppress(ProcessLookupError):
+                    os.kill(self._chance.choice(found), signal.SIGKILL)
+                return
+            time.sleep(0.1)
 
     def _kill_driver(self, driver: subprocess.Popen[bytes]) -> None:
         self.result.disturbances["kill driver"] += 1
