@@ -250,12 +250,14 @@ def explore(
     return tried
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("changes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_two_runs_that_cut_differently(world: Callable[[], Memory], changes: int) -> None:
     runs = [lambda: label("abcd", 2), lambda: label("abcd", 4)]
     assert explore(world, lambda: None, runs, "abcd", changes) > 25**changes
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("changes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_clean_and_a_run_whose_plan_names_more(world: Callable[[], Memory], changes: int) -> None:
     runs = [lambda: clean("ad"), lambda: label("abcd", 2)]

@@ -1,0 +1,27 @@
+"""A short siege: see tests/siege.py. Whatever is done to runs, nothing is lost, doubled or different."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from siege import STORES, Result, besiege
+
+
+def hold(rounds: int, seed: int, store: str, work: Path) -> Result:
+    found = besiege(rounds, seed, store, work, lambda line: None)
+    assert (found.lost, found.doubled, found.different, found.hung, found.notes) == (0, 0, 0, 0, [])
+    return found
+
+
+@pytest.mark.timeout(1500)
+def test_a_run_that_is_frozen_until_another_one_has_its_folder(tmp_path: Path) -> None:
+    """With this seed."""
+    assert hold(1, 51, "disk", tmp_path).disturbances["freeze"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("store", STORES)
+def test_what_else_days_may_bring(store: str, tmp_path: Path) -> None:
+    assert sum(hold(4, 1, store, tmp_path).disturbances.values()) >= 4
