@@ -29,7 +29,7 @@ from types import TracebackType
 
 from sc3d.errors import ConfigError, LeaseLostError, MissingFileError, RunBusyError, StoreError
 from sc3d.fence import FOLDER, LARGEST, claims_among
-from sc3d.lease_records import Beat, Claim, decode, encode
+from sc3d.lease_records import LONGEST_INTERVAL_S, Beat, Claim, decode, encode
 from sc3d.machine import is_running, this_machine
 from sc3d.seals import seal
 from sc3d.store import RunFolder
@@ -54,7 +54,7 @@ class RunLease:
 
     Args:
         run: the folder.
-        interval_s: seconds between two beats. A holder that has missed three is presumed dead.
+        interval_s: seconds between two beats, 60 at most. A holder that has missed three is presumed dead.
 
     Raises (on entering):
         RunBusyError: another run that is alive writes the folder.
@@ -68,9 +68,10 @@ class RunLease:
         if not 0 < interval_s < float("inf"):
             raise ConfigError(f"a lease beats at intervals of more than 0 s, not {interval_s}")
         self.run = run
-        self.interval_s = interval_s
+        # Nobody waits for a beat that is announced for later.
+        self.interval_s = min(interval_s, LONGEST_INTERVAL_S)
         # A beat that comes late is worth less than the next one.
-        self._hasty = RunFolder(run.uri, patience=interval_s, number=0)
+        self._hasty = RunFolder(run.uri, patience=self.interval_s, number=0)
         # What makes somebody the holder is not written as the holder.
         self._files = run.of_run(0)
         self._token = uuid.uuid4().hex
