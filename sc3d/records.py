@@ -228,8 +228,8 @@ class Matches(Record, name="Matches"):
         # Of imported labels errors are not known: NaN.
         if (self.cycle_error < 0).any() or (self.geodesic_error < 0).any() or (np.abs(self.cosine) > _LARGEST_COSINE).any():
             raise SchemaError(f"pair {self.pair_id}: errors below 0, or cosines beyond 1")
-        if not 0 <= len(self) <= self.n_candidates or not 0 <= self.n_cycle <= self.n_candidates:
-            raise SchemaError(f"pair {self.pair_id}: {len(self)} and {self.n_cycle} of {self.n_candidates} candidates")
+        if not 0 <= self.n_cycle <= self.n_candidates:
+            raise SchemaError(f"pair {self.pair_id}: {self.n_cycle} of {self.n_candidates} candidates pass the cycle")
 
     def __len__(self) -> int:
         return len(self.cosine)

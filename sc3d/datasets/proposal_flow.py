@@ -17,20 +17,18 @@ a column of PF-PASCAL are separated by semicolons.
 
 from __future__ import annotations
 
-import io
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
-from scipy.io import loadmat
 
 from sc3d.datasets.annotation_files import MAX_KEYPOINTS, read_lines_of_csv
 from sc3d.datasets.content import AnnotatedSet, PairKeypoints, check_categories, check_splits, finite, left_out, safe_id
 from sc3d.datasets.dataset import Dataset, Protocol, Source
+from sc3d.datasets.mat_file import read_mat
 from sc3d.datasets.segmentation import VOC_CLASSES
 from sc3d.errors import InputError, SchemaError
 from sc3d.local_files import is_file, read_local
@@ -41,7 +39,7 @@ _PASCAL_LISTS = {"trn": "train", "val": "val", "test": "test"}
 _WILLOW_LIST = "test_pairs_pf.csv"
 _WILLOW_POINTS = 10
 _POINTS = ("XA", "YA", "XB", "YB")
-# Packed data grows by a factor of a thousand at most. The files of PF-PASCAL have less than 1 KB.
+# The files of PF-PASCAL have less than 1 KB.
 _MAT_BYTES = 1 << 18
 
 
@@ -247,7 +245,7 @@ class _Mats:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._contents: dict[Path, dict[str, Any]] = {}
+        self._contents: dict[Path, Mapping[str, np.ndarray | None]] = {}
 
     def keypoints(self, category: str, photo: str, where: str) -> np.ndarray:
         """All keypoints (K, 2) of a photo, NaN where not visible."""
@@ -256,10 +254,9 @@ class _Mats:
             raise InputError(
                 f"{where}: gives no points, and {path} is missing; unpack Annotations, or take a list with XA, YA, XB, YB"
             )
-        try:
-            kps = _numbers(self._read(path)["kps"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path}: has no numbers called kps ({type(error).__name__}: {error})") from None
+        kps = self._read(path).get("kps")
+        if kps is None:
+            raise InputError(f"{path}: has no array of real numbers called kps; copy it again")
         if kps.ndim != 2 or kps.shape[1] != 2 or len(kps) > MAX_KEYPOINTS or np.isinf(kps).any():
             raise InputError(f"{path}: kps of shape {kps.shape}, expected (K, 2) of numbers, NaN where not visible")
         return kps
@@ -267,11 +264,11 @@ class _Mats:
     def box(self, category: str, photo: str) -> np.ndarray | None:
         """The box (4,) of the object in a photo, where there is a file with one."""
         path = self._path(category, photo)
-        content = self._read(path) if is_file(path) else {}
+        content: Mapping[str, np.ndarray | None] = self._read(path) if is_file(path) else {}
         if "bbox" not in content:
             return None
         try:
-            box = finite(_numbers(content["bbox"]).ravel(), 4)
+            box = finite(np.ravel(content["bbox"]), 4)
         except (TypeError, ValueError) as error:
             raise InputError(f"{path}: bbox: {error}") from None
         if not (box[2] > box[0] and box[3] > box[1]):
@@ -281,24 +278,13 @@ class _Mats:
     def _path(self, category: str, photo: str) -> Path:
         return self._folder / category / f"{PurePosixPath(photo).stem}.mat"
 
-    def _read(self, path: Path) -> dict[str, Any]:
+    def _read(self, path: Path) -> Mapping[str, np.ndarray | None]:
         if path not in self._contents:
             try:
-                content = io.BytesIO(read_local(path, _MAT_BYTES))
-                self._contents[path] = dict(loadmat(content, variable_names=("kps", "bbox")))
-            except InputError:
-                raise
-            except Exception as error:  # SciPy's reader raises whatever it stumbles over in a damaged file
-                what = f"{type(error).__name__}: {error}"
-                raise InputError(f"{path}: cannot be read as a MATLAB file ({what}); copy it again") from None
+                self._contents[path] = read_mat(read_local(path, _MAT_BYTES), ("kps", "bbox"))
+            except ValueError as error:
+                raise InputError(f"{path}: cannot be read as a MATLAB file ({error}); copy it again") from None
         return self._contents[path]
-
-
-def _numbers(value: Any) -> np.ndarray:
-    """An array of real numbers, not of cells, texts or complex ones, as (...) float64; raises ``TypeError``."""
-    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
-        raise TypeError(f"{getattr(value, 'dtype', type(value).__name__)} is no real number")
-    return value.astype(np.float64)
 
 
 _WILLOW = "http://www.di.ens.fr/willow/research"

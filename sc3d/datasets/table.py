@@ -180,7 +180,7 @@ class _ParquetRows:
         self._name = name
         try:
             self._file = pq.ParquetFile(stream)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise InputError(f"{name}: is a damaged Parquet file ({error}); write it again") from None
         self.columns = list(self._file.schema_arrow.names)
 
@@ -196,7 +196,7 @@ class _ParquetRows:
                 for row in zip(*(read.get(column, nothing) for column in COLUMNS), strict=True):
                     number += 1
                     yield number, row
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise InputError(f"{self._name}: is a damaged Parquet file ({error}); write it again") from None
 
 

@@ -125,7 +125,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_pair_and_the_last_good_adapter
     labels = toy_pairs.make_labels(features)
     healthy = LabelledPairs(labels, features.__getitem__)
     # Features that are not finite are refused when they are read, so the poison enters as a label that is nowhere.
-    poisoned = [r.replace(target_xy=np.full_like(r.target_xy, np.nan)) if r.pair_id == "img2~img1" else r for r in labels]
+    poisoned = [r.replace(target_xy=np.full_like(r.target_xy, 1e38)) if r.pair_id == "img2~img1" else r for r in labels]
     expected = [healthy.pairs_of_step(0, step, 2) for step in range(CONFIG.steps)]
     first_bad = next(i for i, ids in enumerate(expected) if "img2~img1" in ids)
     with pytest.raises(DivergenceError, match="img2~img1") as caught:
@@ -181,7 +181,7 @@ def test_each_distinct_image_is_embedded_once_a_step(pairs: LabelledPairs, monke
 def test_a_run_that_diverges_leaves_its_last_good_state_as_checkpoint(toy_pairs: ModuleType) -> None:
     features = toy_pairs.make_features()
     labels = toy_pairs.make_labels(features)
-    poisoned = [r.replace(target_xy=np.full_like(r.target_xy, np.nan)) if r.pair_id == "img2~img1" else r for r in labels]
+    poisoned = [r.replace(target_xy=np.full_like(r.target_xy, 1e38)) if r.pair_id == "img2~img1" else r for r in labels]
     pairs = LabelledPairs(poisoned, features.__getitem__)
     saved: list[bytes] = []
     with pytest.raises(DivergenceError) as caught:

@@ -187,7 +187,7 @@ _LISTS = ("source_xy", "target_xy", "cosine", "cycle_error", "geodesic_error")
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(tmp_path: Path) -> None:
     config = _config(tmp_path / "run", tmp_path / "cache", "seed=1")
     rows = _fill(config)["rows"]
-    cars = [r.replace(target_xy=np.full_like(r.target_xy, np.nan)) if r.pair_id == "img1~img0" else r for r in rows]
+    cars = [r.replace(target_xy=np.full_like(r.target_xy, 1e38)) if r.pair_id == "img1~img0" else r for r in rows]
     cars = [r for r in cars if r.category == "car"]
     commit_rows(LabelStage(config), "car", cars)
     with pytest.raises(DivergenceError, match="img1~img0"):
