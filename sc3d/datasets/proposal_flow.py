@@ -267,8 +267,11 @@ class _Mats:
         content: Mapping[str, np.ndarray | None] = self._read(path) if is_file(path) else {}
         if "bbox" not in content:
             return None
+        given = content["bbox"]
+        if given is None:
+            raise InputError(f"{path}: has no array of real numbers called bbox; copy it again")
         try:
-            box = finite(np.ravel(content["bbox"]), 4)
+            box = finite(np.ravel(given), 4)
         except (TypeError, ValueError) as error:
             raise InputError(f"{path}: bbox: {error}") from None
         if not (box[2] > box[0] and box[3] > box[1]):

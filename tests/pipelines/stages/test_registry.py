@@ -99,6 +99,8 @@ OTHER: dict[str, Any] = {
     "dataset.masks": "masks",
     "dataset.categories": ("car",),
     "dataset.subset": "small",
+    "dataset.download.hosts": ("example.org",),
+    "dataset.download.buckets": ("s3://photos",),
     "reconstruct.mask": "grabcut",
     "reconstruct.mesh": "inflate",
     "orient.estimator": "none",
