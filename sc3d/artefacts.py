@@ -58,13 +58,13 @@ class Artefacts:
     def file(self, shard: Shard) -> str:
         """Name of a shard's file, as this run commits it."""
         middle = f"category={shard.category}/" if self.by_category else ""
-        return f"{self.prefix}/{middle}{self._stem(shard)}.parquet"
+        return f"{self.prefix}/{middle}{self._numbered(shard)}.parquet"
 
     def reject_file(self, shard: Shard) -> str:
         """Name of the file with a shard's rejects, as this run commits it."""
-        return self.reject_file_of(self._stem(shard))
+        return self.reject_file_of(self._numbered(shard))
 
-    def _stem(self, shard: Shard) -> str:
+    def _numbered(self, shard: Shard) -> str:
         number = self.run.number
         if not number and (last := newest_seal(self.run)):
             # What is written by hand, without the lease, counts as of the run before.
@@ -124,33 +124,37 @@ class Artefacts:
         table = self.run.read_table(self.record, name, [self.key, INPUTS])
         return pa.Table.from_arrays([table[self.key], table[INPUTS]], schema=COUNTED)
 
-    def _reject_files(self) -> list[str]:
-        """Those of finished shards. The rejects of a shard that was cut short do not count: it is done again."""
-        finished = {_stem(name) for name in self.files()}
-        return [name for name in counted_files(self.run, self.reject_prefix, ".parquet") if _stem(name) in finished]
+    def _reject_files(self) -> dict[str, str]:
+        """Reject file -> its shard's file. The rejects of a shard that was cut short do not count: it is done again."""
+        finished = {_stem(name): name for name in self.files()}
+        names = counted_files(self.run, self.reject_prefix, ".parquet")
+        return {name: finished[_stem(name)] for name in names if _stem(name) in finished}
 
     def reject_file_of(self, name: str) -> str:
         """Name of the file with the rejects of a shard file."""
         return f"{self.reject_prefix}/{_stem(name)}.parquet"
 
-    def files_of_rejects(self, wanted: pa.Table) -> list[str]:
-        """The shard files whose rejects count, some of them."""
-        by_stem = {_stem(name): name for name in self.files()}
-        return [by_stem[_stem(name)] for name, rejects in self._counted_rejects(wanted) if rejects]
+    def left_over(self, catalogue: Catalogue) -> tuple[list[str], list[str]]:
+        """Of its shard files, those without anything that counts, and those that hold something else beside it."""
+        # The file of a shard whose rows were all rejected says that it is done.
+        kept = {*catalogue.files_used, *(file for file, rejects in self._counted_rejects(catalogue.counted) if rejects)}
+        holding = {catalogue.files[i] for i in set(catalogue.file_of_others.tolist())}
+        return [name for name in catalogue.files if name not in kept], sorted(holding & kept)
 
     def rejects(self, wanted: pa.Table) -> list[Reject]:
         """The rejects of finished shards that count, as rows do (see :meth:`catalogue`), each id once."""
         return list({one.id: one for _, rejects in self._counted_rejects(wanted) for one in rejects}.values())
 
     def _counted_rejects(self, wanted: pa.Table) -> Iterator[tuple[str, list[Reject]]]:
-        """Each reject file of a finished shard, and those of its rejects that count."""
+        """The file of each finished shard that has rejects, and those of them that count."""
         files = self._reject_files()
         if not files:
             return
         known = _inputs_by_id(wanted)
         with ThreadPoolExecutor(_READERS) as pool:
-            for name, rejects in zip(files, pool.map(lambda name: self.run.read_records(Reject, name), files), strict=True):
-                yield name, [one for one in rejects if known.get(one.id) == one.inputs]
+            found = pool.map(lambda name: self.run.read_records(Reject, name), files)
+            for shard_file, rejects in zip(files.values(), found, strict=True):
+                yield shard_file, [one for one in rejects if known.get(one.id) == one.inputs]
 
     def standing(self, wanted: pa.Table) -> Standing:
         """How far the stage has come with what is wanted (:data:`~sc3d.shards.COUNTED`), looked up in the run folder.

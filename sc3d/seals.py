@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -48,15 +48,15 @@ class Seal:
 def counted_files(run: RunFolder, folder: str, suffix: str = "") -> list[str]:
     """As :meth:`RunFolder.names <sc3d.store.RunFolder.names>`, of those files alone that count."""
     # The seal first: what it names may be written anew by the next one, and only then deleted.
-    seal = newest_seal(run)
+    holding = newest_seal(run)
     names = run.names(folder, suffix)
-    return names if seal is None else [name for name in names if seal.shows(name)]
+    return names if holding is None else [name for name in names if holding.shows(name)]
 
 
 def newest_seal(run: RunFolder) -> Seal | None:
     """The seal that holds; ``None`` for a folder that nobody has sealed, in which everything counts."""
     for _ in range(_ATTEMPTS):
-        found = _seals(run)
+        found = _seals_among(run.names(FOLDER, ".seal"))
         if not found:
             return None
         try:
@@ -78,16 +78,14 @@ def seal(run: RunFolder, without: Collection[str] = ()) -> None:
     """
     if not run.number:
         raise StoreError(f"{run.uri}: only the run that holds the lease of a folder can seal it")
-    before = newest_seal(run)
-    files = [name for name in run.names("", ".parquet") if number_of(name) is not None]
-    counted = [name for name in files if before is None or before.shows(name)]
+    before, there = newest_seal(run), run.names("", (".parquet", ".seal"))
+    shards = {name for name in there if number_of(name) is not None}
+    kept = {name for name in shards.difference(without) if before is None or before.shows(name)}
     version = before.version + 1 if before is not None and before.number == run.number else 0
-    earlier = _seals(run)
-    kept = [SealedFile(name) for name in counted if name not in set(without)]
     # Named unlike those of a folder that lay here before, since readers keep what they have read.
     name = f"{FOLDER}/{run.number:08}-{version:04}-{uuid.uuid4().hex[:8]}.seal"
-    run.write_records(SealedFile, name, kept)
-    for name in {*files} - {one.name for one in kept} | {*earlier.values()}:
+    run.write_records(SealedFile, name, [SealedFile(one) for one in sorted(kept)])
+    for name in [*(shards - kept), *_seals_among(there).values()]:
         run.delete(name)
 
 
@@ -100,11 +98,14 @@ def take_away(run: RunFolder, names: Collection[str]) -> None:
     if names:
         seal(run, names)
     for name in names:
-        run.delete(name)
+        # Shards are deleted by now.
+        if number_of(name) is None:
+            run.delete(name)
 
 
-def _seals(run: RunFolder) -> dict[tuple[int, int], str]:
-    matches = (_SEAL.fullmatch(name) for name in run.names(FOLDER, ".seal"))
+def _seals_among(names: Iterable[str]) -> dict[tuple[int, int], str]:
+    """The seals among names of files, by the number of their run and their version."""
+    matches = map(_SEAL.fullmatch, names)
     return {(int(match[1]), int(match[2])): match[0] for match in matches if match}
 
 

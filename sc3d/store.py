@@ -117,10 +117,10 @@ class RunFolder:
         path = self.path(name)
         return self._patiently(lambda: self._store.exists(path), "look for", name)
 
-    def names(self, folder: str, suffix: str = "") -> list[str]:
-        """Sorted names of all files below ``folder`` that end in ``suffix``; a folder that is not there is empty. An empty name is for all.
+    def names(self, folder: str, suffix: str | tuple[str, ...] = "") -> list[str]:
+        """Sorted names of all files below ``folder`` that end in ``suffix``, or in one of several; a folder that is not there is empty.
 
-        Files that are being written are not among them, nor what a killed writer left of one.
+        An empty ``folder`` is for all of the run folder. Files that are being written are not among them, nor what a killed writer left.
         """
         path, strip = self.path(folder) if folder else self._root, len(self._root) + 1
         found = self._patiently(lambda: self._store.files(path), "list", folder)

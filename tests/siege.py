@@ -18,15 +18,14 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from faulty_s3 import FaultyS3
+from s3_server import serve_s3
 
 from pipelines.stages.label import LabelStage
 from pipelines.stages.registry import chain_to
@@ -46,6 +46,8 @@ STORES = ("disk", "s3", "unconditional")
 """Where run folders lie: on the disk, in a bucket with conditional writes, in one without."""
 
 _MARK = "SC3D_SIEGE"
+_BUCKET = "siege"
+_ARGUMENTS = {"compare": ["2d-cycle"]}
 _HANG_S = 400.0
 _ATTEMPTS = 6
 _SAID_OF_TIME = {"seconds"}
@@ -110,10 +112,18 @@ class Siege:
     def _start(self, command: str) -> subprocess.Popen[bytes]:
         cut = [f"ray.pairs_per_shard={self._chance.randint(1, 6)}", f"ray.images_per_shard={self._chance.randint(1, 6)}"]
         options = overrides(self._uri, self._data) + (cut if command == "label" else [])
-        arguments = [text for option in options for text in ("--set", option)]
+        arguments = _ARGUMENTS.get(command, []) + [text for option in options for text in ("--set", option)]
+        if command == "clean":
+            arguments = ["--delete", "--run", self._uri]
         mark = {_MARK: uuid.uuid4().hex, "SC3D_SIEGE_STORE": self._store}
         whole = [sys.executable, "-c", _COMMAND, command, *arguments]
-        driver = subprocess.Popen(whole, env={**os.environ, **mark}, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
+        driver = subprocess.Popen(
+            whole,
+            env={"SC3D_STORE_PATIENCE": "30", **os.environ, **mark},
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+        )
         _marks[driver.pid] = f"{_MARK}={mark[_MARK]}".encode()
         return driver
 
@@ -243,38 +253,6 @@ def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return one.keys() == other.keys() and all(np.array_equal(one[key], other[key]) for key in one)
 
 
-@contextmanager
-def s3_server() -> Iterator[str]:
-    """A real S3 server in its own process, with a bucket ``siege``; its settings are in the environment. Yields its endpoint."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    endpoint = f"http://127.0.0.1:{port}"
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    os.environ |= {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-    os.environ |= {"AWS_DEFAULT_REGION": "us-east-1", "SC3D_STORE_PATIENCE": "30"}
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            with suppress(OSError):
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            if time.monotonic() > deadline:
-                raise RuntimeError("the S3 server did not start")
-            time.sleep(0.1)
-        import boto3
-
-        boto3.client("s3").create_bucket(Bucket="siege")
-        yield endpoint
-    finally:
-        server.kill()
-        server.wait()
-
-
 def besiege(rounds: int, seed: int, store: str, work: Path, tell: Callable[[str], None]) -> Result:
     """Hold so many sieges one after the other; returns what was found in all."""
     data, total = work / "data set", Result()
@@ -283,10 +261,13 @@ def besiege(rounds: int, seed: int, store: str, work: Path, tell: Callable[[str]
     with ExitStack() as stack:
         faults = None
         if store != "disk":
-            faults = FaultyS3(stack.enter_context(s3_server()))
+            import boto3
+
+            faults = FaultyS3(stack.enter_context(serve_s3()))
             stack.callback(faults.stop)
+            boto3.client("s3").create_bucket(Bucket=_BUCKET)
             os.environ["AWS_ENDPOINT_URL"] = faults.endpoint
-        base = str(work) if store == "disk" else "s3://siege"
+        base = str(work) if store == "disk" else f"s3://{_BUCKET}"
         undisturbed = Siege(f"{base}/undisturbed", data, store, random.Random(seed), 0.0, None)
         started = time.monotonic()
         if undisturbed._end(undisturbed._start("label")) != 0:

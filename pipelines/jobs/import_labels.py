@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from pipelines.jobs.export import labelled_images
 from pipelines.jobs.job import Job
-from pipelines.stages.label import LabelStage, imported_inputs, label_artefacts, origin_file
+from pipelines.stages.label import LabelStage, label_artefacts, origin_file, wanted_imports
 from sc3d.artefacts import MISSING
 from sc3d.config import RunConfig
 from sc3d.datasets.label_export import diy_sc
@@ -19,7 +19,7 @@ from sc3d.datasets.label_export.images import LabelledImages
 from sc3d.errors import ConfigError, InputError
 from sc3d.local_files import read_local
 from sc3d.records import LABELLED_SPLIT, SPLITS, Labels
-from sc3d.shards import COUNTED, Shard, recipe_of
+from sc3d.shards import Shard, recipe_of
 from sc3d.store import RunFolder
 
 _EXAMPLES = 3
@@ -86,11 +86,9 @@ def import_labels(config: RunConfig, folder: str, split: str = LABELLED_SPLIT, s
         line = job.progress.start("import", len(names))
         for name in names:
             rows = {labels.pair_id: labels for labels in reader.labels(name, _read(source, name), Counter())}
-            ids = pa.array(sorted(rows), pa.string())
-            wanted = pa.Table.from_arrays([ids, imported_inputs(stage, ids)], schema=COUNTED)
+            wanted = wanted_imports(stage, pa.array(sorted(rows), pa.string()))
             missing = wanted.filter(pa.array(artefacts.standing(wanted).state == MISSING))
             for start in range(0, len(missing), size):
-                job.lease.check()
                 part = missing.slice(start, size).to_pydict()
                 chosen = [rows[id_] for id_ in part["id"]]
                 artefacts.commit(Shard(chosen[0].category, tuple(part["id"]), tuple(part["inputs"])), chosen, [])

@@ -86,13 +86,13 @@ def origin_file(artefacts: Artefacts) -> str:
     return f"{artefacts.prefix}.json"
 
 
-def imported_inputs(stage: LabelStage, ids: pa.Array) -> pa.Array:
-    """What imported labels of some pairs are about: the photos alone."""
-    return join_pair_ids(*(stage.image_inputs(end, "photo") for end in split_pair_ids(ids)))
+def wanted_imports(stage: LabelStage, ids: pa.Array) -> pa.Table:
+    """Pairs with what imported labels of them are about (:data:`~sc3d.shards.COUNTED`): the photos alone."""
+    inputs = join_pair_ids(*(stage.image_inputs(end, "photo") for end in split_pair_ids(ids)))
+    return pa.Table.from_arrays([ids, inputs], schema=COUNTED)
 
 
 def _imported(stage: LabelStage, ids: pa.Array) -> pa.Table:
     labelled = labelled_images(stage.run)
     known = pc.and_(*(pc.is_in(end, value_set=labelled) for end in split_pair_ids(ids)))
-    counted = ids.filter(known)
-    return pa.Table.from_arrays([counted, imported_inputs(stage, counted)], schema=COUNTED)
+    return wanted_imports(stage, ids.filter(known))

@@ -55,17 +55,14 @@ def remove_leftovers(config: RunConfig, leftovers: Sequence[Leftover], others: b
 
 def _of_stage(stage: Stage) -> Leftover:
     artefacts, catalogue = stage.artefacts, stage.catalogue()
-    # The file of a shard whose rows were all rejected says that it is done.
-    kept = {*catalogue.files_used, *artefacts.files_of_rejects(stage.counted)}
-    unused = [name for name in catalogue.files if name not in kept]
+    unused, mixed = artefacts.left_over(catalogue)
     rejects = [artefacts.reject_file_of(name) for name in unused]
     names = [*unused, *(name for name in rejects if stage.run.exists(name))]
     if isinstance(stage, FeatureStage):
         written = {stage.feature_file(image_id) for image_id in catalogue.located}
         names += [name for name in stage.run.names(artefacts.prefix, ".safetensors") if name not in written]
-    holding = {catalogue.files[i] for i in set(catalogue.file_of_others.tolist())}
-    rows, mixed = len(catalogue.file_of_others), tuple(sorted(holding & kept))
-    return Leftover(stage.name, artefacts.prefix, rows, tuple(names), mixed, doubled=catalogue.doubled)
+    rows = len(catalogue.file_of_others)
+    return Leftover(stage.name, artefacts.prefix, rows, tuple(names), tuple(mixed), doubled=catalogue.doubled)
 
 
 def _of_others(stages: Sequence[Stage]) -> Iterator[Leftover]:

@@ -13,52 +13,26 @@ import pyarrow.dataset
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from orientation_shards import artefacts_in, clean, commit, orientation, reject, wanted
 
 from sc3d.artefacts import KEPT, MISSING, REJECTED, Artefacts, read_from
 from sc3d.errors import DamagedFileError
-from sc3d.lease import RunLease
-from sc3d.records import Orientation, Reject
-from sc3d.seals import take_away
+from sc3d.records import Reject
 from sc3d.shards import COUNTED, Shard, item_table
 from sc3d.store import RunFolder
 from sc3d.store_disk import DiskStore
 
-
-def wanted(*ids: str, inputs: str = "") -> pa.Table:
-    """So many ids as a manifest names them, made from the same."""
-    return pa.table([pa.array(ids, pa.string()), pa.array([inputs] * len(ids), pa.string())], schema=COUNTED)
-
-
 ALL = wanted(*"abcdefgh")
-
-
-def orientation(image_id: str, turn: int = 0, category: str = "car") -> Orientation:
-    return Orientation(image_id, category, turn, np.zeros(8), False)
-
-
-def reject(id_: str, attempts: int = 1) -> Reject:
-    return Reject(id_, "orient", "InputError", "broken", attempts)
-
-
-def artefacts_in(folder: Path, recipe: str = "recipe", by_category: bool = True) -> Artefacts:
-    return Artefacts(RunFolder(folder), "orient", "orientations", recipe, Orientation, "image_id", by_category)
 
 
 @pytest.fixture
 def artefacts(tmp_path: Path) -> Artefacts:
-    return artefacts_in(tmp_path)
+    return artefacts_in(RunFolder(tmp_path))
 
 
 def afresh(artefacts: Artefacts) -> Artefacts:
     """As another process sees them."""
     return dataclasses.replace(artefacts)
-
-
-def commit(artefacts: Artefacts, *ids: str, rejected: tuple[str, ...] = (), category: str = "car") -> Shard:
-    """Write a shard of some ids, of which some are rejected."""
-    shard = Shard(category, (*ids, *rejected))
-    artefacts.commit(shard, [orientation(id_, category=category) for id_ in ids], [reject(id_) for id_ in rejected])
-    return shard
 
 
 def states(artefacts: Artefacts, *ids: str) -> list[int]:
@@ -98,7 +72,7 @@ def test_a_shard_that_is_written_again_is_there_once(artefacts: Artefacts) -> No
 
 
 def test_recipes_do_not_see_each_other(tmp_path: Path) -> None:
-    one, other = artefacts_in(tmp_path, "one"), artefacts_in(tmp_path, "other")
+    one, other = artefacts_in(RunFolder(tmp_path), "one"), artefacts_in(RunFolder(tmp_path), "other")
     commit(one, "a", rejected=("b",))
     assert states(other, "a", "b") == [MISSING, MISSING]
     assert other.rejects(ALL) == []
@@ -118,7 +92,7 @@ def test_categories_are_folders_that_other_programs_understand(artefacts: Artefa
 
 
 def test_without_categories_all_shards_are_in_one_folder(tmp_path: Path) -> None:
-    artefacts = artefacts_in(tmp_path, by_category=False)
+    artefacts = artefacts_in(RunFolder(tmp_path), by_category=False)
     shard = commit(artefacts, "a", rejected=("b",))
     assert artefacts.files() == [f"orientations/recipe/{shard.name}.parquet"]
     assert states(artefacts, "a", "b") == [KEPT, REJECTED]
@@ -198,7 +172,7 @@ def test_an_id_that_was_rejected_once_and_kept_later_is_kept(artefacts: Artefact
 def test_standing_is_what_was_committed_whatever_the_shards_and_the_order(
     tmp_path_factory: pytest.TempPathFactory, states_: list[int], size: int, random: Any
 ) -> None:
-    artefacts = artefacts_in(tmp_path_factory.mktemp("run"))
+    artefacts = artefacts_in(RunFolder(tmp_path_factory.mktemp("run")))
     became = {f"i{number:02}": state for number, state in enumerate(states_)}
     ids = [id_ for id_, state in became.items() if state != MISSING]
     for start in range(0, len(ids), size):
@@ -331,17 +305,6 @@ def test_of_rows_that_are_there_twice_one_counts(artefacts: Artefacts) -> None:
     assert catalogue.fingerprint() == dataclasses.replace(catalogue, files=()).fingerprint()
 
 
-def clean(artefacts: Artefacts, counted: pa.Table) -> None:
-    """As ``sc3d clean`` does, by a run of its own."""
-    with RunLease(artefacts.run):
-        catalogue = artefacts.catalogue(counted)
-        kept = {*catalogue.files_used, *artefacts.files_of_rejects(counted)}
-        replaced = [name for name in catalogue.files if name not in kept]
-        for name in {catalogue.files[i] for i in catalogue.file_of_others.tolist()} & kept:
-            replaced += artefacts.keep_counted(catalogue, name)
-        take_away(artefacts.run, replaced)
-
-
 @pytest.mark.parametrize("steps", range(12))
 def test_what_counts_of_a_file_is_kept_and_the_rest_goes_also_when_that_is_cut_short(
     artefacts: Artefacts, monkeypatch: pytest.MonkeyPatch, steps: int
@@ -352,7 +315,7 @@ def test_what_counts_of_a_file_is_kept_and_the_rest_goes_also_when_that_is_cut_s
 
     def failing(done: Any) -> Any:
         def step(self: DiskStore, path: str, *arguments: Any) -> None:
-            if ("lease/" not in path or path.endswith(".parquet")) and next(left, None) is None:
+            if ("lease/" not in path or path.endswith(".seal")) and next(left, None) is None:
                 raise KeyboardInterrupt
             done(self, path, *arguments)
 

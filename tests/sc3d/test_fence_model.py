@@ -14,20 +14,19 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
+from orientation_shards import artefacts_in, clean, commit, wanted
 
 from sc3d import fence, lease, store
 from sc3d.artefacts import KEPT, MISSING, REJECTED, Artefacts
 from sc3d.errors import LeaseLostError, RunBusyError
 from sc3d.lease import RunLease
-from sc3d.records import Orientation, Reject
-from sc3d.seals import take_away
-from sc3d.shards import COUNTED, Shard, item_table, missing_shards
+from sc3d.shards import Shard, item_table, missing_shards
 from sc3d.store import RunFolder
 
 REJECTED_ID = "d"
+INTERVAL_S = 0.002
 _current = threading.local()
 
 
@@ -163,24 +162,14 @@ def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ca
     return afresh
 
 
-def wanted(ids: str) -> pa.Table:
-    return pa.table([list(ids), [""] * len(ids)], schema=COUNTED)
-
-
 def artefacts() -> Artefacts:
-    return Artefacts(RunFolder("/model"), "orient", "orientations", "recipe", Orientation, "image_id", by_category=True)
-
-
-def commit(ids: tuple[str, ...]) -> None:
-    rows = [Orientation(id_, "car", 0, np.zeros(8), False) for id_ in ids if id_ != REJECTED_ID]
-    rejects = [Reject(id_, "orient", "InputError", "broken") for id_ in ids if id_ == REJECTED_ID]
-    artefacts().commit(Shard("car", ids), rows, rejects)
+    return artefacts_in(RunFolder("/model"))
 
 
 def label(ids: str, size: int) -> None:
     """As ``sc3d label``: what is missing of some ids is made, so many to a shard."""
-    with RunLease(RunFolder("/model"), 0.002):
-        standing = artefacts().standing(wanted(ids)).state
+    with RunLease(RunFolder("/model"), INTERVAL_S):
+        standing = artefacts().standing(wanted(*ids)).state
 
         def cut(items: pa.Table) -> list[Shard]:
             names = sorted(items["id"].to_pylist())
@@ -190,27 +179,16 @@ def label(ids: str, size: int) -> None:
             [pa.array([id_ for id_, state in zip(ids, standing, strict=True) if state != MISSING], pa.string())]
         )
         for shard in missing_shards(cut(item_table(("car", id_) for id_ in ids)), done, cut):
-            commit(shard.ids)
-
-
-def clean(ids: str) -> None:
-    """As ``sc3d clean --delete`` while the plan names only some ids."""
-    with RunLease(RunFolder("/model"), 0.002):
-        own, counted = artefacts(), wanted(ids)
-        catalogue = own.catalogue(counted)
-        kept = {*catalogue.files_used, *own.files_of_rejects(counted)}
-        replaced = [name for name in catalogue.files if name not in kept]
-        for name in {catalogue.files[i] for i in catalogue.file_of_others.tolist()} & kept:
-            replaced += own.keep_counted(catalogue, name)
-        take_away(own.run, replaced)
+            rejected = tuple(id_ for id_ in shard.ids if id_ == REJECTED_ID)
+            commit(artefacts(), *(id_ for id_ in shard.ids if id_ != REJECTED_ID), rejected=rejected)
 
 
 def check(ids: str, rewritten: bool = False) -> None:
     """All is there, and nothing twice."""
     own = artefacts()
-    assert own.standing(wanted(ids)).state.tolist() == [REJECTED if id_ == REJECTED_ID else KEPT for id_ in ids]
+    assert own.standing(wanted(*ids)).state.tolist() == [REJECTED if id_ == REJECTED_ID else KEPT for id_ in ids]
     if not rewritten:
-        assert not len(own.catalogue(wanted(ids)).file_of_others)
+        assert not len(own.catalogue(wanted(*ids)).file_of_others)
 
 
 def explore(
@@ -260,5 +238,5 @@ def test_two_runs_that_cut_differently(world: Callable[[], Memory], changes: int
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("changes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_clean_and_a_run_whose_plan_names_more(world: Callable[[], Memory], changes: int) -> None:
-    runs = [lambda: clean("ad"), lambda: label("abcd", 2)]
+    runs = [lambda: clean(artefacts(), wanted(*"ad"), INTERVAL_S), lambda: label("abcd", 2)]
     assert explore(world, lambda: label("abcd", 2), runs, "abcd", changes, rewritten=True) > 20**changes

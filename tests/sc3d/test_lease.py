@@ -19,7 +19,6 @@ from sc3d.lease_records import Claim
 from sc3d.machine import is_running, process_start
 from sc3d.store import RunFolder
 from sc3d.store_disk import TEMPORARY, DiskStore
-from sc3d.store_s3 import S3Store
 
 INTERVAL_S = 0.5
 
@@ -71,15 +70,6 @@ for line in sys.stdin:
         print("busy", flush=True)
 """
 )
-
-
-@pytest.fixture(params=["disk", "s3", "plain s3"])
-def run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
-    if request.param == "disk":
-        return RunFolder(tmp_path / "run")
-    if request.param == "plain s3":
-        monkeypatch.setattr(S3Store, "create", lambda self, path, data: None)
-    return RunFolder(request.getfixturevalue("bucket") + "/runs/one")
 
 
 @pytest.fixture

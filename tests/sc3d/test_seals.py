@@ -7,21 +7,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import pytest
+from orientation_shards import artefacts_in, commit, wanted
 
 from sc3d.artefacts import KEPT, MISSING, Artefacts
 from sc3d.errors import LeaseLostError
 from sc3d.lease import RunLease
-from sc3d.records import Orientation
 from sc3d.seals import counted_files, newest_seal, seal, take_away
-from sc3d.shards import COUNTED, Shard
 from sc3d.store import RunFolder
-from sc3d.store_s3 import S3Store
 
 # Arguments: URI, then "late" (what it writes was on its way before it was replaced), "unconditional" (a plain store).
 WRITER = """
@@ -60,15 +55,6 @@ except LeaseLostError as error:
 """
 
 
-@pytest.fixture(params=["disk", "s3", "plain s3"])
-def run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
-    if request.param == "disk":
-        return RunFolder(tmp_path / "run")
-    if request.param == "plain s3":
-        monkeypatch.setattr(S3Store, "create", lambda self, path, data: None)
-    return RunFolder(request.getfixturevalue("bucket") + "/runs/one")
-
-
 @pytest.fixture
 def frozen(request: pytest.FixtureRequest, run: RunFolder) -> Iterator[subprocess.Popen[str]]:
     """A run that has written a and b, and was frozen before it wrote c and d."""
@@ -89,16 +75,12 @@ def wake(process: subprocess.Popen[str]) -> str:
 
 
 def artefacts(run: RunFolder) -> Artefacts:
-    return Artefacts(run, "orient", "orientations", "recipe", Orientation, "image_id")
+    return artefacts_in(run, by_category=False)
 
 
-def wanted(ids: str = "abcd") -> pa.Table:
-    return pa.table([list(ids), [""] * len(ids)], schema=COUNTED)
-
-
-def commit(run: RunFolder, ids: str) -> None:
-    rows = [Orientation(id_, "car", 90, np.zeros(8), False) for id_ in ids]
-    artefacts(run).commit(Shard("car", tuple(ids)), rows, [])
+def states(run: RunFolder) -> list[int]:
+    found: list[int] = artefacts(run).standing(wanted(*"abcd")).state.tolist()
+    return found
 
 
 def rows_there(run: RunFolder) -> list[str]:
@@ -109,26 +91,26 @@ def rows_there(run: RunFolder) -> list[str]:
 
 def test_a_replaced_run_is_refused_where_it_writes(run: RunFolder, frozen: subprocess.Popen[str]) -> None:
     with RunLease(run, 0.5):
-        assert artefacts(run).standing(wanted()).state.tolist() == [KEPT, KEPT, MISSING, MISSING]
+        assert states(run) == [KEPT, KEPT, MISSING, MISSING]
         answer = wake(frozen)
-        commit(run, "cd")
+        commit(artefacts(run), *"cd", turn=90)
     assert answer.startswith("lost")
     assert "was taken over by run 2 from this one, run 1" in answer
     assert rows_there(run) == list("abcd")
-    assert artefacts(run).standing(wanted()).state.tolist() == [KEPT] * 4
+    assert states(run) == [KEPT] * 4
 
 
 @pytest.mark.parametrize("frozen", [["late"]], indirect=True)
 def test_what_it_was_writing_when_it_was_replaced_does_not_count(run: RunFolder, frozen: subprocess.Popen[str]) -> None:
     with RunLease(run, 0.5):
-        assert artefacts(run).standing(wanted()).state.tolist() == [KEPT, KEPT, MISSING, MISSING]
+        assert states(run) == [KEPT, KEPT, MISSING, MISSING]
         answer = wake(frozen)
         # It is there by now, and nobody sees it.
         assert rows_there(run) == list("abcd")
-        assert artefacts(run).standing(wanted()).state.tolist() == [KEPT, KEPT, MISSING, MISSING]
-        commit(run, "cd")
+        assert states(run) == [KEPT, KEPT, MISSING, MISSING]
+        commit(artefacts(run), *"cd", turn=90)
     assert answer.startswith("written\nlost"), "it must not end well"
-    catalogue = artefacts(run).catalogue(wanted())
+    catalogue = artefacts(run).catalogue(wanted(*"abcd"))
     assert len(catalogue.file_of_others) == 0
     assert {row.image_id: row.turn for row in catalogue.read_all()} == {"a": 0, "b": 0, "c": 90, "d": 90}
     with RunLease(run, 0.5):
@@ -136,17 +118,17 @@ def test_what_it_was_writing_when_it_was_replaced_does_not_count(run: RunFolder,
 
 
 def test_files_of_a_folder_that_nobody_has_sealed_count(run: RunFolder) -> None:
-    commit(run, "ab")
+    commit(artefacts(run), *"ab", turn=90)
     assert newest_seal(run) is None
     with RunLease(run):
-        assert artefacts(run).standing(wanted()).state.tolist() == [KEPT, KEPT, MISSING, MISSING]
-        commit(run, "c")
-    assert artefacts(run).standing(wanted()).state.tolist() == [KEPT, KEPT, KEPT, MISSING]
+        assert states(run) == [KEPT, KEPT, MISSING, MISSING]
+        commit(artefacts(run), *"c", turn=90)
+    assert states(run) == [KEPT, KEPT, KEPT, MISSING]
 
 
 def test_what_is_taken_away_counts_for_nobody_before_it_is_deleted(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     with RunLease(run):
-        commit(run, "ab")
+        commit(artefacts(run), *"ab", turn=90)
     (name,) = artefacts(run).files()
     delete = RunFolder.delete
 
@@ -167,7 +149,7 @@ def test_what_is_taken_away_counts_for_nobody_before_it_is_deleted(run: RunFolde
 
 def test_a_reader_between_two_seals_looks_again(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     with RunLease(run):
-        commit(run, "ab")
+        commit(artefacts(run), *"ab", turn=90)
         read, once = RunFolder.read_records, iter([True])
 
         def overtaken(self: RunFolder, record: Any, name: str) -> Any:
