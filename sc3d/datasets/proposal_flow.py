@@ -267,9 +267,10 @@ class _Mats:
         content: Mapping[str, np.ndarray | None] = self._read(path) if is_file(path) else {}
         if "bbox" not in content:
             return None
+        values = content["bbox"]
         try:
-            box = finite(np.ravel(content["bbox"]), 4)
-        except (TypeError, ValueError) as error:
+            box = finite(None if values is None else values.ravel(), 4)
+        except ValueError as error:
             raise InputError(f"{path}: bbox: {error}") from None
         if not (box[2] > box[0] and box[3] > box[1]):
             raise InputError(f"{path}: the box {box.tolist()} is empty; expected x1, y1, x2, y2")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tracemalloc
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -74,11 +75,9 @@ def test_other_byte_order() -> None:
 def test_damaged_files_are_errors_or_read(data: st.DataObject, compress: bool) -> None:
     whole = written(compress, kps=np.arange(8.0).reshape(4, 2), bbox=np.ones((1, 4)))
     place = data.draw(st.integers(0, len(whole) - 1))
-    for broken in (whole[:place], whole[:place] + data.draw(st.binary(min_size=1, max_size=8)) + whole[place + 1 :]):
-        try:
-            read_mat(broken, NAMES)
-        except ValueError:
-            continue
+    broken = data.draw(st.sampled_from([b"", data.draw(st.binary(min_size=1, max_size=8)) + whole[place + 1 :]]))
+    with suppress(ValueError):
+        read_mat(whole[:place] + broken, NAMES)
 
 
 def test_a_packed_array_has_a_size() -> None:
