@@ -30,10 +30,10 @@ MAX_LIST = 1 << 28
 """Bytes of a file about a whole data set at most; those of AP-10K have 13 million."""
 
 MAX_KEYPOINTS = 10_000
-_MOST_PIXELS = 1e7
+MAX_COORDINATE = 1e7
+"""Pixels from 0, in either direction; float32 holds them without a loss that matters."""
 
-Coordinate = Annotated[float, Field(ge=-_MOST_PIXELS, le=_MOST_PIXELS, allow_inf_nan=False)]
-"""Pixels; float32 holds them without a loss that matters."""
+Coordinate = Annotated[float, Field(ge=-MAX_COORDINATE, le=MAX_COORDINATE, allow_inf_nan=False)]
 
 KeypointId = Annotated[int, Field(ge=0, lt=1 << 31)]
 

@@ -249,14 +249,15 @@ def _animal(entry: _Keypoints, number: int, file_name: str | None, species: tupl
         if not np.isin(keypoints[:, 2], (0, 1, 2)).all():
             raise ValueError(f"visibilities {keypoints[:, 2].tolist()}, expected 0, 1 or 2")
         left, top, width, height = entry.bbox
-        if not (width > 0 and height > 0):
+        bbox = np.array([left, top, left + width, top + height], np.float32)
+        if not (bbox[0] < bbox[2] and bbox[1] < bbox[3]):
             raise ValueError(f"empty box {entry.bbox}")
         return Animal(
             image_id=number,
             family=check_category(species[0]),
             species=check_category(species[1]),
             file_name=Path(file_name or f"{number:012d}.jpg").name,
-            bbox=np.array([left, top, left + width, top + height], np.float32),
+            bbox=bbox,
             keypoints=keypoints,
             n_keypoints=entry.num_keypoints if entry.num_keypoints is not None else int((keypoints[:, 2] > 0).sum()),
         )

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sc3d.datasets.annotation_files import MAX_COORDINATE
 from sc3d.errors import InputError
 from sc3d.records import SPLITS, ImageRecord, Pair, Reject
 
@@ -99,8 +100,11 @@ class PairKeypoints:
         The same pair, or the reversed one, may come again with the same points in any order.
 
         Raises:
-            InputError: it comes again with other points, or is a pair of an image with itself; ``where`` begins the message.
+            InputError: it comes again with other points, is a pair of an image with itself, or has points far from any image; ``where``
+                begins the message.
         """
+        if not (np.abs(points) <= MAX_COORDINATE).all():
+            raise InputError(f"{where}: points more than {MAX_COORDINATE:,.0f} pixels away; correct them")
         if images[0] == images[1]:
             raise InputError(f"{where}: a pair of {images[0]} with itself; remove it")
         if images[0] > images[1]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import os
 import posixpath
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -21,6 +20,7 @@ import pyarrow.parquet as pq
 
 from sc3d.addresses import check_address
 from sc3d.config import DatasetConfig, DownloadConfig
+from sc3d.datasets.annotation_files import MAX_COORDINATE
 from sc3d.datasets.content import AnnotatedSet
 from sc3d.datasets.dataset import Dataset
 from sc3d.datasets.folder import image_id_of
@@ -288,9 +288,10 @@ def _box(value: Any) -> np.ndarray | None:
         numbers = [float(v) for v in (value.split() if isinstance(value, str) else value)]
     except (TypeError, ValueError):
         numbers = []
-    if len(numbers) != 4 or not all(map(math.isfinite, numbers)) or numbers[0] >= numbers[2] or numbers[1] >= numbers[3]:
-        raise InputError(f"bbox '{value}' is not a box; it is x1 y1 x2 y2 in pixels, x1 < x2 and y1 < y2")
-    return np.array(numbers, np.float32)
+    box = np.array(numbers if all(abs(n) <= MAX_COORDINATE for n in numbers) else [], np.float32)
+    if len(box) != 4 or box[0] >= box[2] or box[1] >= box[3]:
+        raise InputError(f"bbox '{str(value)[:80]}' is not a box; it is x1 y1 x2 y2 in pixels, x1 < x2 and y1 < y2")
+    return box
 
 
 def _read(root: Path, dataset: DatasetConfig, subset: str, paired: Collection[str]) -> AnnotatedSet:

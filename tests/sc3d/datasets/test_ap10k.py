@@ -264,6 +264,7 @@ def test_one_image_in_two_folders_is_refused(tmp_path: Path) -> None:
         ({"bbox": [1, 2, 3]}, r"bbox\.3: Field required"),
         ({"bbox": [1, 2, 1e300, 4]}, r"bbox\.2: .*less than"),
         ({"bbox": [1, 2, 0, 4]}, "empty box"),
+        ({"bbox": [1, 2, 1e-12, 4]}, "empty box"),
         ({"num_keypoints": "many"}, "num_keypoints: .*integer"),
         ({"num_keypoints": 10**30}, "num_keypoints: .*less than"),
     ],

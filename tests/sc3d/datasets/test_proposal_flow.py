@@ -154,6 +154,7 @@ def test_categories(root: Path) -> None:
         ((HEADER, "a.jpg,b.jpg,1,1;2,1,1;2,1;2"), "as many numbers"),
         ((HEADER, "a.jpg,b.jpg,1,1;x,1;2,1;2,1;2"), "as many numbers"),
         ((HEADER, "a.jpg,b.jpg,1,1;nan,1;2,1;2,1;2"), "finite numbers"),
+        ((HEADER, "a.jpg,b.jpg,1,1;1e30,1;2,1;2,1;2"), "line 2: points more than 10,000,000 pixels away"),
         ((HEADER, "a.jpg,a.jpg,1,1,1,1,1"), "a pair of aeroplane-a with itself"),
         ((HEADER, "JPEGImages,b.jpg,1,1,1,1,1"), "is not the name of a photo"),
         ((HEADER, "a.jpg,b.jpg,1,1,1,1,1", "b.jpg,a.jpg,1,1,1,2,1"), "line 3: lists other points of aeroplane-a and aeroplane-b"),

@@ -121,6 +121,8 @@ def test_byte_order_mark_windows_lines_quoted_newlines_and_blank_lines(tmp_path:
         ("path,category,split\na.jpg,bus,train\n", "line 2: split 'train' is not one of trn, val, test"),
         ("path,category,bbox\na.jpg,bus,1 2 3\n", "line 2: bbox '1 2 3' is not a box"),
         ("path,category,bbox\na.jpg,bus,3 2 1 4\n", "is not a box"),
+        ("path,category,bbox\na.jpg,bus,1 2 1.00000001 4\n", "is not a box"),
+        ("path,category,bbox\na.jpg,bus,1 2 3 1e300\n", "is not a box"),
         ("path,category,bbox\na.jpg,bus,1 2 nan 4\n", "is not a box"),
         ('path,category\n"a.jpg,bus\n', "line 2 cannot be read"),
     ],
