@@ -9,8 +9,8 @@ import numpy as np
 from sc3d.geometry.camera import Camera, Pose, project
 
 _MARGIN = 4.0
-# Framing is a fixed point, since moving the toy changes its perspective. Damped, it settles to a hundredth of a pixel in so many steps.
-_STEPS, _DAMPING = 6, 0.8
+# Framing is a fixed point, since moving the toy changes its perspective. It is damped, and seldom takes more than six steps.
+_STEPS, _DAMPING, _SETTLED = 60, 0.8, 0.01
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ def sample_view(
     t = np.array([0.0, 0.0, 3.0 * scale])
     for _ in range(_STEPS):
         lower, upper = _box(vertices, Pose(R, t, scale), camera)
-        t = t * (float(((upper - lower) / size).max()) / share) ** _DAMPING
+        growth = float(((upper - lower) / size).max()) / share
+        t = t * growth**_DAMPING
         lower, upper = _box(vertices, Pose(R, t, scale), camera)
         extent = upper - lower
         corner = _MARGIN + place * np.maximum(size - extent - 2 * _MARGIN, 0)
@@ -82,6 +83,8 @@ def sample_view(
             axis = side % 2
             corner[axis] = -cut * extent[axis] if side < 2 else size[axis] - (1 - cut) * extent[axis]
         t[:2] += (corner - lower) * t[2] / camera.K[0, 0]
+        if max(np.abs(corner - lower).max(), abs(growth - 1) * max(size)) < _SETTLED:
+            break
     return View(camera, Pose(R, t, scale))
 
 
