@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 from sc3d.config import RunConfig
 from sc3d.config_view import values_of, view_of
 from sc3d.display import without_secrets
-from sc3d.errors import ConfigError, Sc3dError, is_of_the_store
+from sc3d.errors import ConfigError, Sc3dError, concerns_the_run
 from sc3d.records import Reject
 
 logger = logging.getLogger(__name__)
@@ -164,7 +164,7 @@ def _run_batch(actor: Actor, batch: Sequence[Outcome], id_key: str, stage: str, 
     except KeyboardInterrupt:  # Ray cancels a task by it
         raise
     except BaseException as error:  # whatever a model raises concerns its rows, not the run; some leave by exit()
-        if isinstance(error, Exception) and is_of_the_store(error):
+        if isinstance(error, Exception) and concerns_the_run(error):
             raise
         if len(batch) == 1:
             if not isinstance(error, Sc3dError):

@@ -96,6 +96,6 @@ class WorkerError(Sc3dError):
     """A worker process cannot do its part, for a reason that has nothing to do with what it was given."""
 
 
-def is_of_the_store(error: Exception) -> bool:
-    """Whether an error says that the store is away or refuses, and so nothing about the record at hand, which must not be rejected."""
-    return isinstance(error, StoreError) and not isinstance(error, MissingFileError)
+def concerns_the_run(error: Exception) -> bool:
+    """Whether an error says nothing about the record at hand, which must not be rejected: the store is away or refuses, or code errs."""
+    return isinstance(error, (StoreError, UndeclaredOptionError)) and not isinstance(error, MissingFileError)

@@ -17,7 +17,7 @@ import torch.distributed
 from ray.tune.integration.ray_train import TuneReportCallback
 from torch import Tensor
 
-from sc3d.errors import InputError, Sc3dError, is_of_the_store
+from sc3d.errors import InputError, Sc3dError, concerns_the_run
 from sc3d.store import RunFolder
 from training.adapter import decode_adapter
 from training.checkpoint import ValidationRecord, finished_result
@@ -66,7 +66,7 @@ def _part(job: TrainJob, replica: Replica, device: torch.device, validate_every:
         # Without the adapter that it holds, which nobody asks a failed trial for.
         return Sc3dError(str(error))
     except Sc3dError as error:
-        if is_of_the_store(error):
+        if concerns_the_run(error):
             raise
         return error
     return None

@@ -20,7 +20,7 @@ from pipelines.runner.stage import KEPT_LABELS, Stage
 from pipelines.runner.tally import tell
 from sc3d.artefacts import KEPT, REJECTED
 from sc3d.config import RunConfig
-from sc3d.errors import Sc3dError, SchemaError, is_of_the_store
+from sc3d.errors import Sc3dError, SchemaError, concerns_the_run
 from sc3d.records import Reject
 from sc3d.shards import Shard
 
@@ -175,7 +175,7 @@ class SegmentWorker:
                 try:
                     records.append(self.stage.finish(outcome.row, outcome.seconds))
                 except Exception as error:  # one bad row never takes its shard along
-                    if is_of_the_store(error):
+                    if concerns_the_run(error):
                         raise
                     key = outcome.row[self.stage.key]
                     outcome.reject = Reject(key, self.stage.name, type(error).__name__, str(error))

@@ -9,7 +9,7 @@ import numpy as np
 from actors.base import Row
 from pipelines.runner.stage import Stage
 from pipelines.stages.describe import DescribeStage
-from sc3d.errors import is_of_the_store
+from sc3d.errors import concerns_the_run
 from sc3d.records import Embedding
 from sc3d.shards import Shard
 
@@ -31,7 +31,7 @@ class EmbedStage(Stage):
             try:
                 yield {**row, "features": self.other(DescribeStage).read_features(image_id)}
             except Exception as error:  # an unreadable feature file concerns this image, not the run
-                if is_of_the_store(error):
+                if concerns_the_run(error):
                     raise
                 yield {**row, "error": error}
 

@@ -15,7 +15,7 @@ from pipelines.folder.manifest import PAIRS, read_pair_items, read_pair_table
 from pipelines.runner.stage import Stage
 from pipelines.stages.describe import DescribeStage, FeatureStage
 from sc3d.cache import ByteCache
-from sc3d.errors import UpstreamError, is_of_the_store
+from sc3d.errors import UpstreamError, concerns_the_run
 from sc3d.features import Features
 from sc3d.matching.tiles import cut_tiles
 from sc3d.pair_ids import join_pair_ids, split_pair_id, split_pair_ids
@@ -114,7 +114,7 @@ class PairStage(Stage):
             try:
                 row |= self.gather(pair)
             except Exception as error:  # an unreadable feature file concerns this pair, not the run
-                if is_of_the_store(error):
+                if concerns_the_run(error):
                     raise
                 row["error"] = error
             yield row

@@ -217,6 +217,15 @@ def test_an_option_that_is_not_declared_cannot_be_read():
     assert Reader.made_of(RunConfig()) != Increment.made_of(RunConfig())
 
 
+def test_an_option_that_is_not_declared_ends_the_run_instead_of_rejecting_rows():
+    class Reader(Increment):
+        def process(self, row):
+            return {"y": self.config.label.tau_cc}
+
+    with pytest.raises(UndeclaredOptionError):
+        run_actors([Reader()], [{"x": 1, "y": 2, "id": "a"}], "id", "s")
+
+
 def test_actor_without_process_cannot_be_built():
     class Nothing(Actor):
         requires = {}

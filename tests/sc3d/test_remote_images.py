@@ -20,7 +20,7 @@ from actors.base import run_actors
 from actors.offline.load import LoadImage
 from sc3d.config import DatasetConfig, DownloadConfig, RunConfig
 from sc3d.contents import hash_contents
-from sc3d.errors import InputError, StoreDeniedError, StoreUnavailableError, is_of_the_store
+from sc3d.errors import InputError, StoreDeniedError, StoreUnavailableError, concerns_the_run
 from sc3d.images import load_image, load_mask
 from sc3d.remote_images import read_object, read_url
 from sc3d.store import RunFolder
@@ -79,7 +79,7 @@ def test_what_goes_wrong_is_of_the_photo(web: WebServer, path: str, tries: int, 
     assert "nobody" not in text
     assert "passwd" not in text
     assert web.seen[path] == tries
-    assert not is_of_the_store(caught.value)
+    assert not concerns_the_run(caught.value)
 
 
 @pytest.mark.parametrize("path", ["drip", "headers"])
@@ -249,7 +249,7 @@ def test_no_address_sends_the_credentials_anywhere(stored: str, stranger: WebSer
     address = address.format(port=stranger.port)
     with pytest.raises(InputError) as caught:
         load_image(address, QUICK)
-    assert not is_of_the_store(caught.value), "it rejects one photo"
+    assert not concerns_the_run(caught.value), "it rejects one photo"
     assert (
         hash_contents(RunFolder(tmp_path), [address])[address]
         == hash_contents(RunFolder(tmp_path), ["s3://no-such/x"])["s3://no-such/x"]
@@ -283,7 +283,7 @@ def test_a_store_that_is_away_is_not_of_the_photo(stored: str, faulty_s3: Any, m
     faulty_s3.set(mode)
     with pytest.raises(StoreUnavailableError) as caught:
         read_object(f"{stored}/bus 1.png")
-    assert is_of_the_store(caught.value)
+    assert concerns_the_run(caught.value)
 
 
 def test_a_store_that_comes_back_is_waited_for(stored: str, faulty_s3: Any) -> None:
