@@ -16,7 +16,7 @@ from sc3d.config import RunConfig
 from sc3d.datasets.keypoint_groups import KeypointGroups
 from sc3d.errors import ConfigError
 from sc3d.evaluation.flip import counterparts, descriptor_distance, mirrored_pixels
-from sc3d.evaluation.methods import Method, method_of, methods_of, named, resolve
+from sc3d.evaluation.methods import CONTROL, Method, method_of, methods_of, named, resolve
 from sc3d.evaluation.pck import common_keypoints, outside_image, read_cells, score_cells
 from sc3d.evaluation.protocols import protocol_of, unit_of
 from sc3d.evaluation.scores import PairScore
@@ -159,10 +159,10 @@ def groups_of(config: RunConfig, category: str) -> KeypointGroups:
 
 
 def method_names(config: RunConfig) -> tuple[str, ...]:
-    """The methods that a configuration evaluates; those of the default: the run's features, and its adapter if one was trained."""
+    """The methods that a configuration evaluates; those of the default: a control, the run's features, and its adapter if there is one."""
     if config.evaluate.methods:
         return config.evaluate.methods
-    return ("zero-shot", "adapter") if trained_adapter(config) else ("zero-shot",)
+    return (CONTROL, "zero-shot", *(("adapter",) if trained_adapter(config) else ()))
 
 
 def evaluate_stages(config: RunConfig) -> list[EvaluateStage]:

@@ -14,7 +14,7 @@ from pipelines.stages.match import described_images
 from pipelines.stages.orient import OrientStage
 from pipelines.stages.pairs import SIDES, PairStage, PreparedImages
 from sc3d.config import RunConfig
-from sc3d.evaluation.filter_quality import FilterCounts, filter_quality, judge, unit_of_pair, without_3d
+from sc3d.evaluation.filter_quality import COPY, FilterCounts, filter_quality, judge, unit_of_pair, without_3d
 from sc3d.evaluation.labellings import Labelling, labelling_named
 from sc3d.evaluation.protocols import unit_of
 from sc3d.evaluation.scores import FilterScore
@@ -76,7 +76,7 @@ class JudgeStage(PairStage):
     def identities(self) -> Mapping[str, Any]:
         chained = chain_identities(self.other(OrientStage)) if self._chains is not None else {}
         codes = [labelling.code for labelling in judged_labellings(self.whole)]
-        return {"filters": list(FILTERS), "codes": codes, **chained}
+        return {"filters": [COPY, *FILTERS], "codes": codes, **chained}
 
     @cached_property
     def _chains(self) -> Chains | None:

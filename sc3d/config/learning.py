@@ -89,7 +89,8 @@ class EvaluateConfig:
     methods: Annotated[
         tuple[str, ...],
         Field(
-            description="what predicts the keypoints, by name (sc3d methods); none: zero-shot, and the trained adapter if there is one"
+            description="what predicts the keypoints, by name (sc3d methods); none: copy-position, a control, zero-shot, and the adapter "
+            "if one was trained"
         ),
     ] = ()
     alphas: Annotated[

@@ -18,12 +18,16 @@ from sc3d.errors import InputError
 from sc3d.evaluation.pck import box_size, common_keypoints, unit_size
 from sc3d.evaluation.protocols import Unit
 from sc3d.grid import Letterbox
+from sc3d.matching.box_position import copied_cells
 from sc3d.matching.described import Described
 from sc3d.matching.explain import explain_pair
 from sc3d.matching.filters import FILTERS, survivors
 from sc3d.records import ImageRecord
 
 ALPHA = 0.1
+
+COPY = "copy the position"
+"""In place of a filter's name: a control, which matches each cell with the place of the other object's box where it lies itself."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def filter_quality(
     descriptors: str,
     unit: Unit = "box",
 ) -> list[FilterCounts]:
-    """Judge all of the project's filters on one annotated pair.
+    """Judge all of the project's filters on one annotated pair, and the control :data:`COPY`.
 
     Args:
         annotations: manifest rows of the source and the target, with keypoints and the target's box.
@@ -68,13 +72,22 @@ def filter_quality(
         FeatureError: the images were described by different recipes.
     """
     explanation = explain_pair(source, target, config)
-    rows, correct = judge(explanation, source.letterbox, annotations, unit_of_pair(unit, annotations, target.letterbox))
-    counts = []
+    size = unit_of_pair(unit, annotations, target.letterbox)
+    rows, correct = judge(explanation, source.letterbox, annotations, size)
+    copied = _copied(source, target)
+    copied_rows, copied_correct = judge(copied, source.letterbox, annotations, size)
+    counts = [FilterCounts(COPY, descriptors, len(copied.source_cells), len(copied_rows), int((~copied_correct).sum()))]
     for name in FILTERS:
         keep = survivors(name, explanation, config)
         survives = keep[rows]
         counts.append(FilterCounts(name, descriptors, int(keep.sum()), int(survives.sum()), int((survives & ~correct).sum())))
     return counts
+
+
+def _copied(source: Described, target: Described) -> Copied:
+    """The cells of the source, each with the place of the target that lies alike in the object's box."""
+    cells = copied_cells(source.cells, target.cells, target.letterbox.side)
+    return Copied(source.cells[: len(cells)], target.letterbox.centres(cells))
 
 
 def unit_of_pair(unit: Unit, annotations: tuple[ImageRecord, ImageRecord], target_letterbox: Letterbox) -> float | None:
@@ -95,6 +108,14 @@ class Judgeable(Protocol):
 
     @property
     def target_xy(self) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What :data:`COPY` matches, as :class:`Judgeable`."""
+
+    source_cells: np.ndarray
+    target_xy: np.ndarray
 
 
 def judge(

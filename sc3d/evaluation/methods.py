@@ -21,6 +21,9 @@ from sc3d.evaluation.labellings import LABELLINGS, Labelling, labelling_named
 TRAINED = "trained"
 """In place of a checkpoint's path: the adapter that ``sc3d train`` made of the run's labels."""
 
+CONTROL = "copy-position"
+"""The method that every other has to beat: where it is as good, a set shows nothing of what features know."""
+
 STAND_INS = {"describe.dino": "daisy", "describe.sd": "hog", "describe.shape": "spectral"}
 """Slot -> what fills it without weights. A run with one of them is evaluated by the names of models too, and its rows say so."""
 
@@ -34,8 +37,8 @@ class Method:
     Attributes:
         name: how it is asked for, and what tables call it.
         meaning: a line for people.
-        weights: slot (``sd``, ``dino``, ``shape``) -> weight of its cosine; empty for an adapter. Of ``None``, the configuration decides:
-            ``sd`` and ``dino`` have match.alpha and match.beta, ``shape`` the rest.
+        weights: slot (``sd``, ``dino``, ``shape``, or ``position`` in the box) -> weight of its cosine; empty for an adapter. Of
+            ``None``, the configuration decides: ``sd`` and ``dino`` have match.alpha and match.beta, ``shape`` the rest.
         adapter: empty, :data:`TRAINED`, or the path of a checkpoint.
         options: option -> value that the method asks for; its features, and the adapter, are those of a run with these.
         published: row of the paper's tables that it reproduces with its models.
@@ -68,6 +71,7 @@ _BUILT_IN = (
     Method("dino", "whatever the run has in the DINO slot", {"dino": 1.0}),
     Method("sd", "whatever the run has in the Stable Diffusion slot", {"sd": 1.0}),
     Method("shape", "the 3D descriptors alone; they know nothing of the background", {"shape": 1.0}),
+    Method(CONTROL, "the same place in the other object's box: a control, which sees nothing", {"position": 1.0}),
     Method("dinov2", "DINOv2 ViT-B/14, layer 11", {"dino": 1.0}, options=_DINOV2, published="DINOv2 nearest"),
     Method("dinov2-registers", "DINOv2 with registers", {"dino": 1.0}, options={"describe.dino": "dinov2_registers"}),
     Method("dinov3", "DINOv3 ViT-B/16", {"dino": 1.0}, options=_DINOV3),

@@ -17,9 +17,12 @@ import torch
 from sc3d.errors import FeatureError
 from sc3d.features import Features
 from sc3d.grid import Letterbox
+from sc3d.matching.box_position import position_descriptors
 from sc3d.matching.candidates import fused_product
 from sc3d.matching.described import CoarseLayer
 from sc3d.matching.fusion import SHAPE, Taps, bilinear_taps, interpolate_shape, layer_values, layers_of
+
+POSITION = "position"
 
 _EPSILON = 1e-10
 """The protocol's: a descriptor of zeros has similarity 0 to everything."""
@@ -69,10 +72,11 @@ class CellDescriptors:
     def of_features(cls, features: Features, weights: Mapping[str, float]) -> CellDescriptors:
         """From the slots of an image: each is normalised at each cell, and their cosines are averaged with the weights.
 
-        The 3D descriptors (``shape``) are zero where the image has no surface point.
+        The 3D descriptors (``shape``) are zero where the image has no surface point. ``position`` is the place in the object's box
+        (:func:`~sc3d.matching.box_position.position_descriptors`), which every image has.
 
         Args:
-            weights: of ``sd``, ``dino`` and ``shape``; those of weight 0 are left out.
+            weights: of ``sd``, ``dino``, ``shape`` and ``position``; those of weight 0 are left out.
 
         Raises:
             FeatureError: the image lacks a slot that has a weight.
@@ -83,6 +87,11 @@ class CellDescriptors:
         coarse: list[CoarseLayer] = []
         layout: list[tuple[str, tuple[int, ...]]] = []
         for group, weight in wanted.items():
+            if group == POSITION:
+                values = layer_values(position_descriptors(features.foreground))
+                dense.append(values * (weight / total) ** 0.5)
+                layout.append((group, (values.shape[1],)))
+                continue
             if group == SHAPE:
                 # Meshes differ in their vertices, so only the channels must agree.
                 channels, values = _surface_values(features)

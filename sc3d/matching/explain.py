@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sc3d.config import LabelConfig
+from sc3d.matching.box_position import box_positions
 from sc3d.matching.candidates import Candidates, within_cycle
 from sc3d.matching.described import Described
 from sc3d.matching.lift import positions
@@ -25,8 +26,9 @@ class Explanation:
     fused; ``cycle_error`` (N,) in source pixels; ``geodesic_error`` (N,) in mesh diagonals, ``inf`` beyond the balls or without a surface
     hit; ``source_vertex``, ``target_vertex`` (N,) dominant vertices and ``predicted_source``, ``predicted_target`` (N,) what the other mesh
     predicts, -1 without a hit; ``shape_cosine`` (N,) of the 3D descriptors at the two hits; ``source_position``, ``target_position`` (N, 3)
-    canonical positions from the box's centre in mesh diagonals, NaN without a hit; ``rejected_by`` (N,) the first filter that rejects the
-    candidate: ``cycle``, ``surface`` (no hit), ``geodesic``, or an empty string if it is kept.
+    canonical positions from the box's centre in mesh diagonals, NaN without a hit; ``source_box``, ``target_box`` (N, 2) positions in the
+    2D box around the object's matching cells, 0 to 1; ``rejected_by`` (N,) the first filter that rejects the candidate: ``cycle``,
+    ``surface`` (no hit), ``geodesic``, or an empty string if it is kept.
     """
 
     source_cells: np.ndarray
@@ -43,6 +45,8 @@ class Explanation:
     shape_cosine: np.ndarray
     source_position: np.ndarray
     target_position: np.ndarray
+    source_box: np.ndarray
+    target_box: np.ndarray
     rejected_by: np.ndarray
 
     def __len__(self) -> int:
@@ -69,6 +73,8 @@ def explain_pair(source: Described, target: Described, config: LabelConfig, tran
         geodesic_error=verified.error,
         predicted_source=verified.predicted_source,
         predicted_target=verified.predicted_target,
+        source_box=box_positions(source_cells, source.cells, source.letterbox.side),
+        target_box=box_positions(target_cells, target.cells, target.letterbox.side),
         rejected_by=_rejected_by(source, candidates, verified, config),
         **_surface_evidence(source, target, verified),
     )

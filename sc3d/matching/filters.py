@@ -24,6 +24,8 @@ MIN_SHAPE_COSINE = 0.8
 MAX_POSITION_DISTANCE = 0.1
 """Greatest distance of the canonical positions, in mesh diagonals: twice the geodesic threshold, since the mean of the bicyclic error
 lets one of its terms reach that. Ours; stands for the paper's triplane filter."""
+MAX_BOX_DISTANCE = 0.1
+"""Greatest distance of the positions in the 2D boxes, in shares of their sides: PCK's usual tolerance. Ours."""
 MAX_DIRECTION_ANGLE = 27.0
 """Greatest angle in degrees between the canonical directions from the box's centre: the 0.15 pi of DIY-SC's spherical filter."""
 
@@ -32,9 +34,9 @@ Filter = Callable[[Explanation, LabelConfig], np.ndarray]
 
 :class:`~sc3d.matching.explain.Explanation` has arrays of N rows, one a matching cell of the source in ascending order, each with its
 nearest cell of the target: the cells and their pixels, the fused cosine, the cycle and the geodesic error, the vertices that were hit and
-those that the other mesh predicts, the cosine of the 3D descriptors, the canonical positions, and which of the project's own tests
-rejects it at the thresholds (``rejected_by``). What needs a surface is ``inf``, -1 or NaN where a cell hits none; a comparison with NaN
-is false. N may be 0. A filter changes none of these arrays, and says the same whenever it is asked.
+those that the other mesh predicts, the cosine of the 3D descriptors, the canonical positions, the positions in the 2D boxes, and which of
+the project's own tests rejects it at the thresholds (``rejected_by``). What needs a surface is ``inf``, -1 or NaN where a cell hits none; a
+comparison with NaN is false. N may be 0. A filter changes none of these arrays, and says the same whenever it is asked.
 """
 
 
@@ -67,6 +69,12 @@ def keep_direction(explanation: Explanation, config: LabelConfig) -> np.ndarray:
     return keep_cycle(explanation, config) & (cosine >= np.cos(np.radians(MAX_DIRECTION_ANGLE)))
 
 
+def keep_box(explanation: Explanation, config: LabelConfig) -> np.ndarray:
+    """Relaxed cycle, and close positions in the 2D boxes of the objects: a control, which knows no third dimension."""
+    distance = np.linalg.norm(explanation.source_box - explanation.target_box, axis=1)
+    return keep_cycle(explanation, config) & (distance <= MAX_BOX_DISTANCE)
+
+
 def keep_geodesic(explanation: Explanation, config: LabelConfig) -> np.ndarray:
     """Relaxed cycle and bicyclic geodesic error: the labels."""
     return keep_cycle(explanation, config) & passes_geodesic(explanation.geodesic_error, config.tau_geo)
@@ -76,6 +84,7 @@ FILTERS: dict[str, Filter] = {
     "none": keep_all,
     "cycle": keep_cycle,
     "3D-feature similarity": keep_shape,
+    "position in the 2D box": keep_box,
     "canonical position": keep_position,
     "canonical direction": keep_direction,
     "cycle + geodesic": keep_geodesic,

@@ -21,6 +21,8 @@ FILTER_MEANINGS = {
     "none": "every nearest neighbour, unfiltered",
     "cycle": "matched back, it lands near where it started",
     "3D-feature similarity": "cycle, and similar 3D descriptors",
+    "position in the 2D box": "cycle, and close positions in the boxes of the photos: a control without 3D",
+    "copy the position": "no features at all: the same place in the other box, a control",
     "canonical position": "cycle, and close positions in the object's own frame",
     "canonical direction": "cycle, and close directions from the object's centre",
     "cycle + geodesic": "cycle, and close along the surface of both meshes: the labels",

@@ -30,7 +30,7 @@ from sc3d.config_file import load_config, to_values
 from sc3d.console import PlainConsole
 from sc3d.datasets.keypoint_groups import KeypointGroups
 from sc3d.errors import ConfigError
-from sc3d.evaluation.methods import METHODS
+from sc3d.evaluation.methods import CONTROL, METHODS
 from sc3d.evaluation.readout import CellDescriptors
 from sc3d.grid import Letterbox
 from sc3d.images import load_image
@@ -77,7 +77,7 @@ def test_toys_run_every_method_and_say_what_stood_in(by_name: tuple[RunConfig, d
     assert names == {
         "zero-shot", "zero-shot-3d", "dino", "sd", "shape", "dinov2 (daisy)", "dinov2-registers (daisy)", "dinov3 (daisy)", "dift (hog)",
         "stable-diffusion (hog)", "sd-dino (daisy, hog)", "sd-dinov3 (daisy, hog)", "sd-dino-partfield (daisy, hog, spectral)", "adapter",
-        "adapter-dinov3 (daisy)", "mine",
+        "adapter-dinov3 (daisy)", "mine", "copy-position",
     }  # fmt: skip
     assert {f"{name} window soft-argmax" for name in names} <= set(values)
     # A stand-in is the slot's own descriptor, and a checkpoint is the adapter that it was written from.
@@ -291,7 +291,7 @@ def test_judged_pairs_are_capped_and_do_not_depend_on_the_order() -> None:
     assert len(judged_pairs(pairs, 100)) == len(pairs)
 
 
-def test_the_default_is_the_features_and_the_adapter_if_there_is_one(finished: RunConfig) -> None:
-    assert [stage.label for stage in evaluate_stages(finished)] == ["zero-shot", "adapter"]
-    assert [stage.label for stage in evaluate_stages(changed(finished, "train.steps=5"))] == ["zero-shot"]
+def test_the_default_is_a_control_the_features_and_the_adapter_if_there_is_one(finished: RunConfig) -> None:
+    assert [stage.label for stage in evaluate_stages(finished)] == [CONTROL, "zero-shot", "adapter"]
+    assert [stage.label for stage in evaluate_stages(changed(finished, "train.steps=5"))] == [CONTROL, "zero-shot"]
     assert EvaluateStage.name == "evaluate"

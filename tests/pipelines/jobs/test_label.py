@@ -97,7 +97,7 @@ def test_metrics_have_the_promised_form(finished: RunConfig) -> None:
     assert {"filter", "descriptors", "fpr", "kept", "pairs"} <= set(metrics["filters"][0])
     assert {"method", "dataset", "subset", "alpha", "average", "value", "pairs"} <= set(metrics["pck"][0])
     assert {row["subset"] for row in metrics["pck"]} >= {"all", "geo-aware"}
-    assert {row["method"].split()[0] for row in metrics["pck"]} == {"zero-shot", "adapter"}
+    assert {row["method"].split()[0] for row in metrics["pck"]} == {"copy-position", "zero-shot", "adapter"}
     assert metrics["alignment"]["n"] == 16
     assert metrics["alignment"]["iou_after"] > metrics["alignment"]["iou_before"]
     assert {"turned", "undone", "uncertain"} <= set(metrics["yaw"])

@@ -7,7 +7,7 @@ import pytest
 
 from sc3d.config import LabelConfig, MatchConfig
 from sc3d.errors import InputError
-from sc3d.evaluation.filter_quality import FilterCounts, filter_quality, judge, summarise
+from sc3d.evaluation.filter_quality import COPY, FilterCounts, filter_quality, judge, summarise
 from sc3d.matching.described import Described
 from sc3d.matching.explain import explain_pair
 from sc3d.matching.filters import FILTERS
@@ -35,14 +35,36 @@ def test_counts_equal_a_count_by_hand(pair):
         annotate("i1", np.concatenate([explanation.source_xy[rows], background]), None),
         annotate("i2", np.concatenate([truth, background]), [0, 0, 100, 40]),
     )
-    for count in filter_quality(source, target, images, LabelConfig(), "SD+DINO+3D"):
+    copied, *counts = filter_quality(source, target, images, LabelConfig(), "SD+DINO+3D")
+    assert (copied.filter, copied.kept, copied.judged) == (COPY, 80, 27)
+    assert [count.filter for count in counts] == list(FILTERS)
+    for count in counts:
         keep = FILTERS[count.filter](explanation, LabelConfig())
         assert count.descriptors == "SD+DINO+3D"
         assert count.kept == sum(keep)
         assert count.judged == sum(keep[r] for r in rows)
         assert count.wrong == sum(keep[r] and offset == 11 for r, offset in zip(rows, offsets, strict=True))
-    none = filter_quality(source, target, images, LabelConfig(), "x")[0]
+    none = filter_quality(source, target, images, LabelConfig(), "x")[1]
     assert (none.filter, none.kept, none.judged, none.wrong) == ("none", 80, 27, 13)
+
+
+def test_the_control_is_right_where_objects_lie_alike(pair):
+    source, target, _ = pair
+    assert set(source.cells) != set(target.cells)
+    centres = source.letterbox.centres(source.cells), target.letterbox.centres(target.cells)
+    boxes = [(xy.min(axis=0) - 7, xy.max(axis=0) + 7) for xy in centres]
+    places = (centres[1] - boxes[1][0]) / (boxes[1][1] - boxes[1][0])
+    # Where the target has a cell at the same place of the box, that is what the control takes.
+    shown = [
+        i
+        for i, xy in enumerate(boxes[0][0] + places * (boxes[0][1] - boxes[0][0]))
+        if source.letterbox.cells_of(xy[None])[0] in source.cells
+    ]
+    source_xy = source.letterbox.centres(source.letterbox.cells_of((boxes[0][0] + places * (boxes[0][1] - boxes[0][0]))[shown]))
+    for shift, wrong in ((0.0, 0), (500.0, len(shown))):
+        images = annotate("i1", source_xy, None), annotate("i2", centres[1][shown] + [shift, 0], [0, 0, 400, 400])
+        control = filter_quality(source, target, images, LabelConfig(), "x")[0]
+        assert (control.judged, control.wrong) == (len(shown), wrong)
 
 
 def test_threshold_is_strict(pair):

@@ -7,7 +7,14 @@ from sc3d.config import LabelConfig
 from sc3d.errors import ConfigError
 from sc3d.matching import filters
 from sc3d.matching.explain import CYCLE, GEODESIC, Explanation
-from sc3d.matching.filters import FILTERS, MAX_DIRECTION_ANGLE, MAX_POSITION_DISTANCE, MIN_SHAPE_COSINE, filter_named
+from sc3d.matching.filters import (
+    FILTERS,
+    MAX_BOX_DISTANCE,
+    MAX_DIRECTION_ANGLE,
+    MAX_POSITION_DISTANCE,
+    MIN_SHAPE_COSINE,
+    filter_named,
+)
 
 
 def explanation(n: int, **columns: np.ndarray) -> Explanation:
@@ -27,6 +34,8 @@ def explanation(n: int, **columns: np.ndarray) -> Explanation:
         "shape_cosine": np.ones(n),
         "source_position": np.tile([0.3, 0.0, 0.0], (n, 1)),
         "target_position": np.tile([0.3, 0.0, 0.0], (n, 1)),
+        "source_box": np.full((n, 2), 0.5),
+        "target_box": np.full((n, 2), 0.5),
         "rejected_by": np.full(n, "", dtype="U16"),
     }
     return Explanation(**(values | columns))
@@ -48,6 +57,12 @@ def test_every_filter_but_none_asks_for_the_cycle():
 def test_shape_filter():
     cosine = np.array([MIN_SHAPE_COSINE + 0.01, MIN_SHAPE_COSINE - 0.01, np.nan])
     assert survivors(explanation(3, shape_cosine=cosine))["3D-feature similarity"] == [True, False, False]
+
+
+def test_box_filter():
+    near, far = (MAX_BOX_DISTANCE * share / np.sqrt(2) for share in (0.99, 1.01))
+    target = np.array([[0.5 + near, 0.5 - near], [0.5 - far, 0.5 - far]])
+    assert survivors(explanation(2, target_box=target))["position in the 2D box"] == [True, False]
 
 
 def test_position_and_direction_filters():
