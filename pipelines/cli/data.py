@@ -1,4 +1,4 @@
-"""The published data sets: where to get them, and whether a copy is whole."""
+"""Data to work on: published data sets, and pictures to begin with."""
 
 from __future__ import annotations
 
@@ -28,6 +28,28 @@ def data(
     for name, source in SOURCES.items():
         _say(f"{name:<11} {source.name}")
     _say("sc3d data KIND says how to get one, sc3d data KIND --root DIR whether a copy is whole")
+
+
+@app.command()
+def sample(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to put them; it must not exist.")],
+    count: Annotated[int, typer.Option("--count", min=1, help="Photos a category.")] = 24,
+    category: Annotated[list[str] | None, typer.Option("--category", help="Of these alone: bus, car, chair, and so on.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Another seed draws other things.")] = None,
+) -> None:
+    """Draw photo-like pictures, in folders by category, to try the commands on before one's own photos."""
+    from pipelines.runner.progress import Progress
+    from sc3d.datasets.toys import ToysConfig
+    from sc3d.datasets.toys.catalogue import CATEGORIES
+    from sc3d.datasets.toys.photos import SAMPLE_SEED, draw_photos
+
+    chosen = SAMPLE_SEED if seed is None else seed
+    toys = ToysConfig(tuple(category or CATEGORIES), {"trn": count, "val": 0, "test": 0}, seed=chosen, held_out_seed=chosen + 1)
+    with Progress() as progress:
+        line = progress.start("photos", count * len(toys.categories))
+        draw_photos(folder, toys, lambda done, total: line.advance(1))
+        line.finish()
+    _say(f"{count * len(toys.categories):,} photos in {folder}; label them with: sc3d label --images {folder} --run runs/sample")
 
 
 def _run(kind: str, root: Path | None, subset: str | None, quick: bool) -> None:
