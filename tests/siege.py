@@ -1,7 +1,7 @@
 """A siege of run folders: ``python -m tests.siege --rounds 20 --seed 0 --store disk``.
 
-In each round a small labelling is started on a new run folder, disturbed at a random moment, started again with another cut into shards,
-disturbed again, and so on, until it has ended well. Then every row that counts is compared with an undisturbed run: how many are lost,
+In each round a small labelling is started on a new run folder, disturbed at one to three random moments, started again with another cut
+into shards, disturbed again, and so on, until it has ended well. Then every row that counts is compared with an undisturbed run: how many are lost,
 there twice, or different. The program is as it is, but for leases that beat every second, so that a takeover takes three.
 
 Disturbances: SIGKILL of the driver, of one worker, of the raylet, of the GCS; the whole run frozen until another one has taken its folder
@@ -50,6 +50,7 @@ _BUCKET = "siege"
 _ARGUMENTS = {"compare": ["2d-cycle"]}
 _HANG_S = 400.0
 _ATTEMPTS = 6
+_DISTURBANCES = 3
 _SAID_OF_TIME = {"seconds"}
 
 # What runs a command: as ``sc3d`` does, with leases that beat every second, and on a store without conditional writes if so told.
@@ -94,12 +95,11 @@ class Siege:
     def hold(self) -> None:
         """Disturb the run until it ends well, and once more let it say that nothing is left to do."""
         for _ in range(_ATTEMPTS):
-            driver = self._start("label")
-            time.sleep(self._chance.uniform(0.5, self._seconds))
-            ways = [self._kill_driver, self._kill_worker, self._kill_raylet, self._kill_gcs, self._freeze, self._beside]
-            if self._faults is not None:
-                ways += [self._fault] * 3
-            self._chance.choice(ways)(driver)
+            driver, times = self._start("label"), self._chance.randint(1, _DISTURBANCES)
+            for _ in range(times):
+                time.sleep(self._chance.uniform(0.5, self._seconds / times))
+                if driver.poll() is None:
+                    self._disturb(driver)
             if self._end(driver) == 0:
                 break
         if self._faults is not None:
@@ -108,6 +108,12 @@ class Siege:
         if self._end(last) != 0:
             self._log.seek(0)
             self.result.notes.append(self._log.read().decode(errors="replace")[-2000:])
+
+    def _disturb(self, driver: subprocess.Popen[bytes]) -> None:
+        ways = [self._kill_driver, self._kill_worker, self._kill_raylet, self._kill_gcs, self._freeze, self._beside]
+        if self._faults is not None:
+            ways += [self._fault] * 3
+        self._chance.choice(ways)(driver)
 
     def _start(self, command: str) -> subprocess.Popen[bytes]:
         cut = [f"ray.pairs_per_shard={self._chance.randint(1, 6)}", f"ray.images_per_shard={self._chance.randint(1, 6)}"]
