@@ -1,8 +1,8 @@
 """A siege of run folders: ``python -m tests.siege --rounds 20 --seed 0 --store disk``.
 
 In each round a small labelling is started on a new run folder, disturbed at one to three random moments, started again with another cut
-into shards, disturbed again, and so on, until it has ended well. Then every row that counts is compared with an undisturbed run: how many are lost,
-there twice, or different. The program is as it is, but for leases that beat every second, so that a takeover takes three.
+into shards, disturbed again, and so on, until it has ended well. Then every row that counts is compared with an undisturbed run: how many
+are lost, there twice, or different. The program is as it is, but for leases that beat every second, so that a takeover takes three.
 
 Disturbances: SIGKILL of the driver, of one worker, of the raylet, of the GCS; the whole run frozen until another one has taken its folder
 over, or is at it; other commands started beside it; and in a bucket, a server that is away, overloaded, loses answers, cuts bodies short,
