@@ -163,7 +163,8 @@ def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
 def located(config: RunConfig) -> RunConfig:
     """The configuration with full paths for the run folder and the data set, where they are local, and ``~`` for the home folder."""
     dataset = config.dataset
-    placed = dataclasses.replace(dataset, root=_full_path(dataset.root), masks=_full_path(dataset.masks) if dataset.masks else None)
+    masks, facing = (_full_path(path) if path else None for path in (dataset.masks, dataset.facing))
+    placed = dataclasses.replace(dataset, root=_full_path(dataset.root), masks=masks, facing=facing)
     return dataclasses.replace(config, run=_full_path(config.run), dataset=placed)
 
 

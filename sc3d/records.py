@@ -46,7 +46,7 @@ def check_id(value: str) -> str:
 class ImageRecord(Record, name="ImageRecord"):
     """One image of the manifest, before anything was computed."""
 
-    SCHEMA_VERSION: ClassVar[int] = 2
+    SCHEMA_VERSION: ClassVar[int] = 3
 
     image_id: str = column("unique id, safe as a file name")
     path: str = column("where the image is: a local path or a URI")
@@ -57,6 +57,7 @@ class ImageRecord(Record, name="ImageRecord"):
     truth_path: str | None = column("known mesh and camera (.npz), for synthetic data only", None)
     keypoint_ids: np.ndarray | None = array("int32", -1, doc="ids of the visible annotated keypoints", optional=True)
     keypoint_xy: np.ndarray | None = array("float32", -1, 2, doc="their pixels", optional=True)
+    facing: float | None = column("degrees from the object's front to the camera, towards its left, if a person said so", None)
     photo: str = column("hash of the photo's content", "")
     inputs: str = column("hash of what its artefacts are made of: photo, mask file, box, category", "")
     annotation: str = column("hash of its keypoints and box", "")
@@ -64,6 +65,8 @@ class ImageRecord(Record, name="ImageRecord"):
     def validate(self) -> None:
         check_id(self.image_id)
         check_category(self.category)
+        if self.facing is not None and not 0 <= self.facing < 360:
+            raise SchemaError(f"image {self.image_id}: facing {self.facing} is not from 0 to 360 degrees")
         if (self.keypoint_ids is None) != (self.keypoint_xy is None):
             raise SchemaError(f"image {self.image_id}: keypoint_ids and keypoint_xy come together")
         if self.keypoint_ids is not None and len(self.keypoint_ids) != len(self.keypoint_xy):  # type: ignore[arg-type]

@@ -70,6 +70,10 @@ class DatasetConfig:
     root: Annotated[str, Field(description="folder of the dataset, or of the photos; or a table of photos")] = ""
     category: Annotated[str | None, Field(description="category of all photos of a folder; none: its sub-folders name them")] = None
     masks: Annotated[str | None, Field(description="folder of mask files with the photos' stems")] = None
+    facing: Annotated[
+        str | None,
+        Field(description="CSV file of image ids and the side that each photo shows (front, rear-left, degrees); see sc3d orient"),
+    ] = None
     categories: Annotated[tuple[str, ...], Field(description="only these categories; none: all")] = ()
     download: Annotated[DownloadConfig, Field(description="whom photos are fetched from, how, and their size")] = DownloadConfig()
     subset: Annotated[

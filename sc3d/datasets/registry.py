@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from sc3d import plugins
 from sc3d.config import DatasetConfig
 from sc3d.datasets.content import AnnotatedSet
 from sc3d.datasets.dataset import Dataset
+from sc3d.datasets.facing import read_facings, with_facings
 from sc3d.errors import ConfigError
 from sc3d.records import SPLITS
 
@@ -47,7 +49,7 @@ def read_dataset(dataset: DatasetConfig, paired: Collection[str] = SPLITS) -> An
 
     Raises:
         ConfigError: an unknown kind, no root, a subset that the data set does not have, or a reader that returns something else.
-        InputError: the data set cannot be read.
+        InputError: the data set, or what was said of its photos, cannot be read.
     """
     chosen = dataset_of(dataset.kind)
     if not dataset.root:
@@ -55,6 +57,9 @@ def read_dataset(dataset: DatasetConfig, paired: Collection[str] = SPLITS) -> An
     found = chosen.read(Path(dataset.root), dataset, subset_of(dataset), paired)
     if not isinstance(found, AnnotatedSet):
         raise ConfigError(f"the reader of data set '{dataset.kind}' must return an AnnotatedSet, not a {type(found).__name__}")
+    if dataset.facing:
+        images = with_facings(found.images, read_facings(dataset.facing), dataset.facing)
+        return dataclasses.replace(found, images=images)
     return found
 
 

@@ -65,7 +65,7 @@ def values(draw: st.DrawFn, kind: type[Record]) -> dict[str, Any]:
         elif typing.get_origin(hint) is tuple:
             found[field.name] = tuple(draw(st.lists(text, max_size=3)))
         elif type(None) in typing.get_args(hint):
-            found[field.name] = draw(st.none() | text)
+            found[field.name] = draw(st.none() | SCALARS[next(one for one in typing.get_args(hint) if one in SCALARS)])
         else:
             found[field.name] = draw(SCALARS[hint])
     return found
@@ -77,6 +77,8 @@ def any_record(draw: st.DrawFn, kind: type[Record]) -> Record:
     found = draw(values(kind))
     if kind is Pair:
         found["pair_id"] = pair_id_of(found["source_id"], found["target_id"])
+    if kind is ImageRecord:
+        found["facing"] = draw(st.none() | st.floats(0, 360, exclude_max=True))
     if kind is Orientation:
         found["turn"] = draw(st.sampled_from([0, 90, 180, 270]))
         found["votes"] = draw(hnp.arrays(np.int32, 8, elements=st.sampled_from([-1, 0, 90, 180, 270])))
