@@ -97,6 +97,7 @@ OTHER: dict[str, Any] = {
     "dataset.kind": "spair",
     "dataset.category": "car",
     "dataset.masks": "masks",
+    "dataset.facing": "facing.csv",
     "dataset.categories": ("car",),
     "dataset.subset": "small",
     "dataset.download.hosts": ("example.org",),
