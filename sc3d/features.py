@@ -75,6 +75,8 @@ class Surface:
     ``dominant`` (N,) the corner with the largest weight; ``fill_distance`` (N,) float16, 0 where the cell's own ray met the mesh, else the
     distance in cells to the nearest covered cell, whose hit was taken;
     ``vertices`` (V, 3) canonical positions; ``diagonal`` of the mesh's box; ``balls`` around all dominant vertices.
+    ``numbering``: hash of the template that the mesh is numbered as; empty for a mesh of its own. ``is_sure``: its pose counts; else nothing
+    is verified by it.
     """
 
     cells: np.ndarray
@@ -85,6 +87,8 @@ class Surface:
     vertices: np.ndarray
     diagonal: float
     balls: GeodesicBalls
+    numbering: str = ""
+    is_sure: bool = True
 
     def check(self, n_cells: int) -> None:
         """Raise :class:`FeatureError` unless this can be a surface that ``n_cells`` cells see."""
@@ -211,6 +215,8 @@ def encode_features(features: Features) -> bytes:
             "letterbox": [box.width, box.height, box.side, box.cell_size],
             "diagonal": surface.diagonal if surface else None,
             "radius": surface.balls.radius if surface else None,
+            "numbering": surface.numbering if surface else "",
+            "is_sure": surface.is_sure if surface else True,
         }
     )
     arrays = {name: np.ascontiguousarray(values) for name, values in _flatten(features).items()}
@@ -239,6 +245,8 @@ class _Scalars:
     letterbox: tuple[_Side, _Side, _Side, _Side]
     diagonal: float | None
     radius: float | None
+    numbering: str = ""
+    is_sure: bool = True
 
 
 def decode_features(data: bytes, where: str = "features") -> Features:
@@ -276,7 +284,13 @@ def _features(arrays: dict[str, np.ndarray], scalars: _Scalars) -> Features:
         if scalars.radius is None or scalars.diagonal is None:
             raise KeyError("radius" if scalars.radius is None else "diagonal")
         balls = GeodesicBalls(**{n: arrays[f"balls/{n}"] for n in _BALLS}, radius=scalars.radius)
-        surface = Surface(**{n: arrays[f"surface/{n}"] for n in _SURFACE}, diagonal=scalars.diagonal, balls=balls)
+        surface = Surface(
+            **{n: arrays[f"surface/{n}"] for n in _SURFACE},
+            diagonal=scalars.diagonal,
+            balls=balls,
+            numbering=scalars.numbering,
+            is_sure=scalars.is_sure,
+        )
     return Features(
         image_id=scalars.image_id,
         letterbox=Letterbox(*scalars.letterbox),

@@ -29,6 +29,9 @@ HELD_OUT_SPLITS = SPLITS[1:]
 VALIDATION_SPLIT = SPLITS[1]
 """Settings are searched and adapters validated on its pairs; numbers are told of the last one."""
 
+LOW_CONFIDENCE = "low_confidence"
+"""Flag of a reconstruction whose pose does not count."""
+
 # Of float32 sums over thousands of channels.
 _LARGEST_COSINE = 1.01
 
@@ -58,6 +61,7 @@ class ImageRecord(Record, name="ImageRecord"):
     keypoint_ids: np.ndarray | None = array("int32", -1, doc="ids of the visible annotated keypoints", optional=True)
     keypoint_xy: np.ndarray | None = array("float32", -1, 2, doc="their pixels", optional=True)
     facing: float | None = column("degrees from the object's front to the camera, towards its left, if a person said so", None)
+    template: str | None = column("file of the run folder with the template mesh that is posed in it, if one fits its category", None)
     photo: str = column("hash of the photo's content", "")
     inputs: str = column("hash of what its artefacts are made of: photo, mask file, box, category", "")
     annotation: str = column("hash of its keypoints and box", "")
@@ -123,6 +127,8 @@ class Pair(Record, name="Pair"):
 class Reconstruction(Record, name="Reconstruction"):
     """Stage 1 of one image, before its yaw is fixed: mask, mesh, camera, and the pose before and after alignment."""
 
+    SCHEMA_VERSION: ClassVar[int] = 2
+
     image_id: str = column("image id")
     category: str = column("object category")
     width: int = column("width of the upright image in pixels")
@@ -138,8 +144,10 @@ class Reconstruction(Record, name="Reconstruction"):
     translation: np.ndarray = array("float64", 3, doc="t after alignment")
     iou_before: float = column("silhouette IoU with the mask as reconstructed")
     iou_after: float = column("silhouette IoU with the mask after alignment")
-    flags: tuple[str, ...] = column("warnings: not_improved, mostly_outside, low_iou, occluded", ())
+    flags: tuple[str, ...] = column("warnings: not_improved, mostly_outside, low_iou, occluded, low_confidence", ())
     injected_turn: int = column("degrees that a simulated reconstruction was turned by on purpose; -1 when not simulated", -1)
+    numbering: str = column("hash of the template whose numbering of vertices the mesh has; empty for a mesh of its own", "")
+    confidence: float = column("how far the template's pose is above any on another side, in standard deviations; -1 without one", -1.0)
     seconds: float = column("time spent on this image", 0.0)
 
     def validate(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import ClassVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from sc3d.errors import SchemaError
 from sc3d.features import FEATURES_VERSION, Features, decode_features, encode_features
 from sc3d.geometry.camera import yaw_rotation
 from sc3d.images import decode_mask
-from sc3d.records import FeatureIndex, ImageRecord
+from sc3d.records import LOW_CONFIDENCE, FeatureIndex, ImageRecord
 from sc3d.schema import column_meanings
 from sc3d.shards import Shard
 
@@ -63,6 +64,8 @@ class DescribeStage(FeatureStage):
         "rotation": "R that belongs to the turned mesh",
         "scale": "aligned scale",
         "translation": "aligned translation",
+        "numbering": "hash of the template that the mesh is numbered as; empty for a mesh of its own",
+        "is_sure": "whether the pose counts",
     }
 
     def load(self, shard: Shard) -> list[Row]:
@@ -82,6 +85,8 @@ class DescribeStage(FeatureStage):
                 "rotation": one.rotation @ turn.T,
                 "scale": one.scale,
                 "translation": one.translation,
+                "numbering": one.numbering,
+                "is_sure": LOW_CONFIDENCE not in one.flags,
             }
             rows.append(row)
         return rows
@@ -94,7 +99,7 @@ class DescribeStage(FeatureStage):
             extent=row["extent"],
             sources={"dino": row["dino"], **row["sd"]},
             shape=row["shape"],
-            surface=row["surface"],
+            surface=dataclasses.replace(row["surface"], numbering=row["numbering"], is_sure=row["is_sure"]),
         )
         covered = int((row["surface"].fill_distance == 0).sum())
         return self.write(features, row["category"], covered, len(row["vertices"]), seconds)

@@ -92,6 +92,15 @@ def yaw_rotation(degrees: float) -> np.ndarray:
     return np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
 
 
+def looking_from(azimuth: float, elevation: float, roll: float) -> np.ndarray:
+    """Rotation (3, 3) of an OpenCV camera that looks at the origin from ``azimuth`` and ``elevation``, turned by ``roll``; degrees."""
+    a, e, r = np.deg2rad([azimuth, elevation, roll])
+    forward = -np.array([np.sin(a) * np.cos(e), np.sin(e), np.cos(a) * np.cos(e)])
+    right = np.array([np.cos(a), 0.0, -np.sin(a)])
+    upright = np.stack([right, np.cross(forward, right), forward])
+    return np.asarray(np.array([[np.cos(r), -np.sin(r), 0], [np.sin(r), np.cos(r), 0], [0, 0, 1]]) @ upright)
+
+
 def camera_azimuth(rotations: np.ndarray, translations: np.ndarray) -> np.ndarray:
     """From which side a camera sees the canonical object: degrees in [0, 360) about its y axis.
 

@@ -19,6 +19,7 @@ from sc3d.geometry.geodesic import LEVELS
 from sc3d.matching.candidates import Candidates, fused_product
 from sc3d.matching.described import Described, DescribedSurface
 from sc3d.matching.label import collect_matches, match_pair
+from sc3d.matching.transfer import share_template
 from sc3d.matching.verify import check_radii
 from sc3d.records import Matches
 
@@ -43,6 +44,7 @@ class DeviceSurface:
         self.vertices = mesh.vertices.descriptors().to(device)
         self.start, self.width = move(offsets[row], np.int64), move(widths[row], np.int64)
         self.members, self.steps = move(balls.members, np.int32), move(balls.distances, np.int32)
+        self.dominant, self.mesh = move(mesh.surface.dominant, np.int64), mesh
         self.step, self.diagonal = np.float32(balls.radius / LEVELS), mesh.surface.diagonal
         self._rounds = int(widths.max(initial=0)).bit_length()
 
@@ -118,10 +120,13 @@ def _evidence(source: DeviceImage, target: DeviceImage) -> _Evidence:
 def _geodesic(source: DeviceImage, target: DeviceImage, forward: torch.Tensor) -> torch.Tensor:
     """The bicyclic geodesic error (N,) float32 of all candidates; inf without a hit on either surface."""
     mine, theirs = source.surface, target.surface
-    if mine is None or theirs is None:
+    if mine is None or theirs is None or not (mine.mesh.surface.is_sure and theirs.mesh.surface.is_sure):
         return torch.full((len(forward),), torch.inf, device=source.device)
-    there = (mine.queries @ theirs.vertices.T).argmax(dim=1)
-    back = (theirs.queries @ mine.vertices.T).argmax(dim=1)
+    if share_template(mine.mesh, theirs.mesh):
+        there, back = mine.dominant, theirs.dominant
+    else:
+        there = (mine.queries @ theirs.vertices.T).argmax(dim=1)
+        back = (theirs.queries @ mine.vertices.T).argmax(dim=1)
     source_hits, target_hits = mine.hits, theirs.hits[forward]
     lifted = (source_hits >= 0) & (target_hits >= 0)
     source_hits, target_hits = source_hits.clamp_min(0), target_hits.clamp_min(0)

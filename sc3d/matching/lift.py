@@ -25,9 +25,10 @@ class Lifted:
 def lift(source: Described, target: Described, source_rows: np.ndarray, target_rows: np.ndarray) -> Lifted:
     """Lift matches between rows of ``source.cells`` and ``target.cells``, both (N,).
 
-    A match is dropped if either image has no mesh, or the cell has no hit of its own and no covered cell within one cell.
+    A match is dropped if either image has no mesh or one whose pose is not sure, or the cell has no hit of its own and no covered cell
+    within one cell.
     """
-    if source.mesh is None or target.mesh is None:
+    if source.mesh is None or target.mesh is None or not (source.mesh.surface.is_sure and target.mesh.surface.is_sure):
         nothing = np.zeros(0, np.int64)
         return Lifted(nothing, nothing, nothing)
     source_hits, target_hits = source.mesh.hits[source_rows], target.mesh.hits[target_rows]

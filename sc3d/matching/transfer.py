@@ -1,7 +1,7 @@
 """Cross-mesh prediction: where a point of one mesh lies on another (3D-SC, stage 2).
 
 The paper takes the nearest descriptor, and names optimal transport and functional maps as what may come after it; all three are here behind
-:class:`Transfer`.
+:class:`Transfer`. Two images of one template need no prediction: the same vertex is the same place.
 """
 
 from __future__ import annotations
@@ -34,6 +34,24 @@ class NearestTransfer:
         """See :meth:`Transfer.predict`. Each distinct hit is searched once, however many matches end in it."""
         distinct, inverse = np.unique(hits, return_inverse=True)
         return destination.vertices.nearest(origin.queries.numpy()[distinct])[inverse]
+
+
+class TemplateTransfer:
+    """Between two meshes of one template: the dominant vertex of the hit, whose number is the same on both."""
+
+    def predict(self, hits: np.ndarray, origin: DescribedSurface, destination: DescribedSurface) -> np.ndarray:
+        """See :meth:`Transfer.predict`."""
+        return origin.surface.dominant[hits].astype(np.int64)
+
+
+def transfer_between(origin: DescribedSurface, destination: DescribedSurface, otherwise: Transfer) -> Transfer:
+    """The template's numbering where two meshes share it, else the configured transfer."""
+    return TemplateTransfer() if share_template(origin, destination) else otherwise
+
+
+def share_template(one: DescribedSurface, other: DescribedSurface) -> bool:
+    """Whether two meshes are stretched from one template, so that their vertices have the same numbers."""
+    return one.surface.numbering == other.surface.numbering != ""
 
 
 _TRANSFERS: dict[TransferName, type[Transfer]] = {

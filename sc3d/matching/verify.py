@@ -17,7 +17,7 @@ from sc3d.geometry.geodesic import lookup
 from sc3d.matching.candidates import Candidates, find_candidates, within_cycle
 from sc3d.matching.described import Described, DescribedSurface
 from sc3d.matching.lift import Lifted, lift, spread
-from sc3d.matching.transfer import Transfer
+from sc3d.matching.transfer import Transfer, transfer_between
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,7 @@ def _bicyclic_error(
     error = np.full(k, np.inf)
     if k == 0 or source.mesh is None or target.mesh is None:
         return there, back, error.astype(np.float32)
+    transfer = transfer_between(source.mesh, target.mesh, transfer)
     there = transfer.predict(lifted.source_hits, source.mesh, target.mesh)
     first = _term(target, target.mesh, lifted.target_hits, there)
     open_ = np.flatnonzero(first <= 2 * limit * (1 + 1e-6)) if limit is not None else np.arange(k)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sc3d.geometry.camera import Camera, Pose, project
+from sc3d.geometry.camera import Camera, Pose, looking_from, project
 
 _MARGIN = 4.0
 # Framing is a fixed point, since moving the toy changes its perspective. It is damped, and seldom takes more than six steps.
@@ -42,15 +42,6 @@ class View:
         in_camera[:, 2] = 1
         rays[:, 3:] = in_camera @ (self.pose.R / self.pose.scale).astype(np.float32)
         return rays
-
-
-def looking_from(azimuth: float, elevation: float, roll: float) -> np.ndarray:
-    """Rotation (3, 3) of an OpenCV camera that looks at the origin from ``azimuth`` and ``elevation``, turned by ``roll``; degrees."""
-    a, e, r = np.deg2rad([azimuth, elevation, roll])
-    forward = -np.array([np.sin(a) * np.cos(e), np.sin(e), np.cos(a) * np.cos(e)])
-    right = np.array([np.cos(a), 0.0, -np.sin(a)])
-    upright = np.stack([right, np.cross(forward, right), forward])
-    return np.asarray(np.array([[np.cos(r), -np.sin(r), 0], [np.sin(r), np.cos(r), 0], [0, 0, 1]]) @ upright)
 
 
 def sample_view(
