@@ -64,6 +64,25 @@ def show(
 
 
 @app.command()
+def orient(
+    folder: Folder = None,
+    run: Run = None,
+    most: Annotated[int, typer.Option("--most", min=1, help="Photos on the page at most: the least sure.")] = 200,
+    everything: Annotated[bool, typer.Option("--all", help="Also the photos that are sure.")] = False,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+) -> None:
+    """Which side of its object does a photo show? A page to click on, of those that are unsure; then: sc3d label --facing."""
+    from pipelines.report.facing import run as write_page
+    from pipelines.report.show import open_page
+
+    found = write_page(stored_configuration(folder or run), most, everything)
+    line = f"{found.unsure:,} photos are unsure, {found.settled:,} were settled by a person; {found.shown:,} are on the page: {found.page}"
+    PlainConsole().print(line, soft_wrap=True)
+    if open_:
+        open_page(found.page)
+
+
+@app.command()
 def rejects(
     folder: Folder = None,
     examples: Annotated[int, typer.Option("--examples", min=0, help="Examples of each reason.")] = 3,

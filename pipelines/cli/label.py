@@ -9,6 +9,7 @@ import typer
 from pipelines.cli.options import (
     Category,
     Config,
+    Facing,
     Images,
     Kind,
     Masks,
@@ -32,6 +33,7 @@ def _stage_command(name: str, text: str) -> None:
         masks: Masks = None,
         kind: Kind = None,
         run: Run = None,
+        facing: Facing = None,
         profile: Profile = None,
         workers: Workers = None,
         retry_rejects: RetryRejects = False,
@@ -43,7 +45,12 @@ def _stage_command(name: str, text: str) -> None:
         from pipelines.report import page as report
         from pipelines.report.summary import print_labels
 
-        options = {**dataset_options(images, category, masks, kind), "profile": profile, "ray.workers": workers}
+        options = {
+            **dataset_options(images, category, masks, kind),
+            "dataset.facing": facing,
+            "profile": profile,
+            "ray.workers": workers,
+        }
         settings = configuration(run, config, set_, options, reset=reset, say=True)
         label.run(settings, until=name, retry_rejects=retry_rejects)
         page = report.run(settings)

@@ -48,7 +48,7 @@ def alignment_card(photo: np.ndarray, one: Reconstruction) -> AlignmentCard:
         GeometryError: mesh, camera or pose cannot be drawn.
     """
     whole = decode_mask(one.mask)
-    x, y, width, height = _around(whole)
+    x, y, width, height = around(whole)
     small = shrink(photo[y : y + height, x : x + width], _PHOTO_PIXELS)
     mask = shrink_mask(whole[y : y + height, x : x + width], (small.shape[1], small.shape[0]))
     mesh = Mesh(one.vertices, one.faces)
@@ -68,7 +68,7 @@ def alignment_card(photo: np.ndarray, one: Reconstruction) -> AlignmentCard:
     )
 
 
-def _around(mask: np.ndarray) -> tuple[int, int, int, int]:
+def around(mask: np.ndarray) -> tuple[int, int, int, int]:
     """Box (x, y, width, height) around the mask's inside with a margin; the whole image for an empty mask."""
     rows, columns = np.nonzero(mask)
     if len(rows) == 0:
