@@ -60,7 +60,9 @@ class ImageRecord(Record, name="ImageRecord"):
     truth_path: str | None = column("known mesh and camera (.npz), for synthetic data only", None)
     keypoint_ids: np.ndarray | None = array("int32", -1, doc="ids of the visible annotated keypoints", optional=True)
     keypoint_xy: np.ndarray | None = array("float32", -1, 2, doc="their pixels", optional=True)
-    template: str | None = column("file of the run folder with the template mesh that is posed in it, if one fits its category", None)
+    template: str | None = column(
+        "file of the run folder with the template mesh that is posed in it, if one fits its category", None
+    )
     photo: str = column("hash of the photo's content", "")
     inputs: str = column("hash of what its artefacts are made of: photo, mask file, box, category", "")
     annotation: str = column("hash of its keypoints and box", "")
@@ -144,7 +146,9 @@ class Reconstruction(Record, name="Reconstruction"):
     flags: tuple[str, ...] = column("warnings: not_improved, mostly_outside, low_iou, occluded, low_confidence", ())
     injected_turn: int = column("degrees that a simulated reconstruction was turned by on purpose; -1 when not simulated", -1)
     numbering: str = column("hash of the template whose numbering of vertices the mesh has; empty for a mesh of its own", "")
-    confidence: float = column("how far the template's pose is above any on another side, in standard deviations; -1 without one", -1.0)
+    confidence: float = column(
+        "how far the template's pose is above any on another side, in standard deviations; -1 without one", -1.0
+    )
     seconds: float = column("time spent on this image", 0.0)
 
     def validate(self) -> None:

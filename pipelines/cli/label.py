@@ -17,9 +17,11 @@ from pipelines.cli.options import (
     RetryRejects,
     Run,
     Set,
+    Template,
     Workers,
     configuration,
     dataset_options,
+    template_options,
 )
 
 app = typer.Typer()
@@ -33,6 +35,7 @@ def _stage_command(name: str, text: str) -> None:
         kind: Kind = None,
         run: Run = None,
         profile: Profile = None,
+        template: Template = None,
         workers: Workers = None,
         retry_rejects: RetryRejects = False,
         config: Config = None,
@@ -43,7 +46,12 @@ def _stage_command(name: str, text: str) -> None:
         from pipelines.report import page as report
         from pipelines.report.summary import print_labels
 
-        options = {**dataset_options(images, category, masks, kind), "profile": profile, "ray.workers": workers}
+        options = {
+            **dataset_options(images, category, masks, kind),
+            **template_options(template),
+            "profile": profile,
+            "ray.workers": workers,
+        }
         settings = configuration(run, config, set_, options, reset=reset, say=True)
         label.run(settings, until=name, retry_rejects=retry_rejects)
         page = report.run(settings)

@@ -60,7 +60,9 @@ def load_template(path: str | Path, up: str = "+y", front: str = "+z", max_verti
         raise GeometryError(f"{path} is not a readable mesh file ({type(error).__name__}: {error})") from None
 
 
-def make_template(vertices: np.ndarray, faces: np.ndarray, colours: np.ndarray | None = None, max_vertices: int = MAX_VERTICES) -> Template:
+def make_template(
+    vertices: np.ndarray, faces: np.ndarray, colours: np.ndarray | None = None, max_vertices: int = MAX_VERTICES
+) -> Template:
     """A template of a mesh (V, 3), (F, 3) that is y up with its front towards +z, with linear RGB ``colours`` (F, 3) of its faces.
 
     Raises:
