@@ -57,7 +57,7 @@ class AlignActor(Actor):
 
 
 class JudgeTemplate(AlignActor):
-    """Keeps the pose of a template, which was fitted with its rotation and its stretches, and says how good it is. Other meshes are aligned.
+    """Keeps the pose of a template, which was fitted with rotation and stretches, and says how good it is. Other meshes are aligned.
 
     A pose that another side of the template explains nearly as well is flagged ``low_confidence``.
     """

@@ -58,8 +58,8 @@ class ReconstructConfig:
     template: Annotated[
         str | None,
         Field(
-            description="for mesh = template: a mesh file (.glb, .gltf, .obj, .ply), or a folder with CATEGORY.glb or CATEGORY/*.glb; toys: "
-            "built-in shapes of the toys' categories"
+            description="for mesh = template: a mesh file (.glb, .gltf, .obj, .ply), or a folder with CATEGORY.glb or CATEGORY/*.glb; "
+            "toys: built-in shapes of the toys' categories"
         ),
     ] = None
     template_up: Annotated[Axis, Field(description="axis of template files that points up; the default is glTF's")] = "+y"
