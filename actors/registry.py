@@ -26,6 +26,7 @@ SLOTS = _slots()
 FIXED: dict[str, str] = {
     "load": "actors.offline.load:LoadImage",
     "align": "actors.align:AlignActor",
+    "align of a template": "actors.align:JudgeTemplate",
     "surface": "actors.surface:SurfaceActor",
     "embed": "actors.embed:EmbedActor",
     "match": "actors.match:MatchActor",
@@ -61,6 +62,8 @@ def actor_of(config: RunConfig, slot: str) -> type[Actor]:
         return _ours(REHEARSAL, slot)
     if slot == "match" and config.match.device == "cuda":
         slot = "match on a GPU"
+    if slot == "align" and config.reconstruct.mesh == "template":
+        slot = "align of a template"
     if slot in FIXED:
         return _ours(FIXED, slot)
     value = chosen_value(config, slot)

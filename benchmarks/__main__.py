@@ -14,6 +14,7 @@ BENCHES = (
     "evaluation",
     "export",
     "geometry",
+    "light",
     "matching",
     "models",
     "pairs",

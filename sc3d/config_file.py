@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from sc3d.config import RunConfig
+from sc3d.config.stages import BUILT_IN
 from sc3d.errors import ConfigError
 from sc3d.parsed import problems
 from sc3d.plain_text import bounded, clipped, of_yaml, read_text
@@ -28,6 +29,9 @@ PROFILES: dict[str, dict[str, Any]] = {
     },
 }
 """What a profile chooses where neither file nor option says otherwise."""
+
+MESHES: dict[str, dict[str, Any]] = {"template": {"orient": {"estimator": "none"}}}
+"""What ``reconstruct.mesh`` chooses of other stages where neither file nor option says otherwise: a template is posed with its front."""
 
 PRESETS: dict[str, dict[str, Any]] = {
     "3d-sc": {
@@ -106,6 +110,8 @@ def load_config(
         chosen = _merge(chosen, nested)
     given = defaults or {}
     given = _with_options(given, chosen, "profile", "offline", PROFILES)
+    mesh = _merge(_section(given, "reconstruct"), _section(chosen, "reconstruct")).get("mesh")
+    given = _merge(given, MESHES.get(str(mesh), {}))
     train = _with_options(_section(given, "train"), _section(chosen, "train"), "preset", "3d-sc", PRESETS)
     given = {**given, "train": train} if train else given
     return parse_config(_merge(given, chosen), str(path) if path else "configuration")
@@ -162,10 +168,12 @@ def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
 
 def located(config: RunConfig) -> RunConfig:
     """The configuration with full paths for the run folder and the data set, where they are local, and ``~`` for the home folder."""
-    dataset = config.dataset
+    dataset, reconstruct = config.dataset, config.reconstruct
     masks, facing = (_full_path(path) if path else None for path in (dataset.masks, dataset.facing))
     placed = dataclasses.replace(dataset, root=_full_path(dataset.root), masks=masks, facing=facing)
-    return dataclasses.replace(config, run=_full_path(config.run), dataset=placed)
+    if reconstruct.template and reconstruct.template != BUILT_IN:
+        reconstruct = dataclasses.replace(reconstruct, template=_full_path(reconstruct.template))
+    return dataclasses.replace(config, run=_full_path(config.run), dataset=placed, reconstruct=reconstruct)
 
 
 def _full_path(path: str) -> str:

@@ -75,8 +75,8 @@ class Surface:
     ``dominant`` (N,) the corner with the largest weight; ``fill_distance`` (N,) float16, 0 where the cell's own ray met the mesh, else the
     distance in cells to the nearest covered cell, whose hit was taken;
     ``vertices`` (V, 3) canonical positions; ``diagonal`` of the mesh's box; ``balls`` around all dominant vertices.
-    ``numbering``: hash of the template that the mesh is numbered as; empty for a mesh of its own. ``is_sure``: its pose counts; else nothing
-    is verified by it.
+    ``numbering``: hash of the template that the mesh is numbered as; empty for a mesh of its own. ``is_sure``: its pose counts; else
+    nothing is verified by it.
     """
 
     cells: np.ndarray

@@ -18,9 +18,11 @@ from pipelines.cli.options import (
     RetryRejects,
     Run,
     Set,
+    Template,
     Workers,
     configuration,
     dataset_options,
+    template_options,
 )
 
 app = typer.Typer()
@@ -35,6 +37,7 @@ def _stage_command(name: str, text: str) -> None:
         run: Run = None,
         facing: Facing = None,
         profile: Profile = None,
+        template: Template = None,
         workers: Workers = None,
         retry_rejects: RetryRejects = False,
         config: Config = None,
@@ -48,6 +51,7 @@ def _stage_command(name: str, text: str) -> None:
         options = {
             **dataset_options(images, category, masks, kind),
             "dataset.facing": facing,
+            **template_options(template),
             "profile": profile,
             "ray.workers": workers,
         }

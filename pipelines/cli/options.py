@@ -28,6 +28,12 @@ Category = Annotated[str | None, typer.Option("--category", help="Category of al
 Masks = Annotated[str | None, typer.Option("--masks", help="Folder of object masks with the photos' names.")]
 Facing = Annotated[str | None, typer.Option("--facing", help="CSV of photos and the sides that they show: see sc3d orient.")]
 Profile = Annotated[str | None, typer.Option("--profile", help="offline (no weights, no GPU) or foundation (the paper's models).")]
+Template = Annotated[
+    str | None,
+    typer.Option(
+        "--template", help="Mesh of the object (.glb, .gltf, .obj, .ply), or a folder with CATEGORY.glb; toys: built-in shapes."
+    ),
+]
 Workers = Annotated[int | None, typer.Option("--workers", help="Processes of a CPU stage at once. Default: 2.")]
 
 Reset = Annotated[
@@ -81,6 +87,10 @@ def _say_taken_over(found: RunConfig, fresh: RunConfig) -> None:
             f"as before on this run: {listed} (--reset OPTION, or --reset all, goes back to the defaults)",
             style="dim",
         )
+
+
+def template_options(template: str | None) -> dict[str, Any]:
+    return {"reconstruct.template": template, "reconstruct.mesh": "template"} if template else {}
 
 
 def dataset_options(images: str | None, category: str | None, masks: str | None, kind: str | None) -> dict[str, Any]:

@@ -29,7 +29,12 @@ PAIRS = "pairs.parquet"
 _PLAN_KEY = b"sc3d.plan"
 
 
-def prepare(config: RunConfig, columns: Collection[str], looking: Callable[[int], None] = lambda count: None) -> list[ImageRecord]:
+def prepare(
+    config: RunConfig,
+    columns: Collection[str],
+    looking: Callable[[int], None] = lambda count: None,
+    amend: Callable[[Sequence[ImageRecord]], Sequence[ImageRecord]] = lambda images: images,
+) -> list[ImageRecord]:
     """Read the data set, write the manifests, note that the run folder belongs to it, and return the images.
 
     Images that were added to the data set since the last run are simply added, and those that are gone do not count any more; the pairs
@@ -39,6 +44,7 @@ def prepare(config: RunConfig, columns: Collection[str], looking: Callable[[int]
     Args:
         columns: see :func:`~pipelines.folder.inputs.with_inputs`.
         looking: told of each photo or mask file that has been looked at.
+        amend: adds to the images what the data set does not know of them.
 
     Raises:
         StoreError: the folder holds a run on another data set, or is not writable.
@@ -47,7 +53,7 @@ def prepare(config: RunConfig, columns: Collection[str], looking: Callable[[int]
     run = RunFolder(config.run)
     data = read_annotated(config)
     check_owner(run, config, (image.image_id for image in data.images))
-    images = with_inputs(run, data.images, columns, looking, config.dataset.download)
+    images = with_inputs(run, amend(data.images), columns, looking, config.dataset.download)
     labelled = [image for image in images if image.split == LABELLED_SPLIT]
     if config.pairs.needs_cues:
         keys = planned_by(run)

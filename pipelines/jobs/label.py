@@ -12,6 +12,7 @@ from actors.catalogue import pin_sources
 from pipelines.folder.manifest import prepare, read_pair_items
 from pipelines.jobs.job import Job
 from pipelines.jobs.preflight import check_models
+from pipelines.jobs.templates import assign_templates
 from pipelines.runner.flow import Flow, Leg
 from pipelines.runner.progress import Progress
 from pipelines.runner.run import GraphRun
@@ -37,7 +38,12 @@ def run(config: RunConfig, until: str = "label", retry_rejects: bool = False) ->
         config = job.config
         graphs = graphs_of(config, until)
         check_models(config, job.ray, graphs)
-        images = prepare(config, columns_read(config), job.progress.counting("photos"))
+        images = prepare(
+            config,
+            columns_read(config),
+            job.progress.counting("photos"),
+            lambda images: assign_templates(config, images, job.progress.say),
+        )
         config = pin_sources(config)
         job.begin(record=False)
         legs: list[Leg] = []

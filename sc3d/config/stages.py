@@ -10,6 +10,10 @@ from pydantic.dataclasses import dataclass
 from sc3d.config.options import STRICT, Count, Fraction, Positive
 
 TransferName = Literal["nearest", "transport", "functional_map"]
+BUILT_IN = "toys"
+"""As ``reconstruct.template``: the shapes of the toys' categories."""
+
+Axis = Literal["+x", "-x", "+y", "-y", "+z", "-z"]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -44,13 +48,41 @@ class ReconstructConfig:
     mesh: Annotated[
         str,
         Field(
-            description="where meshes come from: inflate, sam3d, or disturbed_truth, the dataset's own, disturbed; auto: these where it "
-            "has them, else inflate"
+            description="where meshes come from: inflate, template, sam3d, or disturbed_truth, the dataset's own, disturbed; auto: these "
+            "where it has them, else inflate"
         ),
     ] = "auto"
     align: Annotated[AlignConfig, Field(description="render and compare")] = AlignConfig()
     max_vertices: Annotated[int, Field(ge=100, description="meshes are decimated to this many vertices")] = 8000
     wrong_yaw: Annotated[Fraction, Field(description="share of simulated reconstructions turned by a quarter turn")] = 0.06
+    template: Annotated[
+        str | None,
+        Field(
+            description="for mesh = template: a mesh file (.glb, .gltf, .obj, .ply), or a folder with CATEGORY.glb or CATEGORY/*.glb; "
+            "toys: built-in shapes of the toys' categories"
+        ),
+    ] = None
+    template_up: Annotated[Axis, Field(description="axis of template files that points up; the default is glTF's")] = "+y"
+    template_front: Annotated[
+        Axis, Field(description="axis of template files that the object faces along; the default is glTF's")
+    ] = "+z"
+    template_misfit: Annotated[
+        Literal["inflate", "stop"],
+        Field(description="what to do for a category that no template fits: inflate its masks instead, or stop"),
+    ] = "inflate"
+    min_cosine: Annotated[
+        Fraction, Field(description="least mean best render cosine over a category's photos at which a template fits; 0: any does")
+    ] = 0.3
+    min_confidence: Annotated[
+        float,
+        Field(ge=0, description="margin below which a template's pose is unsure, and its photo is not labelled; 0: all count"),
+    ] = 0.5
+
+    def __post_init__(self) -> None:
+        if self.mesh == "template" and not self.template:
+            raise ValueError("mesh = template needs a mesh: set template to a file or folder, or to toys for built-in shapes")
+        if self.template_up[1] == self.template_front[1]:
+            raise ValueError(f"template_up = {self.template_up} and template_front = {self.template_front} lie on one line")
 
 
 @dataclass(frozen=True, config=STRICT)

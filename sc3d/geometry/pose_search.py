@@ -19,7 +19,7 @@ from sc3d.geometry.camera import Camera, Pose
 from sc3d.geometry.image_motion import Similarity
 from sc3d.geometry.mesh import Mesh
 from sc3d.geometry.occlusion import complete
-from sc3d.geometry.silhouette import Parameters, SilhouetteRenderer
+from sc3d.geometry.silhouette import OutlineRenderer, Parameters, SilhouetteRenderer
 from sc3d.geometry.silhouette_loss import DistanceLoss, SilhouetteLoss, SoftIoULoss
 from sc3d.geometry.target import MaskTarget
 
@@ -72,6 +72,23 @@ class View(Protocol):
 Steps = Generator[Parameters, View, Alignment]
 
 
+def judge(mesh: Mesh, mask: np.ndarray, pose: Pose, camera: Camera, config: AlignConfig) -> tuple[float, tuple[str, ...]]:
+    """How well a pose that is kept fits a mask: the IoU of :class:`Alignment`, and those of its flags that are about one pose.
+
+    Raises:
+        InputError: the mask is empty, or is not a boolean image of the camera's size.
+        GeometryError: part of the mesh is at or behind the camera.
+    """
+    target = MaskTarget.at_resolution(mask, camera, config.resolution, _MARGIN)
+    seen = OutlineRenderer(mesh, pose.R, target.camera, target.margin).render(float(np.log(pose.scale)), pose.t).coverage
+    iou = target.iou(seen)
+    return iou, tuple(name for name, raised in _doubts(iou, target.outside_share(seen), config).items() if raised)
+
+
+def _doubts(iou: float, outside_share: float, config: AlignConfig) -> dict[str, bool]:
+    return {"mostly_outside": outside_share > 0.5, "low_iou": iou < config.low_iou}
+
+
 class PoseSearch:
     """The search for one object's scale and translation.
 
@@ -116,8 +133,7 @@ class PoseSearch:
         after = yield log_scale, t
         flags = {
             "not_improved": after.iou <= iou_before,
-            "mostly_outside": after.outside_share > 0.5,
-            "low_iou": after.iou < self.config.low_iou,
+            **_doubts(after.iou, after.outside_share, self.config),
             "occluded": hidden is not None,
         }
         same = after.iou <= iou_before and not hidden

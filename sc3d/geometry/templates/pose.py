@@ -85,16 +85,26 @@ def frame_photo(image: np.ndarray, mask: np.ndarray, describe: Describer) -> Fra
     return FramedPhoto(frame, frame.crop(mask.astype(np.float32), MASK_SIDE), seen, cells[0], foreground[0])
 
 
-def compare(photo: FramedPhoto, views: TemplateViews) -> PoseEstimate:
-    """Compare a photo with every view of a template."""
+def compare(photo: FramedPhoto, views: TemplateViews, facing: float | None = None) -> PoseEstimate:
+    """Compare a photo with every view of a template.
+
+    Args:
+        facing: azimuth in degrees that a person has said. Then the best view is one of those at most 45 degrees away from it, and the
+            confidence is infinite.
+    """
     silhouette = silhouette_scores(photo.mask, views.silhouettes)
     stretch = silhouette.argmax(axis=1)
     features = feature_scores(photo, views)
     scores = SILHOUETTE_WEIGHT * _standardised(silhouette.max(axis=1)) + FEATURE_WEIGHT * _standardised(features)
-    view = int(scores.argmax())
-    gap = np.abs((_AZIMUTHS - _AZIMUTHS[view] + 180) % 360 - 180)
-    confidence = float(scores[view] - scores[gap > RIVAL_DEGREES].max())
+    view = int(np.where(_gaps(facing) <= RIVAL_DEGREES, scores, -np.inf).argmax() if facing is not None else scores.argmax())
+    rivals = scores[_gaps(_AZIMUTHS[view]) > RIVAL_DEGREES]
+    confidence = float(scores[view] - rivals.max()) if facing is None else np.inf
     return PoseEstimate(view, int(stretch[view]), scores, confidence, float(features.max()))
+
+
+def _gaps(azimuth: float) -> np.ndarray:
+    """Degrees (V,) between the azimuths of the views and another one."""
+    return np.asarray(np.abs((_AZIMUTHS - azimuth + 180) % 360 - 180))
 
 
 def silhouette_scores(mask: np.ndarray, silhouettes: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """A template seen all around: silhouettes with stretches, and renders that a feature network can describe.
 
-72 views: azimuth every 15 degrees at elevations of 0, 15 and 30. A view is *framed*: a square 1.2 times as large as the longest side of what
-is seen, around its middle, which is how a photo's object is cropped too. So a view compares with a photo without a camera.
+72 views: azimuth every 15 degrees at elevations of 0, 15 and 30. A view is *framed*: a square 1.2 times as large as the longest side of
+what is seen, around its middle, which is how a photo's object is cropped too. So a view compares with a photo without a camera.
 """
 
 from __future__ import annotations

@@ -1,0 +1,96 @@
+"""The mesh of a category's template, stretched and posed in a photo by its silhouette and by EfficientNet-Lite0's features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, ClassVar
+
+from actors.base import Actor, Row
+from actors.light.frames import frame_describer
+from actors.light.network import Lite0
+from actors.light.weights import SHA256
+from actors.offline.inflate import inflate
+from sc3d.config import RunConfig
+from sc3d.geometry.mesh import clean_mesh
+from sc3d.geometry.templates.fit import fit_template
+from sc3d.geometry.templates.pose import compare, frame_photo, start_of
+from sc3d.geometry.templates.template import decode_template
+from sc3d.geometry.templates.views import TemplateViews
+from sc3d.store import RunFolder
+
+# Templates whose views a process keeps, at 60 MB each: shards of one category follow each other.
+_KEPT = 3
+_NONE = -1.0
+
+
+class TemplateReconstruct(Actor):
+    """The reconstruction model's slot: the template of the photo's category, where one fits, else the inflated silhouette.
+
+    The mesh has the template's numbering of vertices, in every photo. Which template that is stands in the manifest
+    (:mod:`pipelines.jobs.templates`), so another one makes the photo's artefacts anew.
+    """
+
+    requires: ClassVar[Mapping[str, str]] = {
+        "image": "upright RGB, (H, W, 3) uint8",
+        "mask": "object mask, (H, W) bool",
+        "width": "width of the upright image in pixels",
+        "height": "height of the upright image in pixels",
+        "facing": "degrees from the object's front to the camera, towards its left, if a person said so",
+        "template": "file of the run folder with the template mesh that is posed in it, if one fits its category",
+    }
+    provides: ClassVar[Mapping[str, str]] = {
+        "vertices": "(V, 3) welded mesh, canonical frame: y up, front towards +z, unit box",
+        "faces": "(F, 3) triangles, vertex indices",
+        "intrinsics": "K (3, 3) of the OpenCV camera, in pixels of the upright image",
+        "rotation": "R (3, 3) of X_cam = scale * R @ X + t",
+        "scale_initial": "scale as fitted",
+        "translation_initial": "t (3,) as fitted",
+        "injected_turn": "-1: nothing is simulated",
+        "numbering": "hash of the template whose numbering of vertices the mesh has; empty for an inflated one",
+        "confidence": "how far the pose is above any on another side, in standard deviations; -1 for an inflated mesh",
+    }
+    version: ClassVar[str] = "template-1 inflate-1"
+    options: ClassVar[tuple[str, ...]] = ("reconstruct.max_vertices",)
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        self._describe = frame_describer(Lite0.from_package())
+        self._views = lru_cache(maxsize=_KEPT)(self._rendered)
+
+    @classmethod
+    def made_of(cls, config: RunConfig) -> dict[str, Any]:
+        """As every actor's, with the network's weights."""
+        return {**super().made_of(config), "weights": {"efficientnet_lite0": SHA256}}
+
+    def process(self, row: Row) -> Row:
+        """Reconstruct one image.
+
+        Raises:
+            InputError: the mask is empty or cannot be inflated.
+            GeometryError: the template of the run folder is damaged.
+        """
+        if row["template"] is None:
+            vertices, faces, camera, pose = inflate(row["mask"])
+            mesh, numbering, confidence = clean_mesh(vertices, faces, self.config.reconstruct.max_vertices), "", _NONE
+        else:
+            views = self._views(row["template"])
+            photo = frame_photo(row["image"], row["mask"], self._describe)
+            found = compare(photo, views, row["facing"])
+            fitted = fit_template(views.template, photo, start_of(found), (row["width"], row["height"]))
+            mesh, camera, pose = fitted.mesh, fitted.camera, fitted.pose
+            numbering, confidence = views.template.digest, found.confidence
+        return {
+            "vertices": mesh.vertices,
+            "faces": mesh.faces,
+            "intrinsics": camera.K,
+            "rotation": pose.R,
+            "scale_initial": pose.scale,
+            "translation_initial": pose.t,
+            "injected_turn": -1,
+            "numbering": numbering,
+            "confidence": confidence,
+        }
+
+    def _rendered(self, name: str) -> TemplateViews:
+        return TemplateViews(decode_template(RunFolder(self.config.run).read_bytes(name), name), self._describe)
