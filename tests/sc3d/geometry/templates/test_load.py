@@ -145,7 +145,7 @@ def test_nothing_outside_the_files_folder_is_read(tmp_path, uri):
 
 @pytest.mark.parametrize(("up", "front"), [("+y", "-y"), ("+y", "+y"), ("y", "+z"), ("+w", "+z")])
 def test_axes_that_are_no_two_directions_are_refused(up, front):
-    with pytest.raises(GeometryError, match="template|one of"):
+    with pytest.raises(GeometryError, match=r"template|one of"):
         axes_rotation(up, front)
 
 

@@ -20,7 +20,9 @@ def describe(frames):
     blocks = frames.astype(np.float32).reshape(len(frames), CELLS, 16, CELLS, 16, 3)
     mean, spread = blocks.mean(axis=(2, 4)), blocks.std(axis=(2, 4))
     down, right = np.gradient(mean, axis=(1, 2))
-    return [np.moveaxis(layer, 3, 1) for layer in (mean, np.concatenate([mean, spread], axis=3), np.concatenate([down, right], axis=3))]
+    return [
+        np.moveaxis(layer, 3, 1) for layer in (mean, np.concatenate([mean, spread], axis=3), np.concatenate([down, right], axis=3))
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +56,17 @@ def test_the_pose_of_another_instance_is_found_and_fits_its_mask(views, azimuth)
     drawn = Raster(fitted.mesh).render(fitted.pose, fitted.camera, *SIZE).mask
     assert (drawn & mask).sum() / (drawn | mask).sum() > 0.85
     assert fitted.iou > 0.85
+
+
+def test_what_a_person_says_decides_between_the_sides(views):
+    image, mask, truth = photo_of(toy_template("car", 3), 130.0)
+    photo = frame_photo(image, mask, describe)
+    alone = compare(photo, views)
+    for said in (truth, truth + 180, 45.0):
+        found = compare(photo, views, said % 360)
+        assert gap(found.azimuth, said) <= 45
+        assert found.confidence == np.inf
+        np.testing.assert_array_equal(found.scores, alone.scores)
 
 
 def test_a_fit_keeps_the_numbering_and_the_unit_box(views):
