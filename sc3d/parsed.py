@@ -20,7 +20,8 @@ from sc3d.store import RunFolder
 T = TypeVar("T")
 
 Whole = Annotated[int, Field(ge=0, lt=2**63)]
-Number = Annotated[float, Field(ge=-1e15, le=1e15, allow_inf_nan=False)]
+# Whatever an option may be; the difference of two of them is still a number.
+Number = Annotated[float, Field(ge=-1e300, le=1e300, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
