@@ -108,7 +108,7 @@ _SCALARS: dict[type, pa.DataType] = {
 
 
 @lru_cache(maxsize=64)
-def _columns(record: type[Record]) -> tuple[_Column, ...]:
+def _columns(record: Any) -> tuple[_Column, ...]:
     hints = typing.get_type_hints(record)
     columns = []
     for field in dataclasses.fields(record):
