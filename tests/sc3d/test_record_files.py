@@ -11,7 +11,7 @@ import pytest
 
 from sc3d.errors import DamagedFileError, SchemaError
 from sc3d.record_files import RecordFile
-from sc3d.records import ImageRecord, Reject
+from sc3d.records import ImageRecord
 from sc3d.schema import from_table, to_table
 from sc3d.store import RunFolder
 
@@ -96,12 +96,3 @@ def test_a_file_with_any_bytes_changed_is_read_or_refused(run: RunFolder) -> Non
         except UnicodeDecodeError:
             pytest.fail("it was not typed")
     assert refused > 50
-
-
-def test_damage_that_a_second_look_does_not_show_is_none(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An object that is replaced by a longer one while it is read may come cut once."""
-    run.write_records(Reject, "r.parquet", [Reject("a", "match", "InputError", "broken")])
-    whole = run.read_bytes("r.parquet")
-    answers = [whole[: len(whole) // 2], whole]
-    monkeypatch.setattr(run._store, "read", lambda path, max_bytes: answers.pop(0))
-    assert [reject.id for reject in run.read_records(Reject, "r.parquet")] == ["a"]
