@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -36,7 +37,7 @@ def run(on_disk: Sequence[int] = ON_DISK, in_bucket: Sequence[int] = IN_BUCKET) 
     with tempfile.TemporaryDirectory() as folder:
         for count in on_disk:
             where = Path(folder) / str(count)
-            yield from _figures(RunFolder(where), "disk", count, lambda name, root=where: _touch(root / name))
+            yield from _figures(RunFolder(where), "disk", count, partial(_touch, where))
     with serve_s3() as endpoint:
         import boto3
 
@@ -44,8 +45,7 @@ def run(on_disk: Sequence[int] = ON_DISK, in_bucket: Sequence[int] = IN_BUCKET) 
         for count in in_bucket:
             bucket = f"fence-{uuid.uuid4().hex[:12]}"
             client.create_bucket(Bucket=bucket)
-            put = lambda name, bucket=bucket: client.put_object(Bucket=bucket, Key=f"run/{name}", Body=b"")  # noqa: E731
-            yield from _figures(RunFolder(f"s3://{bucket}/run"), "S3 server", count, put)
+            yield from _figures(RunFolder(f"s3://{bucket}/run"), "S3 server", count, partial(_put, client, bucket))
 
 
 def _figures(run: RunFolder, kind: str, count: int, put: Callable[[str], object]) -> Iterator[dict[str, Any]]:
@@ -60,19 +60,25 @@ def _figures(run: RunFolder, kind: str, count: int, put: Callable[[str], object]
         where = f"of {count:,} shards, {kind}"
         yield row("fence", f"seal {where}", median(seals), "ms", "lower", n=_SEALS)
         yield row("fence", f"size of a seal {where}", len(run.read_bytes(name)) / 1e3, "KB", "lower")
-        writes, fenced, looks = [], [], []
-        unfenced = run.of_run(0)
+        writes: list[float] = []
+        fenced: list[float] = []
+        looks: list[float] = []
         for i in range(_WRITES):
             # In turn, since the machine may be busy with something else for a while; the first of two may find it colder.
-            for folder, times in ((unfenced, writes), (run, fenced))[:: 1 if i % 2 else -1]:
-                times.append(_milliseconds(lambda folder=folder: folder.write_bytes("labels/r/probe.parquet", _SHARD)))
+            for folder, times in ((run.of_run(0), writes), (run, fenced))[:: 1 if i % 2 else -1]:
+                times.append(_milliseconds(partial(folder.write_bytes, "labels/r/probe.parquet", _SHARD)))
             looks.append(_milliseconds(run.check_fence))
         ratio = median(writes) / median(fenced)
         yield row("fence", f"look before a write {where}", median(looks), "ms", "lower", n=_WRITES)
         yield row("fence", f"write with its look {where}", median(fenced), "ms", "lower", "the write alone", ratio, _WRITES)
 
 
-def _touch(path: Path) -> None:
+def _put(client: Any, bucket: str, name: str) -> None:
+    client.put_object(Bucket=bucket, Key=f"run/{name}", Body=b"")
+
+
+def _touch(root: Path, name: str) -> None:
+    path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
 

@@ -16,7 +16,6 @@ import types
 import typing
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -107,8 +106,7 @@ _SCALARS: dict[type, pa.DataType] = {
 }
 
 
-@lru_cache(maxsize=64)
-def _columns(record: Any) -> tuple[_Column, ...]:
+def _columns(record: type[Record]) -> tuple[_Column, ...]:
     hints = typing.get_type_hints(record)
     columns = []
     for field in dataclasses.fields(record):
@@ -189,10 +187,11 @@ def check_table(record: type[Record], table_schema: pa.Schema, where: str) -> No
             f"{where}: {record.SCHEMA_NAME} schema version {version} is older than this sc3d reads "
             f"({record.SCHEMA_VERSION}); run the stage again into a new run folder"
         )
-    missing = [c.name for c in _columns(record) if c.name not in table_schema.names]
+    columns = _columns(record)
+    missing = [c.name for c in columns if c.name not in table_schema.names]
     if missing:
         raise SchemaError(f"{where}: columns {', '.join(missing)} are missing; the file was changed after it was written")
-    for c in _columns(record):
+    for c in columns:
         found = table_schema.field(c.name).type
         if found != c.arrow:
             raise SchemaError(f"{where}: column '{c.name}' holds {found}, not {c.arrow}; the file was changed after it was written")
