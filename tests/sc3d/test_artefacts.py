@@ -264,9 +264,9 @@ def test_reading_some_ids_reads_each_file_that_holds_one_once(artefacts: Artefac
     opened: Counter[str] = Counter()
     read = DiskStore.read
 
-    def counted(self: DiskStore, path: str) -> bytes:
+    def counted(self: DiskStore, path: str, max_bytes: int | None = None) -> bytes:
         opened[path.rpartition("/")[2]] += 1
-        return read(self, path)
+        return read(self, path, max_bytes)
 
     monkeypatch.setattr(DiskStore, "read", counted)
     assert catalogue.read(["d", "a", "e", "c", "unknown"]).keys() == {"a", "c", "d", "e"}
