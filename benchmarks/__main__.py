@@ -13,6 +13,7 @@ from typing import Any
 BENCHES = (
     "evaluation",
     "export",
+    "fence",
     "geometry",
     "light",
     "matching",

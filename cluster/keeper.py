@@ -12,9 +12,10 @@ import os
 import select
 import signal
 import socket
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,21 +30,27 @@ GCS_SILENCE_S = 40.0
 CLOSING_S = 60.0
 """How long Ray may take to end."""
 
-_LOOK_S, _PROBE_S, _END_S = 0.1, 2.0, 45.0
+_LOOK_S, _PROBE_S, _END_S, _NOTE_S = 0.1, 2.0, 45.0, 60.0
 _PARTS = {"raylet": "raylet", "gcs_server": "GCS"}
 
 
 class Keeper:
-    """The keeper of this process's parent. ``folder``: the driver's own (:class:`~cluster.folders.LockedFolder`)."""
+    """The keeper of this process's parent.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._driver = folder, os.getppid()
+    Args:
+        folder: the driver's own (:class:`~cluster.folders.LockedFolder`).
+        note: see :class:`cluster.watch.Watch`.
+    """
+
+    def __init__(self, folder: Path, note: Sequence[str] = ()) -> None:
+        self._folder, self._driver, self._note = folder, os.getppid(), note
         self._handle = os.pidfd_open(self._driver)
         self._watched: dict[int, tuple[str, int]] = {}
         self._is_own = False
         self._gcs: tuple[str, int] | None = None
         self._gcs_seen = self._closing_since = 0.0
         self._closed = self._told = False
+        self._said = ""
 
     def serve(self) -> None:
         """Follow the driver's commands, a line each, until it has closed Ray, or Ray or the driver has died."""
@@ -75,6 +82,9 @@ class Keeper:
                 # Native code keeps it from hearing that it is to end.
                 with suppress(OSError):
                     signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+        if self._note and self._said:
+            with suppress(OSError, subprocess.TimeoutExpired):
+                subprocess.run([*self._note, self._said], timeout=_NOTE_S, check=False)
         clean(self._folder.parent)
 
     def _patience(self) -> float | None:
@@ -154,10 +164,11 @@ class Keeper:
         self._answer(DEAD)
 
     def _say(self, what: str) -> None:
+        self._said = f"RayDiedError: {what}"
         # A live display may have hidden the cursor and left half a line.
         error = "\r\x1b[J\x1b[?25h\x1b[1;31merror:\x1b[0m" if os.isatty(2) else "error:"
         with suppress(OSError):
-            os.write(2, f"{error} RayDiedError: {what}. What is finished is kept; the same command goes on where it was\n".encode())
+            os.write(2, f"{error} {self._said}. What is finished is kept; the same command goes on where it was\n".encode())
 
     def _answer(self, word: str) -> None:
         with suppress(OSError):
@@ -194,8 +205,8 @@ def _command_of(pid: int) -> list[str]:
 
 
 def main() -> None:
-    """``keeper FOLDER``, started by :class:`cluster.watch.Watch`."""
-    keeper = Keeper(Path(sys.argv[1]))
+    """``keeper FOLDER [NOTE...]``, started by :class:`cluster.watch.Watch`."""
+    keeper = Keeper(Path(sys.argv[1]), sys.argv[2:])
     try:
         keeper.serve()
     finally:

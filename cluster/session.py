@@ -11,6 +11,7 @@ import faulthandler
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -44,14 +45,18 @@ class RaySession:
 
     :meth:`start` joins the Ray of this process if there is one, else the cluster of ``config.address`` or ``RAY_ADDRESS``, else starts a
     local Ray. Blocks may be nested: what any of them started ends with the outermost.
+
+    Args:
+        config: how many processes, and which cluster.
+        note: a command that notes how this process has ended, if Ray or it dies without a word: see :class:`~cluster.watch.Watch`.
     """
 
     _depth: ClassVar[int] = 0
     _watch: ClassVar[Watch | None] = None
     _native: ClassVar[_NativeOutput | None] = None
 
-    def __init__(self, config: RayConfig) -> None:
-        self._config = config
+    def __init__(self, config: RayConfig, note: Sequence[str] = ()) -> None:
+        self._config, self._note = config, note
 
     def __enter__(self) -> RaySession:
         RaySession._depth += 1
@@ -96,7 +101,7 @@ class RaySession:
         keep_token_private(make=not address)
         parent = parent_folder()
         clean(parent)
-        watch = RaySession._watch = Watch(LockedFolder(parent))
+        watch = RaySession._watch = Watch(LockedFolder(parent), self._note)
         folder = watch.folder.path
         options = {} if address else {**_local_options(self._config), "_temp_dir": str(folder / RAY)}
         if not address:

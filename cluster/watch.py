@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,17 +22,21 @@ _ANSWER_S = 10.0
 class Watch:
     """Watches Ray from before it is started. When Ray dies, this process ends, wherever it is at work: its native code would end it too.
 
+    Args:
+        folder: of this Ray.
+        note: the command that notes, once this process has ended, how: what was said is its last argument.
+
     Attributes:
         folder: of this Ray, cleaned when it has ended.
     """
 
-    def __init__(self, folder: LockedFolder) -> None:
+    def __init__(self, folder: LockedFolder, note: Sequence[str] = ()) -> None:
         self.folder = folder
         self._answers = {READY: threading.Event(), CLOSING: threading.Event()}
         self._keeper: subprocess.Popen[bytes] | None = None
         if hasattr(os, "pidfd_open"):
             self._keeper = subprocess.Popen(
-                [sys.executable, "-S", "-c", _RUN, str(_ROOT), str(folder.path)],
+                [sys.executable, "-S", "-c", _RUN, str(_ROOT), str(folder.path), *note],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=sys.__stderr__ or subprocess.DEVNULL,

@@ -121,8 +121,13 @@ class Artefacts:
             return None
 
     def _ids_and_inputs(self, name: str) -> pa.Table:
-        table = self.run.read_table(self.record, name, [self.key, INPUTS])
-        return pa.Table.from_arrays([table[self.key], table[INPUTS]], schema=COUNTED)
+        table = self.run.read_table(self.record, name, [self.key, INPUTS]).select([self.key, INPUTS])
+        try:
+            return table.rename_columns(COUNTED.names).cast(COUNTED)
+        except (pa.ArrowException, ValueError) as error:
+            raise DamagedFileError(
+                f"{name}: its column '{INPUTS}' is no text ({error}); delete it and run its stage again"
+            ) from None
 
     def _reject_files(self) -> dict[str, str]:
         """Reject file -> its shard's file. The rejects of a shard that was cut short do not count: it is done again."""

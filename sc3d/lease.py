@@ -27,9 +27,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
 
-from sc3d.errors import ConfigError, LeaseLostError, MissingFileError, RunBusyError, StoreError
+from sc3d.errors import ConfigError, LeaseLostError, MissingFileError, RunBusyError, SchemaError, StoreError
 from sc3d.fence import FOLDER, LARGEST, claims_among
-from sc3d.lease_records import LONGEST_INTERVAL_S, Beat, Claim, decode, encode
+from sc3d.lease_records import LONGEST_BYTES, LONGEST_INTERVAL_S, Beat, Claim, decode, encode
 from sc3d.machine import is_running, this_machine
 from sc3d.seals import seal
 from sc3d.store import RunFolder
@@ -242,13 +242,20 @@ class RunLease:
     def _read_claim(self, name: str) -> Claim | None:
         """The claim of that name; None if it is not there. One that cannot be read is nobody's, and never beats."""
         with suppress(MissingFileError):
-            return decode(Claim, self._files.read_bytes(name)) or Claim.of_nobody(self.interval_s)
+            return decode(Claim, self._record(name)) or Claim.of_nobody(self.interval_s)
         return None
 
     def _read_beat(self, name: str) -> Beat | None:
         with suppress(MissingFileError):
-            return decode(Beat, self._files.read_bytes(_beat_of(name)))
+            return decode(Beat, self._record(_beat_of(name)))
         return None
+
+    def _record(self, name: str) -> bytes:
+        """A file in ``lease/``; of one that is no file, or longer than any record, nothing."""
+        try:
+            return self._files.read_bytes(name, LONGEST_BYTES)
+        except SchemaError:
+            return b""
 
     def _beat(self, released: bool = False) -> None:
         self._count += 1

@@ -20,7 +20,7 @@ SHORTEST_INTERVAL_S, LONGEST_INTERVAL_S = 0.05, 60.0
 """What a claim may say of the seconds between its beats: whoever waits for a holder that may be dead waits for some of these."""
 
 _RECORD_BYTES = 1024
-_LONGEST_BYTES = 4 * _RECORD_BYTES
+LONGEST_BYTES = 4 * _RECORD_BYTES
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def encode(record: Claim | Beat) -> bytes:
 
 def decode(kind: type[RecordT], data: bytes) -> RecordT | None:
     """The record, or None if this is none: of another type, out of its bounds, or longer than any."""
-    if len(data) > _LONGEST_BYTES:
+    if len(data) > LONGEST_BYTES:
         return None
     try:
         found: RecordT = _ADAPTERS[kind].validate_json(data, strict=True)

@@ -49,17 +49,23 @@ def open_local(path: str | Path, max_bytes: int | None = None, hint: str = "") -
         InputError: missing, unreadable, no regular file, or too large.
     """
     try:
-        handle = os.open(plain_path(path), _FLAGS)
+        return open_regular(plain_path(path), max_bytes, hint, shown=str(path))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{path}: cannot be read ({reason}); check that it exists and may be read") from None
+
+
+def open_regular(path: str, max_bytes: int | None = None, hint: str = "", shown: str = "") -> BinaryIO:
+    """As :func:`open_local`, for those who ask the operating system what its errors mean: these are raised as they are."""
+    shown = shown or path
+    handle = os.open(path, _FLAGS)
     try:
         seen = os.fstat(handle)
         if not stat.S_ISREG(seen.st_mode):
             kind = next((name for is_kind, name in _KINDS if is_kind(seen.st_mode)), "something else")
-            raise InputError(f"{path}: cannot be read (it is {kind}, not a file); correct the path or remove it")
+            raise InputError(f"{shown}: cannot be read (it is {kind}, not a file); correct the path or remove it")
         if max_bytes is not None and seen.st_size > max_bytes:
-            raise _too_large(path, seen.st_size, max_bytes, hint)
+            raise too_large(shown, seen.st_size, max_bytes, hint)
         return os.fdopen(handle, "rb")
     except BaseException:
         os.close(handle)
@@ -70,14 +76,19 @@ def read_local(path: str | Path, max_bytes: int, hint: str = "") -> bytes:
     """The content of a regular file; see :func:`open_local`."""
     with open_local(path, max_bytes, hint) as stream:
         try:
-            # The size that the file system tells is not binding: a file may grow, and those of the kernel have none.
-            data = stream.read(max_bytes + 1)
+            return read_bounded(stream, path, max_bytes, hint)
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}); copy it again") from None
-    if len(data) > max_bytes:
-        raise _too_large(path, len(data), max_bytes, hint)
+
+
+def read_bounded(stream: BinaryIO, path: str | Path, max_bytes: int | None, hint: str = "") -> bytes:
+    """What is in a file that was opened: its size at that moment is not binding, since it may grow, and those of the kernel have none."""
+    data = stream.read(-1 if max_bytes is None else max_bytes + 1)
+    if max_bytes is not None and len(data) > max_bytes:
+        raise too_large(path, len(data), max_bytes, hint)
     return data
 
 
-def _too_large(path: str | Path, size: int, most: int, hint: str) -> InputError:
-    return InputError(f"{path}: the file of {size / 1e6:,.1f} MB is larger than {most / 1e6:,g} MB{hint and f'; {hint}'}")
+def too_large(where: str | Path, size: int, most: int, hint: str = "") -> InputError:
+    """The error for a file of ``size`` bytes."""
+    return InputError(f"{where}: the file of {size / 1e6:,.1f} MB is larger than {most / 1e6:,g} MB{hint and f'; {hint}'}")

@@ -5,9 +5,7 @@ A kind is a type with its ranges: a ``TypedDict`` or a dataclass whose fields ar
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from contextlib import suppress
 from functools import lru_cache
 from typing import Annotated, Any, TypeVar
 
@@ -20,7 +18,8 @@ from sc3d.store import RunFolder
 T = TypeVar("T")
 
 Whole = Annotated[int, Field(ge=0, lt=2**63)]
-Number = Annotated[float, Field(ge=-1e15, le=1e15, allow_inf_nan=False)]
+# Whatever an option may be; the difference of two of them is still a number.
+Number = Annotated[float, Field(ge=-1e300, le=1e300, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -53,9 +52,8 @@ def read_parsed(run: RunFolder, name: str, kind: type[T], max_bytes: int = NOTE_
         StoreError: it cannot be read.
     """
     where = _where(run, name)
-    _check_size(run, name, max_bytes)
     try:
-        values = run.read_json(name)
+        values = run.read_json(name, max_bytes)
     except RecursionError:
         raise SchemaError(f"{where}: it is nested too deeply to be read") from None
     return parsed(kind, values, where)
@@ -63,8 +61,7 @@ def read_parsed(run: RunFolder, name: str, kind: type[T], max_bytes: int = NOTE_
 
 def read_parsed_text(run: RunFolder, name: str, kind: type[T]) -> tuple[str, T]:
     """A YAML file of a run folder, as text and as a kind. Raises as :func:`read_parsed`."""
-    _check_size(run, name, YAML_BYTES)
-    data = run.read_bytes(name)
+    data = run.read_bytes(name, YAML_BYTES)
     text = _as_schema_error(_where(run, name), lambda: decoded(data))
     return text, parsed(kind, _as_schema_error(_where(run, name), lambda: of_yaml(text)), _where(run, name))
 
@@ -97,14 +94,3 @@ def _as_schema_error(where: str, parse: Callable[[], T]) -> T:
 def _where(run: RunFolder, name: str) -> str:
     # Without the options in the URI, which belong to the folder.
     return f"{run.uri.partition('?')[0]}/{name}"
-
-
-def _check_size(run: RunFolder, name: str, max_bytes: int) -> None:
-    if not run.is_local:
-        return
-    with suppress(OSError):  # which the reading will say
-        size = os.stat(run.path(name)).st_size
-        if size > max_bytes:
-            raise SchemaError(
-                f"{_where(run, name)}: {size / 2**20:.1f} MB are more than the {max_bytes / 2**20:g} MB that are read of such a file"
-            )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import types
 import typing
 from collections.abc import Iterable, Sequence
@@ -19,6 +20,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sc3d.errors import SchemaError
 
@@ -169,9 +171,12 @@ def check_table(record: type[Record], table_schema: pa.Schema, where: str) -> No
     name = metadata.get(_NAME_KEY)
     if name is None:
         raise SchemaError(f"{where}: not a file of sc3d (no record name in it); was it written by another program?")
-    if name.decode() != record.SCHEMA_NAME:
-        raise SchemaError(f"{where}: holds {name.decode()} records, expected {record.SCHEMA_NAME}")
-    version = int(metadata.get(_VERSION_KEY, b"0"))
+    if name != record.SCHEMA_NAME.encode():
+        raise SchemaError(f"{where}: holds {name.decode(errors='replace')} records, expected {record.SCHEMA_NAME}")
+    stated = metadata.get(_VERSION_KEY, b"0")
+    if not re.fullmatch(rb"[0-9]{1,9}", stated):
+        raise SchemaError(f"{where}: schema version {stated.decode(errors='replace')!r} is no number; the file was changed")
+    version = int(stated)
     if version > record.SCHEMA_VERSION:
         raise SchemaError(
             f"{where}: {record.SCHEMA_NAME} schema version {version} is newer than this sc3d reads "
@@ -182,9 +187,24 @@ def check_table(record: type[Record], table_schema: pa.Schema, where: str) -> No
             f"{where}: {record.SCHEMA_NAME} schema version {version} is older than this sc3d reads "
             f"({record.SCHEMA_VERSION}); run the stage again into a new run folder"
         )
-    missing = [c.name for c in _columns(record) if c.name not in table_schema.names]
+    columns = _columns(record)
+    missing = [c.name for c in columns if c.name not in table_schema.names]
     if missing:
         raise SchemaError(f"{where}: columns {', '.join(missing)} are missing; the file was changed after it was written")
+    for c in columns:
+        found = table_schema.field(c.name).type
+        if found != c.arrow:
+            raise SchemaError(f"{where}: column '{c.name}' holds {found}, not {c.arrow}; the file was changed after it was written")
+
+
+def check_values(record: type[Record], table: pa.Table, where: str) -> None:
+    """Raise :class:`SchemaError` if a value is missing that a record must have. The table may hold some of the columns alone."""
+    for c in _columns(record):
+        if c.name in table.column_names:
+            column = table.column(c.name)
+            inner = pc.list_flatten(column).null_count if pa.types.is_list(c.arrow) else 0
+            if inner or (column.null_count and not c.nullable):
+                raise SchemaError(f"{where}: values of column '{c.name}' are missing; the file was changed after it was written")
 
 
 def from_table(record: type[RecordT], table: pa.Table, where: str = "table") -> list[RecordT]:

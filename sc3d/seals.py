@@ -16,9 +16,11 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+import pyarrow as pa
+
 from sc3d.errors import MissingFileError, StoreError
 from sc3d.fence import FOLDER, number_of
-from sc3d.schema import Record, column
+from sc3d.schema import Record, arrow_schema, column
 from sc3d.store import RunFolder
 
 _SEAL = re.compile(rf"{FOLDER}/(\d{{8,12}})-(\d{{4,12}})-[0-9a-f]{{8}}\.seal")
@@ -84,7 +86,8 @@ def seal(run: RunFolder, without: Collection[str] = ()) -> None:
     version = before.version + 1 if before is not None and before.number == run.number else 0
     # Named unlike those of a folder that lay here before, since readers keep what they have read.
     name = f"{FOLDER}/{run.number:08}-{version:04}-{uuid.uuid4().hex[:8]}.seal"
-    run.write_records(SealedFile, name, [SealedFile(one) for one in sorted(kept)])
+    # A column and no records: there may be a hundred thousand names.
+    run.write_table(name, pa.table([sorted(kept)], arrow_schema(SealedFile)))
     for name in [*(shards - kept), *_seals_among(there).values()]:
         run.delete(name)
 
@@ -111,4 +114,4 @@ def _seals_among(names: Iterable[str]) -> dict[tuple[int, int], str]:
 
 @lru_cache(maxsize=4)
 def _read(uri: str, name: str, number: int, version: int) -> Seal:
-    return Seal(number, version, frozenset(one.name for one in RunFolder(uri).read_records(SealedFile, name)))
+    return Seal(number, version, frozenset(RunFolder(uri).read_table(SealedFile, name)["name"].to_pylist()))

@@ -18,9 +18,10 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sc3d.errors import DamagedFileError, LeaseLostError, SchemaError, StoreError
+from sc3d.errors import DamagedFileError, InputError, LeaseLostError, SchemaError, StoreError
 from sc3d.fence import FOLDER, claims_among, number_at, write_as
-from sc3d.schema import Record, check_table, from_table, to_table
+from sc3d.record_files import RecordFile
+from sc3d.schema import Record, from_table, to_table
 from sc3d.store_disk import TEMPORARY, DiskStore
 from sc3d.store_retry import patiently
 from sc3d.store_s3 import S3Store, locate
@@ -126,15 +127,19 @@ class RunFolder:
         found = self._patiently(lambda: self._store.files(path), "list", folder)
         return sorted(f[strip:] for f in found if f.endswith(suffix) and not f.rpartition("/")[2].startswith(TEMPORARY))
 
-    def read_bytes(self, name: str) -> bytes:
-        """The whole content of a file.
+    def read_bytes(self, name: str, max_bytes: int | None = None) -> bytes:
+        """The whole content of a file. Of one that is larger than ``max_bytes`` no more than that is read.
 
         Raises:
             MissingFileError: it is not there.
+            SchemaError: it is larger than ``max_bytes``, or no regular file.
             StoreError: it cannot be read.
         """
         path = self.path(name)
-        return self._patiently(lambda: self._store.read(path), "read", name)
+        try:
+            return self._patiently(lambda: self._store.read(path, max_bytes), "read", name)
+        except InputError as error:
+            raise SchemaError(str(error)) from None
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Write a file whole, replacing an older one of the same name in one step.
@@ -175,14 +180,14 @@ class RunFolder:
         """Delete what writers left on disk that were killed more than a day ago, and say how many files that were."""
         return self._patiently(self._store.remove_leftovers, "tidy", "")
 
-    def _parsed(self, name: str, parse: Callable[[bytes], ResultT]) -> ResultT:
+    def _parsed(self, name: str, parse: Callable[[bytes], ResultT], max_bytes: int | None = None) -> ResultT:
         # A file in a bucket that is replaced by a longer one while it is read may come as the start of the new one: two requests are made,
         # for the size and for so many bytes. So nothing is damaged before it was read twice.
-        data = self.read_bytes(name)
+        data = self.read_bytes(name, max_bytes)
         try:
             return parse(data)
-        except (ValueError, pa.ArrowException, OSError):
-            again = self.read_bytes(name)
+        except (ValueError, DamagedFileError):
+            again = self.read_bytes(name, max_bytes)
             if again == data:
                 raise
             return parse(again)
@@ -202,20 +207,14 @@ class RunFolder:
         """A Parquet file as a table, all or some columns, after the record type and schema version were checked.
 
         Raises:
-            DamagedFileError: it is not a whole Parquet file.
-            SchemaError: it holds other records, or those of another version.
+            DamagedFileError: it is not a whole Parquet file, or holds what is no value of its columns.
+            SchemaError: it holds other records, or those of another version; one of ``columns`` is not there.
         """
-        where = self._where(name)
+        return self._parsed(name, lambda data: RecordFile(record, data, self._where(name)).read(columns))
 
-        def parse(data: bytes) -> pa.Table:
-            file = pq.ParquetFile(pa.BufferReader(data))
-            check_table(record, file.schema_arrow, where)
-            return file.read(columns=None if columns is None else list(columns))
-
-        try:
-            return self._parsed(name, parse)
-        except (pa.ArrowException, OSError) as error:
-            raise DamagedFileError(f"{where} is damaged ({error}); delete it and run its stage again") from None
+    def open_records(self, record: type[Record], name: str) -> RecordFile:
+        """A Parquet file, held in memory as it is, of which parts can be read. Raises as :meth:`read_table`."""
+        return self._parsed(name, lambda data: RecordFile(record, data, self._where(name)))
 
     def write_records(self, record: type[RecordT], name: str, rows: Sequence[RecordT]) -> None:
         """Write records as one Parquet file, atomically."""
@@ -227,10 +226,10 @@ class RunFolder:
         pq.write_table(table, sink, row_group_size=rows_a_group, compression="zstd")
         self.write_bytes(name, sink.getvalue().to_pybytes())
 
-    def read_json(self, name: str) -> dict[str, Any]:
-        """A JSON object with its version checked. Raises SchemaError if it is damaged or newer than this sc3d."""
+    def read_json(self, name: str, max_bytes: int | None = None) -> dict[str, Any]:
+        """A JSON object with its version checked. Raises SchemaError if it is damaged, larger than that, or newer than this sc3d."""
         try:
-            values = self._parsed(name, json.loads)
+            values = self._parsed(name, json.loads, max_bytes)
         except ValueError as error:
             raise SchemaError(f"{self._where(name)} is not valid JSON ({error}); delete it to start over") from None
         version = values.get("schema_version") if isinstance(values, dict) else None

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pyarrow.fs as pafs
 
+from sc3d.local_files import open_regular, read_bounded
+
 TEMPORARY = ".writing-"
 """How the names of files begin that are being written. A writer that is killed leaves one behind."""
 
@@ -39,9 +41,14 @@ class DiskStore:
         selector = pafs.FileSelector(folder, recursive=True, allow_not_found=True)
         return [i.path for i in pafs.LocalFileSystem().get_file_info(selector) if i.type == pafs.FileType.File]
 
-    def read(self, path: str) -> bytes:
-        """The whole content of a file."""
-        return Path(path).read_bytes()
+    def read(self, path: str, max_bytes: int | None = None) -> bytes:
+        """The whole content of a file.
+
+        Raises:
+            InputError: it is larger than ``max_bytes``, of which no more is read, or no regular file.
+        """
+        with open_regular(path, max_bytes) as stream:
+            return read_bounded(stream, path, max_bytes)
 
     def write(self, path: str, data: bytes, check: Callable[[], None] = lambda: None) -> None:
         """Write a file whole, replacing an older one in one step. It survives a power cut after this returns.

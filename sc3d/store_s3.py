@@ -25,7 +25,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pyarrow.fs as pafs
 
-from sc3d.errors import InputError, StoreError
+from sc3d.errors import StoreError
+from sc3d.local_files import too_large
 from sc3d.store_errors import ShortReadError, is_silent, missing_bucket
 
 ResultT = TypeVar("ResultT")
@@ -106,7 +107,7 @@ class S3Store:
             with files.open_input_file(path) as stream:
                 size = stream.size()
                 if max_bytes is not None and size > max_bytes:
-                    raise InputError(f"s3://{path}: {size / 1e6:.0f} MB are more than the {max_bytes / 1e6:g} MB that are read")
+                    raise too_large(f"s3://{path}", size, max_bytes)
                 data = bytes(stream.read())
             if len(data) != size:
                 raise ShortReadError(f"{len(data)} of {size} bytes came")

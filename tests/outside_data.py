@@ -7,6 +7,7 @@ end in an error that is meant for people, or in a right result. A new reader is 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import re
@@ -32,6 +33,8 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 from scipy.io import loadmat, savemat
 
+from pipelines.folder.images import ImageManifest
+from sc3d.artefacts import Artefacts
 from sc3d.config import MatchConfig
 from sc3d.datasets.ap10k import read_ap10k
 from sc3d.datasets.content import AnnotatedSet
@@ -52,6 +55,9 @@ from sc3d.grid import SIDE
 from sc3d.images import decode_mask, encode_mask, load_image, load_mask
 from sc3d.matching.described import Described
 from sc3d.matching.label import match_pair
+from sc3d.records import ImageRecord
+from sc3d.schema import to_table
+from sc3d.store import RunFolder
 from tests.dataset_copies import (
     ap10k_entry,
     spair_image,
@@ -411,6 +417,24 @@ def _features(root: Path) -> None:
     (root / "f.safetensors").write_bytes(encode_features(random_features(1)))
 
 
+def _records(root: Path) -> None:
+    images = [ImageRecord("a", "/a.jpg", "bus", bbox=np.float32([1, 2, 3, 4]), inputs="1"), ImageRecord("b", "/b.jpg", "car")]
+    RunFolder(root).write_table("images.parquet", to_table(ImageRecord, images), rows_a_group=1)
+
+
+def _read_records(path: Path) -> None:
+    run = RunFolder(path.parent)
+    images = run.read_records(ImageRecord, path.name)
+    manifest = ImageManifest(run)
+    assert len(manifest) == len(images)
+    # One that is changed may be out of order, or name one twice; what is found is what was asked for.
+    for image_id in {*manifest, "c"}:
+        with contextlib.suppress(KeyError):
+            assert manifest[image_id].image_id == image_id
+    # Its ids and inputs, as a catalogue of shards reads them.
+    Artefacts(run, "stage", "shards", "r", ImageRecord, "image_id").all_ids()
+
+
 def _check_set(found: AnnotatedSet) -> None:
     ids = {image.image_id for image in found.images}
     assert len(ids) == len(found.images)
@@ -487,6 +511,7 @@ READERS: Mapping[str, Reader] = {
     "mesh": Reader(_meshes, _each(load_mesh)),
     "diy-sc": Reader(_diy_sc, _each(_check_annotations)),
     "features": Reader(_features, _each(_check_features)),
+    "records": Reader(_records, _each(_read_records)),
 }
 
 

@@ -18,7 +18,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter
 
 from sc3d.errors import PreflightError, Sc3dError
-from sc3d.parsed import parsed_json
+from sc3d.parsed import TABLE_BYTES, parsed_json
 from sc3d.store import RunFolder
 from training.checkpoint import ValidationRecord
 from training.search import Curve, Search, Trial, batch_name
@@ -178,7 +178,8 @@ def _trial(spec: Search, config: dict[str, Any]) -> None:
 
 def _outcome(spec: Search, trial: Any) -> Trial:
     name = curve_file(f"{spec.trials_folder}/{trial.trial_id}")
-    rows: Curve = parsed_json(Curve, spec.run.read_bytes(name), f"{spec.run.uri}/{name}") if spec.run.exists(name) else []
+    data = spec.run.read_bytes(name, TABLE_BYTES) if spec.run.exists(name) else b"[]"
+    rows: Curve = parsed_json(Curve, data, f"{spec.run.uri}/{name}")
     curve = tuple(ValidationRecord(*row) for row in rows)
     error = _reason(trial) if trial.status == "ERROR" else None
     return Trial(trial.trial_id, decoded(spec.space, trial.config), curve, error)

@@ -29,5 +29,11 @@ pip uninstall --yes open3d
 pip install --no-deps open3d-cpu==0.19.0
 pip install --no-deps "$root"
 
-# Upstream takes the code and the weights of DINOv2 from torch.hub: here once, not in every actor (TORCH_HOME, if set).
+# Upstream takes the code and the weights of DINOv2 from torch.hub: here once, not in every actor (TORCH_HOME, if set). The code is that of
+# a commit, in the folder in which torch.hub keeps its newest.
+hub=$(python -c "import torch; print(torch.hub.get_dir())")
+if [ ! -d "$hub/facebookresearch_dinov2_main" ]; then
+  git clone https://github.com/facebookresearch/dinov2 "$hub/facebookresearch_dinov2_main"
+fi
+git -C "$hub/facebookresearch_dinov2_main" checkout --quiet b8931f7bf91576930313be2c6d6af376033b35f0
 python -c "import torch; torch.hub.load('facebookresearch/dinov2', 'dinov2_vitl14_reg', trust_repo=True)"

@@ -6,6 +6,8 @@
 #   docker build -f cluster/images/main.Dockerfile --build-arg TORCH_INDEX=<PyTorch's index of CPU wheels> -t sc3d:cpu .
 #
 # Python's minor version is that of cluster/environments/sam3d.yml: Ray lets no others into one cluster.
+#
+# What the tag names can change; a digest cannot: --build-arg BASE=python:3.11-slim-bookworm@sha256:... (docs/cluster.md).
 ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE}
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]

@@ -8,6 +8,8 @@
 #   ray start --address=<head>:6379 --num-cpus=1 --resources='{"sam3d": 1}' --labels=sc3d.image=sam3d --block
 # cluster/kuberay and cluster/aws have a group of such nodes.
 # The weights are not in it: they are gated, 13 GB, and come from --set models.sam3d=<hub id, folder or s3://>.
+#
+# What the tag names can change; a digest cannot: --build-arg BASE=condaforge/miniforge3:24.11.3-0@sha256:... (docs/cluster.md).
 ARG BASE=condaforge/miniforge3:24.11.3-0
 FROM ${BASE}
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]

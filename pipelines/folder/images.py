@@ -8,10 +8,9 @@ from functools import lru_cache
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from sc3d.records import LABELLED_SPLIT, ImageRecord
-from sc3d.schema import check_table, from_table
+from sc3d.schema import from_table
 from sc3d.store import RunFolder
 
 IMAGES = "images.parquet"
@@ -44,17 +43,13 @@ class ImageManifest(Mapping[str, ImageRecord]):
     """
 
     def __init__(self, run: RunFolder) -> None:
-        self._file = pq.ParquetFile(pa.BufferReader(run.read_bytes(IMAGES)))
-        check_table(ImageRecord, self._file.schema_arrow, f"{run.uri}/{IMAGES}")
+        self._file = run.open_records(ImageRecord, IMAGES)
         self._where = f"{run.uri}/{IMAGES}"
-        metadata = self._file.metadata
-        column = self._file.schema_arrow.get_field_index("image_id")
-        groups = [metadata.row_group(i).column(column).statistics for i in range(metadata.num_row_groups)]
-        self._first = [group.min for group in groups]
+        self._first = self._file.least("image_id")
         self._group = lru_cache(maxsize=_GROUPS_KEPT)(self._decoded)
 
     def _decoded(self, group: int) -> dict[str, ImageRecord]:
-        return {image.image_id: image for image in from_table(ImageRecord, self._file.read_row_group(group), self._where)}
+        return {image.image_id: image for image in from_table(ImageRecord, self._file.read(group=group), self._where)}
 
     def __getitem__(self, image_id: str) -> ImageRecord:
         group = bisect.bisect_right(self._first, image_id) - 1
@@ -64,12 +59,12 @@ class ImageManifest(Mapping[str, ImageRecord]):
 
     def __iter__(self) -> Iterator[str]:
         for group in range(len(self._first)):
-            yield from self._file.read_row_group(group, columns=["image_id"])["image_id"].to_pylist()
+            yield from self._file.read(["image_id"], group)["image_id"].to_pylist()
 
     def __len__(self) -> int:
-        return int(self._file.metadata.num_rows)
+        return len(self._file)
 
     def ids_of(self, category: str) -> set[str]:
         """The ids of the images of a category."""
-        table = self._file.read(columns=["image_id", "category"])
+        table = self._file.read(["image_id", "category"])
         return set(table.filter(pc.equal(table["category"], category))["image_id"].to_pylist())

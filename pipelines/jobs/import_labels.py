@@ -17,7 +17,6 @@ from sc3d.config import RunConfig
 from sc3d.datasets.label_export import diy_sc
 from sc3d.datasets.label_export.images import LabelledImages
 from sc3d.errors import ConfigError, InputError
-from sc3d.local_files import read_local
 from sc3d.records import LABELLED_SPLIT, SPLITS, Labels
 from sc3d.shards import Shard, recipe_of
 from sc3d.store import RunFolder
@@ -102,7 +101,7 @@ def import_labels(config: RunConfig, folder: str, split: str = LABELLED_SPLIT, s
 
 
 def _read(source: RunFolder, name: str) -> bytes:
-    return read_local(source.path(name), diy_sc.MAX_FILE_BYTES) if source.is_local else source.read_bytes(name)
+    return source.read_bytes(name, diy_sc.MAX_FILE_BYTES)
 
 
 class _Reader:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from cluster.session import RaySession
 from pipelines.folder.configuration import RUN, record_configuration
-from pipelines.report.status import StatusWriter
+from pipelines.report.status import StatusWriter, note_of_end
 from pipelines.runner.progress import Progress
 from pipelines.runner.run import run_graph
 from pipelines.runner.stage import Stage, StageSummary
@@ -43,7 +43,8 @@ class Job:
     def __init__(self, config: RunConfig, command: str, new: bool = False, retry_rejects: bool = False) -> None:
         self.config = located(config)
         self.folder = RunFolder(self.config.run)
-        self.lease, self.ray, self.progress = RunLease(self.folder), RaySession(config.ray), Progress()
+        self.lease, self.progress = RunLease(self.folder), Progress()
+        self.ray = RaySession(config.ray, note_of_end(self.folder))
         self._command, self._new, self._retry_rejects = command, new, retry_rejects
         self._all = contextlib.ExitStack()
 

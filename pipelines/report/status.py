@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 import time
 from contextlib import suppress
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 from rich.box import SIMPLE_HEAD
 from rich.live import Live
 from rich.table import Table
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from pipelines.runner.progress import Progress
 from sc3d.console import PlainConsole
 from sc3d.errors import InputError, SchemaError, StoreError
+from sc3d.machine import is_running, process_start, this_machine
 from sc3d.parsed import Amount, Whole, read_parsed
 from sc3d.store import RunFolder
 
@@ -27,6 +30,7 @@ UNREADABLE = "unreadable"
 
 _WRITE_EVERY = 5.0
 _SILENT_AFTER = 6 * _WRITE_EVERY
+_ROOT = Path(__file__).resolve().parents[2]
 
 
 def _instant(text: str) -> str:
@@ -46,7 +50,7 @@ class StageStatus(TypedDict):
 
 
 class Status(TypedDict):
-    """``status.json``."""
+    """``status.json``. ``machine``, ``process_start``: as :mod:`sc3d.machine` has them."""
 
     command: str
     state: Literal["running", "finished", "stopped", "failed"]
@@ -56,6 +60,8 @@ class Status(TypedDict):
     started: str
     written: Annotated[str, AfterValidator(_instant)]
     stages: list[StageStatus]
+    machine: NotRequired[str]
+    process_start: NotRequired[str]
 
 
 class StatusWriter:
@@ -97,6 +103,8 @@ class StatusWriter:
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "started": self._started,
+            "machine": this_machine(),
+            "process_start": process_start(os.getpid()),
             "written": _now(),
             "stages": [line.snapshot() for line in self._progress.lines],
         }
@@ -114,6 +122,21 @@ def read_status(run: RunFolder) -> Status:
     if not run.exists(STATUS):
         raise InputError(f"{run.uri} holds no status, so nothing has run there; is it the right run folder?")
     return read_parsed(run, STATUS, Status)
+
+
+def note_of_end(run: RunFolder) -> list[str]:
+    """The command that notes in ``status.json`` how this process has ended, if it could not itself: that is its last argument."""
+    code = "import sys; sys.path.append(sys.argv.pop(1)); from pipelines.report.status import note_end; note_end(*sys.argv[1:])"
+    return [sys.executable, "-c", code, str(_ROOT), run.uri, this_machine(), str(os.getpid())]
+
+
+def note_end(uri: str, machine: str, pid: str, reason: str) -> None:
+    """Note that the run of a process has failed, unless that process has told how it ended, or another has written the folder since."""
+    run = RunFolder(uri)
+    with suppress(InputError, SchemaError, StoreError):
+        status = read_status(run)
+        if (status["state"], status.get("machine"), status["pid"]) == ("running", machine, int(pid)):
+            run.write_json(STATUS, {**status, "state": "failed", "reason": reason, "written": _now()})
 
 
 def print_status(run: RunFolder, watch: float | None = None, console: PlainConsole | None = None) -> str:
@@ -136,7 +159,18 @@ def _look(run: RunFolder) -> tuple[str, Table | str]:
         status = read_status(run)
     except SchemaError as error:
         return UNREADABLE, f"How far the run is cannot be read, which says nothing about its artefacts: {error}"
+    if status["state"] == "running" and _is_gone(status):
+        status = {
+            **status,
+            "state": "failed",
+            "reason": "its process has ended without a word. Started again, it goes on where it was",
+        }
     return status["state"], _view(run, status)
+
+
+def _is_gone(status: Status) -> bool:
+    """Whether its process was one of this machine, and has ended."""
+    return status.get("machine") == this_machine() and not is_running(status["pid"], status.get("process_start", ""))
 
 
 def _view(run: RunFolder, status: Status) -> Table:

@@ -41,8 +41,8 @@ class LabelRow(TypedDict):
     alpha: Share
     beta: Share
     gamma: Share
-    tau_cc: Amount
-    tau_geo: Amount
+    tau_cc: Number
+    tau_geo: Number
     fpr: Share | None
     kept: Amount
     judged: Whole

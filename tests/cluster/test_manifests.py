@@ -106,8 +106,79 @@ def test_no_pod_is_privileged(name: str) -> None:
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["runAsUser"] == 1000
     assert pod["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
-    for container in pod["containers"]:
-        assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+
+LOCKED = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+
+
+def below(value: Any) -> Iterator[dict[str, Any]]:
+    """All mappings in a document."""
+    if isinstance(value, dict):
+        yield value
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from below(part)
+
+
+@pytest.mark.parametrize("path", sorted(KUBERAY.glob("*.yaml")), ids=lambda path: path.name)
+def test_every_container_writes_to_its_own_volumes_alone(path: Path) -> None:
+    """The autoscaler, which KubeRay makes from options, too."""
+    found = [one for document in yaml.safe_load_all(path.read_text()) for one in below(document)]
+    containers = [c for one in found for key in ("containers", "initContainers", "ephemeralContainers") for c in one.get(key, ())]
+    containers += [one["autoscalerOptions"] for one in found if "autoscalerOptions" in one]
+    assert len(containers) == (5 if path.name in ("raycluster.yaml", "rayjob.yaml") else 0)
+    for container in containers:
+        assert container["securityContext"] == LOCKED
+        assert {"/tmp", "/home/ray"} <= {mount["mountPath"] for mount in container["volumeMounts"]}
+    for pod in (one for one in found if "containers" in one):
+        assert not {"hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace"} & set(pod)
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        assert not [volume for volume in volumes.values() if "hostPath" in volume]
+        for mount in (mount for container in pod["containers"] for mount in container["volumeMounts"]):
+            # What can be written goes with the pod.
+            assert mount.get("readOnly") or "emptyDir" in volumes[mount["name"]], mount
+
+
+def test_the_home_of_the_images_is_the_one_that_is_mounted() -> None:
+    for file in sorted((CLUSTER / "images").glob("*.Dockerfile")):
+        assert "ENV HOME=/home/ray" in file.read_text()
+
+
+def test_nothing_is_the_latest() -> None:
+    """Images, bases and downloads have a version or a digest."""
+    version = re.compile(r"[\w./-]+:\d[\w.-]*(@sha256:[0-9a-f]{64})?")
+    for file in sorted((CLUSTER / "images").glob("*.Dockerfile")):
+        (base,) = re.findall(r"^ARG BASE=(.*)$", file.read_text(), re.M)
+        assert re.findall(r"^FROM (.*)$", file.read_text(), re.M) == ["${BASE}"]
+        assert version.fullmatch(base), base
+    images = [one["image"] for one in below(AWS) if isinstance(one.get("image"), str)]
+    images += [one["worker_image"] for one in below(AWS) if "worker_image" in one]
+    assert len(images) == 2
+    assert all(version.fullmatch(image) for image in images)
+    for image in documents("kustomization.yaml")[0]["images"]:
+        assert re.fullmatch(r"\d[\w.]*|sha256:[0-9a-f]{64}", str(image.get("digest") or image["newTag"]))
+    for file in (path for path in CLUSTER.rglob("*") if path.suffix in (".yaml", ".yml", ".sh", ".sbatch", ".Dockerfile")):
+        for line in file.read_text().splitlines():
+            # The newest machine image of AWS is looked up by a person, in a comment.
+            assert ":latest" not in line
+            assert "/latest" not in line or line.lstrip().startswith("#"), line
+    assert "@sha256:..." in GUIDE
+
+
+def test_source_of_others_is_that_of_a_commit() -> None:
+    script = (CLUSTER / "environments" / "sam3d.sh").read_text()
+    cloned = re.findall(r'git clone \S+ "(\S+)"', script)
+    pinned = re.findall(r'git -C "(\S+)" checkout --quiet [0-9a-f]{40}$', script, re.M)
+    assert len(cloned) == 2
+    assert sorted(cloned) == sorted(pinned)
+
+
+def test_what_aws_nodes_download_is_installed_if_its_signature_holds() -> None:
+    commands = [command for command in AWS["initialization_commands"] if ".deb" in command]
+    urls = [part for command in commands for part in shlex.split(command) if part.startswith("https://")]
+    (package,) = (url for url in urls if url.endswith(".deb"))
+    assert f"{package}.asc" in urls
+    (install,) = (command for command in commands if "apt-get install" in command)
+    assert re.search(r"gpg .*--verify mount-s3\.asc mount-s3\.deb \| grep .*VALIDSIG.*[0-9A-F]{40}.* && sudo apt-get", install)
 
 
 @pytest.mark.parametrize("name", PODS)

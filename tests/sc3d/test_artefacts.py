@@ -203,6 +203,12 @@ def test_a_shard_of_rejects_alone_is_finished(artefacts: Artefacts) -> None:
     assert [one.id for one in artefacts.rejects(ALL)] == ["a"]
 
 
+def test_a_shard_of_rejects_alone_is_left_over_when_none_of_them_counts(artefacts: Artefacts) -> None:
+    file = artefacts.file(commit(artefacts, rejected=("a", "b")))
+    for counted, expected in ((wanted("b"), []), (wanted("b", inputs="another photo"), [file]), (wanted("c"), [file])):
+        assert artefacts.left_over(artefacts.catalogue(counted)) == (expected, [])
+
+
 def test_forgotten_rejects_are_missing_and_their_attempts_are_counted(artefacts: Artefacts) -> None:
     commit(artefacts, "a", rejected=("b",))
     commit(artefacts, rejected=("c",))
@@ -258,9 +264,9 @@ def test_reading_some_ids_reads_each_file_that_holds_one_once(artefacts: Artefac
     opened: Counter[str] = Counter()
     read = DiskStore.read
 
-    def counted(self: DiskStore, path: str) -> bytes:
+    def counted(self: DiskStore, path: str, max_bytes: int | None = None) -> bytes:
         opened[path.rpartition("/")[2]] += 1
-        return read(self, path)
+        return read(self, path, max_bytes)
 
     monkeypatch.setattr(DiskStore, "read", counted)
     assert catalogue.read(["d", "a", "e", "c", "unknown"]).keys() == {"a", "c", "d", "e"}

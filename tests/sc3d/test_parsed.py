@@ -11,7 +11,7 @@ import pytest
 from typing_extensions import NotRequired, TypedDict
 
 from sc3d.errors import MissingFileError, SchemaError
-from sc3d.parsed import Amount, Number, Share, Whole, parsed, parsed_json, read_parsed, read_parsed_text
+from sc3d.parsed import NOTE_BYTES, Amount, Number, Share, Whole, parsed, parsed_json, read_parsed, read_parsed_text
 from sc3d.store import RUN_VERSION, RunFolder
 
 
@@ -59,7 +59,7 @@ def test_what_is_right_comes_back_without_what_nobody_asked_for(run: RunFolder) 
         (("parts", 0, "share"), 1.5, r"parts\.0\.share"),
         (("parts", 0, "share"), float("nan"), r"parts\.0\.share"),
         (("parts", 0, "size"), float("inf"), r"parts\.0\.size"),
-        (("offset",), 1e300, "offset"),
+        (("offset",), 1e301, "offset"),
         (("offset",), "far", "offset"),
     ],
 )
@@ -90,8 +90,25 @@ def test_a_large_file_is_not_even_read(run: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "x.json").touch()
     os.truncate(tmp_path / "x.json", 80 << 20)
     for read in (lambda: read_parsed(run, "x.json", Kind), lambda: read_parsed_text(run, "x.json", dict[str, Any])):
-        with pytest.raises(SchemaError, match=r"x\.json: 80\.0 MB are more than"):
+        with pytest.raises(SchemaError, match=r"x\.json: the file of 83\.9 MB is larger than"):
             read()
+
+
+def test_a_large_object_of_a_bucket_is_not_even_read(bucket: str) -> None:
+    run = RunFolder(f"{bucket}/run")
+    run.write_bytes("x.json", b'{"schema_version": 1, "parts": [], "offset": 1}'.ljust(NOTE_BYTES))
+    assert read_parsed(run, "x.json", Kind) == {"parts": [], "offset": 1}
+    run.write_bytes("x.json", b'{"schema_version": 1, "parts": [], "offset": 1}'.ljust(NOTE_BYTES + 1))
+    for read in (lambda: read_parsed(run, "x.json", Kind), lambda: read_parsed_text(run, "x.json", dict[str, Any])):
+        with pytest.raises(SchemaError, match=r"x\.json: the file of 1\.0 MB is larger than"):
+            read()
+
+
+@pytest.mark.timeout(60)
+def test_a_pipe_is_not_waited_for(run: RunFolder, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.json")
+    with pytest.raises(SchemaError, match=r"x\.json: cannot be read \(it is a pipe"):
+        read_parsed(run, "x.json", Kind)
 
 
 def test_many_mistakes_are_one_line() -> None:

@@ -147,6 +147,13 @@ def test_what_is_taken_away_counts_for_nobody_before_it_is_deleted(run: RunFolde
         assert not run.exists(name)
 
 
+def test_files_that_are_no_shards_are_taken_away_too(run: RunFolder) -> None:
+    with RunLease(run):
+        run.write_bytes("features/recipe/a.safetensors", b"x")
+        take_away(run, ["features/recipe/a.safetensors"])
+        assert not run.exists("features/recipe/a.safetensors")
+
+
 def test_a_reader_between_two_seals_looks_again(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     with RunLease(run):
         commit(artefacts(run), *"ab", turn=90)

@@ -67,6 +67,17 @@ def test_damaged_and_foreign_files_are_named(run: RunFolder) -> None:
         run.read_json("run.json")
 
 
+@pytest.mark.parametrize("size", [0, 999, 1000, 1001])
+def test_no_more_than_the_limit_is_read(run: RunFolder, size: int) -> None:
+    run.write_bytes("a.bin", bytes(size))
+    if size <= 1000:
+        assert run.read_bytes("a.bin", max_bytes=1000) == bytes(size)
+    else:
+        with pytest.raises(SchemaError, match=r"a\.bin: the file of 0\.0 MB is larger than 0\.001 MB"):
+            run.read_bytes("a.bin", max_bytes=1000)
+    assert run.read_bytes("a.bin") == bytes(size)
+
+
 @given(st.text(max_size=30))
 def test_no_name_leaves_the_folder(name: str) -> None:
     run = RunFolder("/somewhere/run")

@@ -226,7 +226,7 @@ def test_a_file_that_is_replaced_while_it_is_read_is_not_called_damaged(run: Run
     run.write_json("r.json", {})
     real = store_s3.S3Store.read
 
-    def read(self: store_s3.S3Store, path: str) -> bytes:
+    def read(self: store_s3.S3Store, path: str, max_bytes: int | None = None) -> bytes:
         # pyarrow asks for the size first, and then for so many bytes.
         size = len(real(self, path))
         monkeypatch.setattr(store_s3.S3Store, "read", real)

@@ -41,9 +41,9 @@ def test_every_image_is_found_and_no_other(run: RunFolder) -> None:
 
 def test_one_image_takes_one_stretch(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     images, decoded = ImageManifest(run), []
-    read = images._file.read_row_group
+    read = images._file.read
     monkeypatch.setattr(
-        images, "_file", type("Watched", (), {"read_row_group": lambda _, group: (decoded.append(group), read(group))[1]})()
+        images, "_file", type("Watched", (), {"read": lambda _, group: (decoded.append(group), read(group=group))[1]})()
     )
     assert [images[i].image_id for i in ("i04", "i05", "i03")] == ["i04", "i05", "i03"]
     assert decoded == [1]

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -15,17 +16,19 @@ import psutil
 import pyarrow as pa
 import pytest
 
+from pipelines.report.status import read_status
 from pipelines.stages.label import LabelStage
 from sc3d.config import RunConfig
 from sc3d.config_file import to_values
+from sc3d.store import RunFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 SECONDS = 500.0
 
 
-def start(settings: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "pipelines.cli", "label", "--config", str(settings)]
+def start(settings: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "pipelines.cli", *(arguments or ("label",)), "--config", str(settings)]
     # The processes of the run are its own, not those of the tests' Ray.
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -48,6 +51,49 @@ def labels(config: RunConfig) -> pa.Table:
     return pa.concat_tables(tables).sort_by("pair_id")
 
 
+def check_last_words(code: int, said: str, pid: int) -> None:
+    assert code == 1, said
+    errors = [line for line in said.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1, said
+    assert f"(process {pid}) died" in errors[0]
+    assert "Traceback" not in said
+
+
+def check_status(config: RunConfig, command: str, pid: int) -> None:
+    """The run folder says how it ended, a little after the run has: nobody waits for a lease to run out."""
+    deadline = time.monotonic() + SECONDS
+    while (status := read_status(RunFolder(config.run)))["state"] == "running" and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert (status["command"], status["state"]) == (command, "failed")
+    assert f"(process {pid}) died" in status["reason"]
+
+
+# With options by which what the folder has already is to be made anew, and takes long enough to be killed.
+COMMANDS = {
+    "train": ["train", "--workers", "2", "--set", "train.steps=100000"],
+    "tune": ["sweep", "--level", "adapter", "--trials", "2", "--set", "train.steps=100000"],
+    "sweep": ["sweep", "--set", "reconstruct.seed=5"],
+    "evaluate": ["evaluate", "--set", "match.alpha=0.37"],
+    "compare": ["compare", "--set", "match.alpha=0.37"],
+}
+
+
+@pytest.mark.parametrize("part", ["raylet", "gcs_server"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_whose_ray_dies_says_so_once(finished: RunConfig, tmp_path: Path, command: str, part: str) -> None:
+    shutil.copytree(finished.run, tmp_path / "run")
+    config = dataclasses.replace(finished, run=str(tmp_path / "run"))
+    settings = tmp_path / "run.yaml"
+    settings.write_text(json.dumps(to_values(config)))
+    driver = start(settings, *COMMANDS[command])
+    victim = child(driver, part)
+    time.sleep(random.Random(f"{command} {part}").uniform(0, 5))
+    victim.kill()
+    _, said = driver.communicate(timeout=SECONDS)
+    check_last_words(driver.returncode, said, victim.pid)
+    check_status(config, COMMANDS[command][0], victim.pid)
+
+
 @pytest.mark.parametrize(("part", "seed"), [("raylet", 0), ("gcs_server", 1), ("raylet", 2), ("gcs_server", 3)])
 def test_a_run_whose_ray_dies_says_so_and_the_same_command_goes_on(
     finished: RunConfig, tmp_path: Path, part: str, seed: int
@@ -60,11 +106,8 @@ def test_a_run_whose_ray_dies_says_so_and_the_same_command_goes_on(
     time.sleep(random.Random(seed).uniform(0, 10))
     victim.kill()
     _, said = driver.communicate(timeout=SECONDS)
-    assert driver.returncode == 1, said
-    errors = [line for line in said.splitlines() if line.startswith("error:")]
-    assert len(errors) == 1, said
-    assert f"(process {victim.pid}) died" in errors[0]
-    assert "Traceback" not in said
+    check_last_words(driver.returncode, said, victim.pid)
+    check_status(config, "label", victim.pid)
 
     again = start(settings)
     _, said = again.communicate(timeout=SECONDS)

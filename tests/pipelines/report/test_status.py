@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 import threading
 import time
 from datetime import datetime, timedelta, timezone
@@ -15,10 +18,11 @@ import pytest
 
 from pipelines.cli import main
 from pipelines.report import status
-from pipelines.report.status import STATUS, StatusWriter, print_status, read_status
+from pipelines.report.status import STATUS, StatusWriter, note_of_end, print_status, read_status
 from pipelines.runner.progress import Progress
 from sc3d.console import PlainConsole
 from sc3d.errors import InputError, StoreError
+from sc3d.machine import this_machine
 from sc3d.store import RunFolder
 
 
@@ -87,6 +91,43 @@ def test_a_store_that_is_away_does_not_disturb_the_run(run: RunFolder, progress:
         with StatusWriter(run, "label", progress):
             pass
     assert not run.exists(STATUS)
+
+
+RUN = """
+import io, os, sys, signal
+from pipelines.report.status import StatusWriter
+from pipelines.runner.progress import Progress
+from sc3d.console import PlainConsole
+from sc3d.store import RunFolder
+
+StatusWriter(RunFolder(sys.argv[1]), "label", Progress(PlainConsole(file=io.StringIO()))).__enter__()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_run_of_this_machine_that_was_killed_is_not_running(run: RunFolder) -> None:
+    subprocess.run([sys.executable, "-c", RUN, run.uri], check=False)
+    assert read_status(run)["state"] == "running"
+    text = " ".join(printed(run).split())
+    assert "label failed" in text
+    assert "its process has ended without a word. Started again, it goes on where it was" in text
+    elsewhere = {**read_status(run), "machine": "elsewhere"}
+    run.write_json(STATUS, elsewhere)
+    assert "label running" in printed(run), "nobody can tell from here"
+
+
+def test_who_finds_a_dead_run_notes_how_it_ended_unless_that_is_known(run: RunFolder) -> None:
+    note = [*note_of_end(run), "RayDiedError: Ray's raylet (process 7) died"]
+    alive = values(machine=this_machine(), pid=os.getpid())
+    for kept in (values(state="finished", machine=this_machine(), pid=os.getpid()), {**alive, "pid": 1}, values(pid=os.getpid())):
+        run.write_json(STATUS, kept)
+        subprocess.run(note, check=True)
+        assert {key: value for key, value in run.read_json(STATUS).items() if key != "schema_version"} == kept
+    run.write_json(STATUS, alive)
+    subprocess.run(note, check=True)
+    found = read_status(run)
+    assert (found["state"], found["reason"]) == ("failed", "RayDiedError: Ray's raylet (process 7) died")
+    assert found["stages"] == alive["stages"]
 
 
 def test_a_folder_in_which_nothing_ran_is_said_to_be_one(run: RunFolder) -> None:
