@@ -20,7 +20,9 @@ def describe(frames):
     blocks = frames.astype(np.float32).reshape(len(frames), CELLS, 16, CELLS, 16, 3)
     mean, spread = blocks.mean(axis=(2, 4)), blocks.std(axis=(2, 4))
     down, right = np.gradient(mean, axis=(1, 2))
-    return [np.moveaxis(layer, 3, 1) for layer in (mean, np.concatenate([mean, spread], axis=3), np.concatenate([down, right], axis=3))]
+    return [
+        np.moveaxis(layer, 3, 1) for layer in (mean, np.concatenate([mean, spread], axis=3), np.concatenate([down, right], axis=3))
+    ]
 
 
 @pytest.fixture(scope="module")
