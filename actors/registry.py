@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from inspect import isabstract
 
 from actors.base import Actor
@@ -22,6 +23,11 @@ def _slots() -> dict[str, dict[str, str]]:
 
 SLOTS = _slots()
 """Slot, which is the option's name -> value of the option -> ``module:class``."""
+
+JOINT: dict[str, tuple[str, ...]] = {
+    "actors.light.dense:Lite0Source": ("actors.light.dense:Lite0Dino", "actors.light.dense:Lite0Sd"),
+}
+"""An actor that does what several of one model would do, in one pass -> those that it replaces where all of them are chosen."""
 
 FIXED: dict[str, str] = {
     "load": "actors.offline.load:LoadImage",
@@ -67,6 +73,21 @@ def actor_of(config: RunConfig, slot: str) -> type[Actor]:
     found: type[Actor] = plugins.find(plugins.SOURCES, value, SLOTS[slot], f"value of {slot}", _ADVICE)
     if value not in SLOTS[slot]:
         _check(found, slot, value)
+    return found
+
+
+def actors_of(config: RunConfig, slots: Sequence[str | type[Actor]]) -> list[type[Actor]]:
+    """The actors of some slots in their order, each once: of one that fills several (:data:`JOINT`), where the first of these is.
+
+    Raises:
+        ConfigError: as :func:`actor_of`.
+    """
+    found = [actor_of(config, slot) if isinstance(slot, str) else slot for slot in slots]
+    for whole, parts in JOINT.items():
+        names = [f"{actor.__module__}:{actor.__name__}" for actor in found]
+        if set(parts) <= set(names):
+            joint = _ours({whole: whole}, whole)
+            found = list(dict.fromkeys(joint if name in parts else actor for name, actor in zip(names, found, strict=True)))
     return found
 
 

@@ -54,8 +54,9 @@ class RunConfig:
 
     run: Annotated[str, Field(description="run folder: a local path or s3://bucket/prefix")] = "runs/default"
     profile: Annotated[
-        Literal["offline", "foundation"], Field(description="offline needs no weights; foundation is the paper's")
-    ] = "offline"
+        Literal["light", "offline", "foundation"],
+        Field(description="light: small learned models of installed packages; offline: no weights at all; foundation: the paper's"),
+    ] = "light"
     seed: Annotated[int, Field(ge=0, description="seed of everything random")] = 0
     max_reject_fraction: Annotated[Fraction, Field(description="share of rejected records that stops the run")] = 0.05
     dataset: DatasetConfig = DatasetConfig()

@@ -72,8 +72,10 @@ class OrientConfig:
 class DescribeConfig:
     """Per-image features, surface hits and geodesic balls. A model of one's own is ``module:Class`` or an entry point of sc3d.sources."""
 
-    dino: Annotated[str, Field(description="descriptor in the DINO slot: daisy, dinov2, dinov2_registers or dinov3")] = "daisy"
-    sd: Annotated[str, Field(description="descriptor in the Stable Diffusion slot: hog, stable_diffusion or dift")] = "hog"
+    dino: Annotated[str, Field(description="descriptor in the DINO slot: lite0, daisy, dinov2, dinov2_registers or dinov3")] = (
+        "lite0"
+    )
+    sd: Annotated[str, Field(description="descriptor in the Stable Diffusion slot: lite0, hog, stable_diffusion or dift")] = "lite0"
     shape: Annotated[str, Field(description="descriptor per mesh vertex, in PartField's slot: spectral or partfield")] = "spectral"
     ball_radius: Annotated[Positive, Field(description="radius of the stored geodesic balls, in mesh diagonals")] = 0.4
 
