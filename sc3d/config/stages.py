@@ -37,10 +37,11 @@ class ReconstructConfig:
     mask: Annotated[
         str,
         Field(
-            description="file: mask files where there are any, else GrabCut; grabcut; sam3: SAM 3, asked for the category; file_or_sam3: "
-            "files, else SAM 3"
+            description="file_or_activation: mask files where there are any, else GrabCut where EfficientNet-Lite0 sees an object; "
+            "activation: that alone; file: files, else GrabCut; grabcut; file_or_foreground, foreground: files, else the network of "
+            "models.foreground, or that alone; file_or_sam3, sam3: files, else SAM 3, asked for the category, or that alone"
         ),
-    ] = "file"
+    ] = "file_or_activation"
     mesh: Annotated[
         str,
         Field(
@@ -132,7 +133,15 @@ class MatchConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class LabelConfig:
-    """The thresholds of the labels; each at most the match stage's."""
+    """Which matches become labels. The thresholds are at most the match stage's."""
 
     tau_cc: Annotated[Positive, Field(description="relaxed cycle threshold, in object extents; at least one cell")] = 0.05
     tau_geo: Annotated[Positive, Field(description="bicyclic geodesic error threshold, in mesh diagonals")] = 0.05
+    max_mask_signs: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="signs of a bad mask (all round, in pieces, low contrast) that a photo may have at most; those with more get no "
+            "labels; 3: all get them",
+        ),
+    ] = 0
