@@ -32,6 +32,7 @@ JOINT: dict[str, tuple[str, ...]] = {
 FIXED: dict[str, str] = {
     "load": "actors.offline.load:LoadImage",
     "mask signs": "actors.mask_signs:MaskSigns",
+    "mask signs beside files": "actors.mask_signs:MaskSignsBesideFiles",
     "align": "actors.align:AlignActor",
     "surface": "actors.surface:SurfaceActor",
     "embed": "actors.embed:EmbedActor",
@@ -69,6 +70,8 @@ def actor_of(config: RunConfig, slot: str) -> type[Actor]:
         return _ours(REHEARSAL, slot)
     if slot == "match" and config.match.device == "cuda":
         slot = "match on a GPU"
+    if slot == "mask signs" and config.reconstruct.mask.startswith("file"):
+        slot = "mask signs beside files"
     if slot in FIXED:
         return _ours(FIXED, slot)
     value = chosen_value(config, slot)

@@ -79,11 +79,9 @@ class RunConfig:
                 f"describe.ball_radius = {self.describe.ball_radius} must be at least twice match.tau_geo = {self.match.tau_geo}: "
                 "the error is a mean of two distances, and one of them may be zero"
             )
-        asked = self.reconstruct.mask in ("foreground", "file_or_foreground")
-        if asked != bool(self.models.foreground):
+        if self.models.foreground and not self.reconstruct.mask.endswith("foreground"):
             raise ValueError(
-                f"reconstruct.mask = {self.reconstruct.mask} and models.foreground = {self.models.foreground or 'none'} do not go together: "
-                "set reconstruct.mask = file_or_foreground and models.foreground = PATH.onnx, or neither"
+                f"models.foreground is not used with reconstruct.mask = {self.reconstruct.mask}; set reconstruct.mask = file_or_foreground"
             )
         for name in ("tau_cc", "tau_geo"):
             narrow, wide = getattr(self.label, name), getattr(self.match, name)
