@@ -23,11 +23,11 @@ import torch
 from actors.base import Row, run_actors
 from actors.light.frames import frame_describer
 from actors.light.network import Lite0
-from actors.registry import actor_of
 from benchmarks import row
 from pipelines.folder.manifest import read_dataset
 from pipelines.jobs.templates import FOLDER, framed_photos
-from pipelines.stages.reconstruct import image_row
+from pipelines.stages.describe import DescribeStage
+from pipelines.stages.reconstruct import ReconstructStage, image_row
 from sc3d.config import LabelConfig, RunConfig
 from sc3d.config_file import load_config
 from sc3d.datasets.toys import CATEGORIES, ToysConfig, generate_toys, toy_truth
@@ -113,7 +113,7 @@ def reconstructed(config: RunConfig, images: Sequence[ImageRecord], template: Te
     if template is not None:
         name = f"{FOLDER}/{template.digest}.safetensors"
         RunFolder(config.run).write_bytes(name, template.encode())
-    actors = [actor_of(config, slot)(config) for slot in ("load", "reconstruct.mask", "reconstruct.mesh", "align")]
+    actors = [kind(config) for kind in ReconstructStage(config).actors()]
     rows = [image_row(image.replace(template=name)) for image in images]
     # Rendering the template is not a photo's time.
     run_actors(actors, rows[:1], "image_id", BENCH)
@@ -125,8 +125,7 @@ def reconstructed(config: RunConfig, images: Sequence[ImageRecord], template: Te
 
 def described(config: RunConfig, rows: Sequence[Row]) -> tuple[dict[str, Described], float]:
     """Image id -> a reconstructed image, prepared for matching; and the mean seconds an image."""
-    slots = ("describe.dino", "describe.sd", "describe.shape", "surface")
-    actors = [actor_of(config, slot)(config) for slot in slots]
+    actors = [kind(config) for kind in DescribeStage(config).actors()[1:]]
     began = time.perf_counter()
     outcomes = run_actors(actors, rows, "image_id", BENCH)
     seconds = (time.perf_counter() - began) / max(len(rows), 1)
@@ -274,7 +273,7 @@ def _foreign(toys: Toys, most: int) -> Iterator[dict[str, Any]]:
     """Templates of other categories: how many are refused, of all and of those whose labels are no better than without a filter."""
     describe = frame_describer(Lite0.from_package())
     config = toys.config("template", "reconstruct.min_confidence=0")
-    least = config.reconstruct.min_cosine
+    least = config.reconstruct.min_template_fit
     present = sorted({image.category for image in toys.images.values()})
     own = refused = harmful = harmful_refused = n = 0
     for category in [name for name in present if name in RIGID]:

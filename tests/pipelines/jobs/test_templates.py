@@ -76,7 +76,7 @@ def test_a_category_has_its_file_or_its_folder_or_nothing(tmp_path: Path, photos
 
 
 def test_the_chosen_template_is_in_the_run_folder_and_stays(tmp_path: Path, photos: Path, shapes: Path) -> None:
-    config, told = configured(tmp_path / "run", photos, shapes, "reconstruct.min_cosine=0"), []
+    config, told = configured(tmp_path / "run", photos, shapes, "reconstruct.min_template_fit=-2"), []
     images = assign_templates(config, read_dataset(config)[0], told.append)
     names = {image.category: image.template for image in images}
     assert names["bottle"] is None
@@ -93,11 +93,11 @@ def test_another_content_of_the_file_makes_its_images_anew_and_a_copy_does_not(t
     mine = tmp_path / "shapes"
     shutil.copytree(shapes / "car", mine / "car")
     (mine / "car" / "1.ply").unlink()
-    config = configured(tmp_path / "run", photos, mine, "reconstruct.min_cosine=0")
+    config = configured(tmp_path / "run", photos, mine, "reconstruct.min_template_fit=-2")
     before, recipe = recipes(config), ReconstructStage(config).recipe
     assert recipes(config) == before
     shutil.move(mine, tmp_path / "moved")
-    moved = configured(tmp_path / "run", photos, tmp_path / "moved", "reconstruct.min_cosine=0")
+    moved = configured(tmp_path / "run", photos, tmp_path / "moved", "reconstruct.min_template_fit=-2")
     assert recipes(moved) == before
     other = toy_template("car", 1)
     assert other is not None
