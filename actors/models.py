@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Literal
 
+from actors.light.weights import PACKAGE as WEIGHTS_PACKAGE
 from sc3d.config import RunConfig
 
 
@@ -20,13 +21,14 @@ class ModelCard:
         slot: the option that it is a value of, such as ``describe.dino``.
         values: the values that choose it.
         actor: its actor, ``module:class``.
-        role, name, profile: what it does, what people call it, and whether it needs weights.
+        role, name, profile: what it does, what people call it, and where its weights come from: it has none, a package, or a hub.
         source, licence, commercial: of the weights: where from, under which licence, and whether that allows commercial use.
         gated: the licence must be accepted before anything can be fetched.
         weights: the option of ``models`` that names the source; empty for a model without weights.
         files: what of the source is needed, as names or patterns.
         also: further pairs of such an option and files.
         packages: what its code imports beside the project's own dependencies.
+        extra: the extra of the project that installs these.
         gigabytes: size of what is fetched.
         gpu_gib: GiB of a GPU that weights and activations take at most, in half precision and at the actor's batch size; see
             :func:`~actors.catalogue.gpu_memory_needed`.
@@ -37,7 +39,7 @@ class ModelCard:
     actor: str
     role: str
     name: str
-    profile: Literal["offline", "foundation"]
+    profile: Literal["offline", "light", "foundation"]
     source: str
     licence: str
     commercial: str
@@ -46,6 +48,7 @@ class ModelCard:
     files: tuple[str, ...] = ()
     also: tuple[tuple[str, tuple[str, ...]], ...] = ()
     packages: tuple[str, ...] = ()
+    extra: str = "foundation"
     gigabytes: float = 0.0
     gpu_gib: float = 0.0
 
@@ -112,6 +115,24 @@ MODELS: tuple[ModelCard, ...] = (
     ModelCard(
         "describe.shape", ("spectral",), "actors.offline.shape:SpectralShape",
         "3D descriptor", "spectral and position", "offline", "sc3d", "Apache-2.0", "yes",
+    ),
+    ModelCard(
+        "reconstruct.mask", ("file_or_activation", "activation"), "actors.light.masks:ActivationMask",
+        "mask", "class activations and GrabCut", "light", WEIGHTS_PACKAGE, "Apache-2.0", "yes", gigabytes=0.019,
+    ),
+    ModelCard(
+        "reconstruct.mask", ("file_or_foreground", "foreground"), "actors.light.foreground:ForegroundMask",
+        "mask", "a foreground network of your own", "light", "models.foreground", "its own", "unclear",
+        weights="foreground", files=("*.onnx",), packages=("onnxruntime",), extra="foreground",
+    ),
+    ModelCard(
+        "describe.dino", ("lite0",), "actors.light.dense:Lite0Dino",
+        "DINO slot", "EfficientNet-Lite0, block 14", "light", WEIGHTS_PACKAGE, "Apache-2.0", "yes", gigabytes=0.019,
+    ),
+    ModelCard(
+        "describe.sd", ("lite0",), "actors.light.dense:Lite0Sd",
+        "SD slot", "EfficientNet-Lite0, blocks 7 and 10", "light", WEIGHTS_PACKAGE, "Apache-2.0", "yes",
+        gigabytes=0.019,
     ),
     ModelCard(
         "reconstruct.mask", ("sam3", "file_or_sam3"), "actors.foundation.sam3.actor:Sam3Mask",

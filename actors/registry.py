@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from inspect import isabstract
 
 from actors.base import Actor
@@ -23,8 +24,15 @@ def _slots() -> dict[str, dict[str, str]]:
 SLOTS = _slots()
 """Slot, which is the option's name -> value of the option -> ``module:class``."""
 
+JOINT: dict[str, tuple[str, ...]] = {
+    "actors.light.dense:Lite0Source": ("actors.light.dense:Lite0Dino", "actors.light.dense:Lite0Sd"),
+}
+"""An actor that does what several of one model would do, in one pass -> those that it replaces where all of them are chosen."""
+
 FIXED: dict[str, str] = {
     "load": "actors.offline.load:LoadImage",
+    "mask signs": "actors.mask_signs:MaskSigns",
+    "mask signs beside files": "actors.mask_signs:MaskSignsBesideFiles",
     "align": "actors.align:AlignActor",
     "align of a template": "actors.align:JudgeTemplate",
     "surface": "actors.surface:SurfaceActor",
@@ -37,6 +45,7 @@ FIXED: dict[str, str] = {
 REHEARSAL: dict[str, str] = {
     "load": "actors.rehearsal:RehearseLoad",
     "reconstruct.mask": "actors.rehearsal:RehearseMask",
+    "mask signs": "actors.rehearsal:RehearseMaskSigns",
     "reconstruct.mesh": "actors.rehearsal:RehearseMesh",
     "align": "actors.rehearsal:RehearseAlign",
     "orient.estimator": "actors.rehearsal:RehearseOrient",
@@ -64,12 +73,29 @@ def actor_of(config: RunConfig, slot: str) -> type[Actor]:
         slot = "match on a GPU"
     if slot == "align" and config.reconstruct.mesh == "template":
         slot = "align of a template"
+    if slot == "mask signs" and config.reconstruct.mask.startswith("file"):
+        slot = "mask signs beside files"
     if slot in FIXED:
         return _ours(FIXED, slot)
     value = chosen_value(config, slot)
     found: type[Actor] = plugins.find(plugins.SOURCES, value, SLOTS[slot], f"value of {slot}", _ADVICE)
     if value not in SLOTS[slot]:
         _check(found, slot, value)
+    return found
+
+
+def actors_of(config: RunConfig, slots: Sequence[str | type[Actor]]) -> list[type[Actor]]:
+    """The actors of some slots in their order, each once: of one that fills several (:data:`JOINT`), where the first of these is.
+
+    Raises:
+        ConfigError: as :func:`actor_of`.
+    """
+    found = [actor_of(config, slot) if isinstance(slot, str) else slot for slot in slots]
+    for whole, parts in JOINT.items():
+        names = [f"{actor.__module__}:{actor.__name__}" for actor in found]
+        if set(parts) <= set(names):
+            joint = _ours({whole: whole}, whole)
+            found = list(dict.fromkeys(joint if name in parts else actor for name, actor in zip(names, found, strict=True)))
     return found
 
 

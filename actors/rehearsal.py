@@ -45,6 +45,15 @@ class RehearseMask(_Rehearsal):
         return {"mask": np.ones((_SIDE, _SIDE), bool)}
 
 
+class RehearseMaskSigns(_Rehearsal):
+    """None."""
+
+    provides = {"mask_flags": "none"}
+
+    def process(self, row: Row) -> Row:
+        return {"mask_flags": ()}
+
+
 class RehearseMesh(_Rehearsal):
     """A tetrahedron in front of the camera."""
 

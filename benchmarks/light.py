@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from actors.base import Row, run_actors
+from actors.base import Actor, Row, run_actors
 from actors.light.frames import frame_describer
 from actors.light.network import Lite0
-from actors.registry import actor_of
 from benchmarks import row
 from pipelines.folder.manifest import read_dataset
 from pipelines.jobs.templates import FOLDER, framed_photos
-from pipelines.stages.reconstruct import image_row
+from pipelines.stages.describe import DescribeStage
+from pipelines.stages.reconstruct import ReconstructStage, image_row
 from sc3d.config import LabelConfig, RunConfig
 from sc3d.config_file import load_config
 from sc3d.datasets.toys import CATEGORIES, ToysConfig, generate_toys, toy_truth
@@ -84,6 +84,7 @@ class Toys:
         counts = {"trn": 0, "val": 0, "test": images}
         drawn = ToysConfig(tuple(categories), counts, {**counts, "test": pairs}, seed=seed + 1000, held_out_seed=seed)
         generate_toys(folder / "toys", drawn)
+        self.categories = tuple(categories)
         found, self.pairs = read_dataset(self.config("inflate"))
         self.images = {image.image_id: image for image in found}
 
@@ -107,36 +108,66 @@ class Toys:
         return float(camera_azimuth(pose.R, pose.t))
 
 
-def reconstructed(config: RunConfig, images: Sequence[ImageRecord], template: Template | None = None) -> tuple[list[Row], float]:
-    """The rows of some images after the reconstruct stage, and the mean seconds an image."""
-    name = None
-    if template is not None:
-        name = f"{FOLDER}/{template.digest}.safetensors"
-        RunFolder(config.run).write_bytes(name, template.encode())
-    actors = [actor_of(config, slot)(config) for slot in ("load", "reconstruct.mask", "reconstruct.mesh", "align")]
-    rows = [image_row(image.replace(template=name)) for image in images]
-    # Rendering the template is not a photo's time.
-    run_actors(actors, rows[:1], "image_id", BENCH)
+class Collection:
+    """The photos of one category: masked and described once, and given meshes of any kind.
+
+    ``seconds`` has the mean of what an image took by itself, beside its mesh.
+    """
+
+    def __init__(self, toys: Toys, category: str) -> None:
+        self.toys, self.category = toys, category
+        reconstruct, describe = _actors(toys.config("inflate"))
+        at, shape = _first(reconstruct, "vertices"), _first(describe, "shape")
+        rows = [image_row(image) for image in toys.of(category)]
+        self.rows, self.seconds = _timed([*reconstruct[:at], *describe[1:shape]], rows)
+
+    def with_meshes(self, config: RunConfig, template: Template | None = None) -> tuple[list[Row], float, float]:
+        """The rows with meshes, poses and surfaces, the mean seconds an image, and those of mesh and pose alone."""
+        name = None
+        if template is not None:
+            name = f"{FOLDER}/{template.digest}.safetensors"
+            RunFolder(config.run).write_bytes(name, template.encode())
+        reconstruct, describe = _actors(config)
+        meshes = reconstruct[_first(reconstruct, "vertices") :]
+        rows = [{**one, "template": name} for one in self.rows]
+        # Rendering the template is no photo's time.
+        _timed(meshes, rows[:1])
+        rows, posing = _timed(meshes, rows)
+        rows, rest = _timed(describe[_first(describe, "shape") :], rows)
+        return rows, posing + rest, posing
+
+    def described(self, config: RunConfig, rows: Sequence[Row]) -> dict[str, Described]:
+        """Image id -> the image of a row, prepared for matching."""
+        return {one["image_id"]: Described(_features(one), config.match) for one in rows}
+
+    def counts(self, ready: Mapping[str, Described]) -> dict[str, Counts]:
+        """What each filter keeps of the category's pairs, of those whose images are ready."""
+        return wrong_labels(self.toys.pairs_of([self.category]), ready, self.toys.images)
+
+
+def _actors(config: RunConfig) -> tuple[list[Actor], list[Actor]]:
+    """The actors of both stages of images."""
+    stages = (ReconstructStage(config), DescribeStage(config))
+    reconstruct, describe = ([kind(config) for kind in stage.actors()] for stage in stages)
+    return reconstruct, describe
+
+
+def _first(actors: Sequence[Actor], key: str) -> int:
+    """Index of the actor that provides a key."""
+    return next(index for index, actor in enumerate(actors) if key in actor.provides)
+
+
+def _timed(actors: Sequence[Actor], rows: Sequence[Row]) -> tuple[list[Row], float]:
+    """The rows that went through the actors, and the mean seconds of one."""
     began = time.perf_counter()
     outcomes = run_actors(actors, rows, "image_id", BENCH)
     seconds = (time.perf_counter() - began) / max(len(rows), 1)
     return [outcome.row for outcome in outcomes if outcome.reject is None], seconds
 
 
-def described(config: RunConfig, rows: Sequence[Row]) -> tuple[dict[str, Described], float]:
-    """Image id -> a reconstructed image, prepared for matching; and the mean seconds an image."""
-    slots = ("describe.dino", "describe.sd", "describe.shape", "surface")
-    actors = [actor_of(config, slot)(config) for slot in slots]
-    began = time.perf_counter()
-    outcomes = run_actors(actors, rows, "image_id", BENCH)
-    seconds = (time.perf_counter() - began) / max(len(rows), 1)
-    return {one.row["image_id"]: Described(_features(one.row), config.match) for one in outcomes if one.reject is None}, seconds
-
-
 def _features(found: Row) -> Features:
-    surface = dataclasses.replace(
-        found["surface"], numbering=found.get("numbering", ""), is_sure=LOW_CONFIDENCE not in found["flags"]
-    )
+    # Unsure photos count here: whether they are asked is the caller's.
+    surface = dataclasses.replace(found["surface"], numbering=found.get("numbering", ""))
     return Features(
         image_id=found["image_id"],
         letterbox=found["letterbox"],
@@ -199,25 +230,24 @@ def _labels(toys: Toys) -> Iterator[dict[str, Any]]:
     margins: dict[str, np.ndarray] = {}
     totals: dict[tuple[str, str, str], Counts] = {}
     seconds: list[tuple[float, float]] = []
-    # An option that lets all photos count beside the default.
-    kinds = {
-        "template": ("template", ()),
-        "template, all photos": ("template", ("reconstruct.min_confidence=0",)),
-        "inflated": ("inflate", ()),
-    }
-    for category in sorted({image.category for image in toys.images.values()}):
-        for kind, (mesh, options) in kinds.items():
-            config = toys.config(mesh, *options)
-            template = toy_template(category) if mesh == "template" else None
-            rows, reconstruct = reconstructed(config, toys.of(category), template)
-            ready, describe = described(config, rows)
-            if kind == "template":
-                seconds.append((reconstruct, reconstruct + describe))
-                found = np.array([camera_azimuth(one["rotation"], one["translation"]) for one in rows])
-                truth = np.array([toys.azimuth(one["image_id"]) for one in rows])
-                gaps[category] = np.abs((found - truth + 180) % 360 - 180)
-                margins[category] = np.array([one["confidence"] for one in rows])
-            for name, counts in wrong_labels(toys.pairs_of([category]), ready, toys.images).items():
+    posed, inflated = toys.config("template"), toys.config("inflate")
+    for category in toys.categories:
+        photos = Collection(toys, category)
+        rows, after, posing = photos.with_meshes(posed, toy_template(category))
+        seconds.append((photos.seconds + after, posing))
+        found = np.array([camera_azimuth(one["rotation"], one["translation"]) for one in rows])
+        truth = np.array([toys.azimuth(one["image_id"]) for one in rows])
+        gaps[category] = np.abs((found - truth + 180) % 360 - 180)
+        margins[category] = np.array([one["confidence"] for one in rows])
+        ready = photos.described(posed, rows)
+        sure = {one["image_id"] for one in rows if LOW_CONFIDENCE not in one["flags"]}
+        kinds = {
+            "template": {image_id: image for image_id, image in ready.items() if image_id in sure},
+            "template, all photos": ready,
+            "inflated": photos.described(inflated, photos.with_meshes(inflated)[0]),
+        }
+        for kind, images in kinds.items():
+            for name, counts in photos.counts(images).items():
                 totals[category, kind, name] = counts
     rigid = [category for category in gaps if category in RIGID]
     yield from _yaw(rigid, gaps, margins)
@@ -226,15 +256,8 @@ def _labels(toys: Toys) -> Iterator[dict[str, Any]]:
         yield from _yaw([category], gaps, margins, f"{category}: ")
         yield from _wrong([category], totals, f"{category}: ")
     n = sum(len(one) for one in gaps.values())
-    yield row(BENCH, "seconds a photo, one core", float(np.mean([both for _, both in seconds])), "s", "lower", n=n)
-    yield row(
-        BENCH,
-        "seconds a photo, one core, mask, pose and mesh alone",
-        float(np.mean([one for one, _ in seconds])),
-        "s",
-        "lower",
-        n=n,
-    )
+    yield row(BENCH, "seconds a photo, one core", float(np.mean([both for both, _ in seconds])), "s", "lower", n=n)
+    yield row(BENCH, "seconds a photo, one core, pose alone", float(np.mean([one for _, one in seconds])), "s", "lower", n=n)
 
 
 def _yaw(
@@ -273,32 +296,37 @@ def _wrong(categories: Sequence[str], totals: Mapping[tuple[str, str, str], Coun
 def _foreign(toys: Toys, most: int) -> Iterator[dict[str, Any]]:
     """Templates of other categories: how many are refused, of all and of those whose labels are no better than without a filter."""
     describe = frame_describer(Lite0.from_package())
-    config = toys.config("template", "reconstruct.min_confidence=0")
-    least = config.reconstruct.min_cosine
-    present = sorted({image.category for image in toys.images.values()})
-    own = refused = harmful = harmful_refused = n = 0
-    for category in [name for name in present if name in RIGID]:
-        photos = framed_photos(config, toys.of(category), describe)
+    config = toys.config("template")
+    least = config.reconstruct.min_template_fit
+    rigid = [category for category in toys.categories if category in RIGID]
+    own: list[bool] = []
+    # Refused, and harmful.
+    others: list[tuple[bool, bool]] = []
+    for category in rigid:
+        photos, framed = Collection(toys, category), framed_photos(config, toys.of(category), describe)
         template = toy_template(category)
         assert template is not None
-        own += choose_template([template], photos, describe, least).fits
-        for other in [name for name in CATEGORIES if name != category][:most]:
+        own.append(choose_template([template], framed, describe, least).fits)
+        for other in _spread([name for name in CATEGORIES if name != category], most):
             foreign = toy_template(other)
             assert foreign is not None
-            choice = choose_template([foreign], photos, describe, least)
-            rows, _ = reconstructed(config, toys.of(category), foreign)
-            found = wrong_labels(toys.pairs_of([category]), described(config, rows)[0], toys.images)
-            is_harmful = found["0.05"].judged > 0 and found["0.05"].share >= found["none"].share
-            n, refused = n + 1, refused + (not choice.fits)
-            harmful, harmful_refused = harmful + is_harmful, harmful_refused + (is_harmful and not choice.fits)
-    n_own = len([name for name in present if name in RIGID])
-    if n:
-        yield row(BENCH, "foreign templates refused", 100 * refused / n, "%", "higher", n=n)
-    if harmful:
-        figure = "foreign templates refused, of those with labels worse than without a filter"
-        yield row(BENCH, figure, 100 * harmful_refused / harmful, "%", "higher", n=harmful)
-    if n_own:
-        yield row(BENCH, "own templates accepted", 100 * own / n_own, "%", "higher", n=n_own)
+            fits = choose_template([foreign], framed, describe, least).fits
+            found = photos.counts(photos.described(config, photos.with_meshes(config, foreign)[0]))
+            harmful = found["0.05"].judged == 0 or found["0.05"].share >= found["none"].share
+            others.append((not fits, harmful))
+    if others:
+        refused = [one for one, _ in others]
+        yield row(BENCH, "foreign templates refused", 100 * float(np.mean(refused)), "%", "higher", n=len(others))
+    if harmful_refused := [one for one, harmful in others if harmful]:
+        figure = "foreign templates refused, of those with labels no better than without a filter"
+        yield row(BENCH, figure, 100 * float(np.mean(harmful_refused)), "%", "higher", n=len(harmful_refused))
+    if own:
+        yield row(BENCH, "templates of the category accepted", 100 * float(np.mean(own)), "%", "higher", n=len(own))
+
+
+def _spread(names: Sequence[str], most: int) -> list[str]:
+    """At most so many names, from all over the list."""
+    return [names[int(index)] for index in np.linspace(0, len(names) - 1, min(most, len(names)))]
 
 
 if __name__ == "__main__":

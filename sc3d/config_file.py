@@ -17,6 +17,11 @@ from sc3d.parsed import problems
 from sc3d.plain_text import bounded, clipped, of_yaml, read_text
 
 PROFILES: dict[str, dict[str, Any]] = {
+    "light": {
+        "reconstruct": {"mask": "file_or_activation", "mesh": "auto"},
+        "orient": {"estimator": "consensus"},
+        "describe": {"dino": "lite0", "sd": "lite0", "shape": "spectral"},
+    },
     "offline": {
         "reconstruct": {"mask": "file", "mesh": "auto"},
         "orient": {"estimator": "consensus"},
@@ -109,7 +114,7 @@ def load_config(
             nested = {part: nested}
         chosen = _merge(chosen, nested)
     given = defaults or {}
-    given = _with_options(given, chosen, "profile", "offline", PROFILES)
+    given = _with_options(given, chosen, "profile", RunConfig.profile, PROFILES)
     mesh = _merge(_section(given, "reconstruct"), _section(chosen, "reconstruct")).get("mesh")
     given = _merge(given, MESHES.get(str(mesh), {}))
     train = _with_options(_section(given, "train"), _section(chosen, "train"), "preset", "3d-sc", PRESETS)
@@ -218,7 +223,7 @@ def without(values: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
             inner.pop(last, None)
         # What was chosen by one name goes back with it, as if the default one were chosen anew.
         if name == "profile":
-            left = _merge(left, PROFILES["offline"])
+            left = _merge(left, PROFILES[RunConfig.profile])
         elif name == "train.preset":
             left = _merge(left, {"train": PRESETS["3d-sc"]})
     return left

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -171,17 +172,17 @@ def decode_mask(data: bytes) -> np.ndarray:
     return np.asarray(image) > 127
 
 
-def letterbox(image: np.ndarray, size: int, fill: int = 0) -> np.ndarray:
-    """Resize (LANCZOS) the long side to ``size`` and centre on a square of ``fill``: (H, W, 3) uint8 -> (size, size, 3) uint8.
+def letterbox(image: np.ndarray, size: int, fill: int | Literal["edge"] = 0) -> np.ndarray:
+    """Resize (LANCZOS) the long side to ``size`` and centre on a square of ``fill``, a grey level or the image's own edge continued:
+    (H, W, 3) uint8 -> (size, size, 3) uint8.
 
     Rounding and offsets are those of :class:`~sc3d.grid.Letterbox`, so a pixel of the result is a pixel of that frame at this size.
     """
     box = Letterbox(image.shape[1], image.shape[0], size, 1)
     (width, height), (left, top) = box.resized, box.offset
-    resized = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)
-    square = np.full((size, size, 3), fill, np.uint8)
-    square[top : top + height, left : left + width] = np.asarray(resized)
-    return square
+    resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
+    around = ((top, size - height - top), (left, size - width - left), (0, 0))
+    return np.pad(resized, around, mode="edge") if fill == "edge" else np.pad(resized, around, constant_values=fill)
 
 
 def open_image(path: str, download: DownloadConfig | None = None) -> Image.Image:

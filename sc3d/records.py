@@ -146,7 +146,10 @@ class Reconstruction(Record, name="Reconstruction"):
     translation: np.ndarray = array("float64", 3, doc="t after alignment")
     iou_before: float = column("silhouette IoU with the mask as reconstructed")
     iou_after: float = column("silhouette IoU with the mask after alignment")
-    flags: tuple[str, ...] = column("warnings: not_improved, mostly_outside, low_iou, occluded, low_confidence", ())
+    flags: tuple[str, ...] = column(
+        "warnings: not_improved, mostly_outside, low_iou, occluded, low_confidence; mask_all_round, mask_in_pieces, mask_low_contrast",
+        (),
+    )
     injected_turn: int = column("degrees that a simulated reconstruction was turned by on purpose; -1 when not simulated", -1)
     numbering: str = column("hash of the template whose numbering of vertices the mesh has; empty for a mesh of its own", "")
     confidence: float = column(

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from actors.light.weights import read_weights
+from actors.light.weights import weights_path
+from actors.state_dicts import read_state
 
 BLOCKS = (7, 10, 14)
 """The blocks that describe: 80 and 112 channels at a sixteenth of the side, 192 at a thirty-second."""
@@ -76,7 +77,7 @@ class Lite0:
     @classmethod
     def from_package(cls) -> Lite0:
         """The network with the weights of the installed package; raises :class:`~sc3d.errors.WeightsError` without them."""
-        return cls(read_weights())
+        return cls(read_state(weights_path()))
 
     @torch.inference_mode()
     def blocks(self, pixels: torch.Tensor, wanted: Sequence[int] = BLOCKS) -> dict[int, torch.Tensor]:

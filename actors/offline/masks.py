@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from actors.base import Actor, Row
-from sc3d.config import DatasetConfig
+from sc3d.config import DatasetConfig, RunConfig
 from sc3d.datasets.registry import dataset_of
 from sc3d.datasets.segmentation import read_segmentation
 from sc3d.display import shown
@@ -37,13 +37,14 @@ _LIGHTNESS_NOISE = 5.0
 _WIDEST_BOX = 0.9
 
 
-def grabcut_mask(image: np.ndarray, bbox: np.ndarray | None = None) -> np.ndarray:
+def grabcut_mask(image: np.ndarray, bbox: np.ndarray | None = None, salience: np.ndarray | None = None) -> np.ndarray:
     """Segment the main object of a photo: (H, W, 3) uint8 RGB -> (H, W) bool, its largest connected piece.
 
     Works at a long side of 320 pixels and is deterministic.
 
     Args:
         bbox: x1, y1, x2, y2 in pixels around the object; ``None``: an object near the middle, unlike the image's border, is assumed.
+        salience: (H, W) float32, 0 and more: where else an object without a box is looked for; it weighs what is unlike the border.
 
     Raises:
         InputError: the box does not overlap the image; or the result is empty, below 0.5 % of the image, or nearly all of it.
@@ -52,7 +53,8 @@ def grabcut_mask(image: np.ndarray, bbox: np.ndarray | None = None) -> np.ndarra
     scale = min(1.0, WORKING_SIDE / max(height, width))
     size = max(round(width * scale), 3), max(round(height * scale), 3)
     small = cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
-    seeds = _seeds(small, None if bbox is None else np.asarray(bbox, np.float64) * scale)
+    weight = None if salience is None else cv2.resize(salience, size, interpolation=cv2.INTER_AREA)
+    seeds = _seeds(small, None if bbox is None else np.asarray(bbox, np.float64) * scale, weight)
     # GrabCut initialises its colour models by k-means with OpenCV's global random state.
     cv2.setRNGSeed(_SEED)
     models = np.zeros((1, 65)), np.zeros((1, 65))
@@ -66,7 +68,7 @@ def grabcut_mask(image: np.ndarray, bbox: np.ndarray | None = None) -> np.ndarra
     return cv2.resize(piece.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) > 0.5
 
 
-def _seeds(image: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+def _seeds(image: np.ndarray, box: np.ndarray | None, salience: np.ndarray | None) -> np.ndarray:
     height, width = image.shape[:2]
     ring_x, ring_y = max(1, round(_RING * width)), max(1, round(_RING * height))
     if box is not None:
@@ -80,7 +82,7 @@ def _seeds(image: np.ndarray, box: np.ndarray | None) -> np.ndarray:
             return seeds
     seeds = np.full((height, width), cv2.GC_BGD, np.uint8)
     seeds[ring_y:-ring_y, ring_x:-ring_x] = cv2.GC_PR_BGD
-    contrast = _border_contrast(image)
+    contrast = _border_contrast(image) if salience is None else _border_contrast(image) * salience
     seeds[(contrast > np.quantile(contrast, 1 - _SALIENT_SHARE)) & (seeds == cv2.GC_PR_BGD)] = cv2.GC_PR_FGD
     return seeds
 
@@ -135,6 +137,11 @@ def read_mask_file(row: Row, dataset: DatasetConfig) -> np.ndarray:
     return mask
 
 
+def is_from_file(row: Row, config: RunConfig) -> bool:
+    """Whether a row's mask is the file that the data set has for it."""
+    return row["mask_path"] is not None and config.reconstruct.mask.startswith("file")
+
+
 class GrabcutMask(Actor):
     """The segmenter's slot without a segmenter: GrabCut from the annotated box, or from the image's border where there is none."""
 
@@ -149,13 +156,18 @@ class GrabcutMask(Actor):
     def process(self, row: Row) -> Row:
         """Find the mask; raises :class:`~sc3d.errors.InputError` where none can be used."""
         try:
-            return {"mask": grabcut_mask(row["image"], row["bbox"])}
+            return {"mask": self.found(row)}
         except InputError as error:
             raise InputError(f"{shown(row['path'])}: {error}") from None
 
+    def found(self, row: Row) -> np.ndarray:
+        """The mask (H, W) bool of a row by its pixels; raises :class:`~sc3d.errors.InputError` where none can be used."""
+        return grabcut_mask(row["image"], row["bbox"])
+
 
 class FileMask(GrabcutMask):
-    """The mask file of the data set where there is one, else GrabCut."""
+    """The mask file of the data set where there is one, else GrabCut. Subclasses find masks otherwise, and do without files where
+    ``reconstruct.mask`` names their way alone."""
 
     requires: ClassVar[Mapping[str, str]] = {
         **GrabcutMask.requires,
@@ -163,8 +175,8 @@ class FileMask(GrabcutMask):
         "mask_path": "mask file of the data set, if it has one",
     }
     version: ClassVar[str] = "file-or-grabcut-2"
-    options: ClassVar[tuple[str, ...]] = ("dataset.kind",)
+    options: ClassVar[tuple[str, ...]] = ("reconstruct.mask", "dataset.kind")
 
     def process(self, row: Row) -> Row:
         """See :class:`GrabcutMask`."""
-        return super().process(row) if row["mask_path"] is None else {"mask": read_mask_file(row, self.config.dataset)}
+        return {"mask": read_mask_file(row, self.config.dataset)} if is_from_file(row, self.config) else super().process(row)

@@ -27,7 +27,12 @@ Kind = Annotated[
 Category = Annotated[str | None, typer.Option("--category", help="Category of all photos; else the sub-folders name it.")]
 Masks = Annotated[str | None, typer.Option("--masks", help="Folder of object masks with the photos' names.")]
 Facing = Annotated[str | None, typer.Option("--facing", help="CSV of photos and the sides that they show: see sc3d orient.")]
-Profile = Annotated[str | None, typer.Option("--profile", help="offline (no weights, no GPU) or foundation (the paper's models).")]
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        "--profile", help="light (default: small learned models, no GPU), offline (no weights) or foundation (the paper's models)."
+    ),
+]
 Template = Annotated[
     str | None,
     typer.Option(

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from typing_extensions import TypedDict
 
 from actors.catalogue import MODELS, ModelCard
+from actors.light.weights import PACKAGE, SHA256
 from actors.registry import actor_of
 from pipelines.folder.manifest import PAIRS
 from pipelines.stages.label import LabelStage, origin_file
@@ -61,6 +62,8 @@ def models_used(config: RunConfig) -> list[ModelUse]:
 
 
 def _weights(card: ModelCard, config: RunConfig) -> str:
+    if card.source == PACKAGE:
+        return f"sha256:{SHA256}"
     if not card.weights:
         return ""
     try:

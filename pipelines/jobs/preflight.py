@@ -21,7 +21,7 @@ from sc3d.store import RunFolder
 
 _CONTENT = b"sc3d"
 
-_FEATURES_MB = {"offline": 6.0, "foundation": 13.0}
+_FEATURES_MB = {"light": 2.0, "offline": 6.0, "foundation": 13.0}
 """Size of the features of an image, which are most of what a run writes."""
 
 

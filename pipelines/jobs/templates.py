@@ -54,6 +54,7 @@ class CategoryTemplate(Record, name="CategoryTemplate"):
     template: str = column("file of the run folder with the one that is posed; empty where none fits")
     name: str = column("file name of the best template, for people")
     cosine: float = column("its mean best render cosine over the photos that were looked at")
+    lead: float = column("how far that is above the mean over all its views")
     photos: int = column("photos that were looked at")
 
 
@@ -120,7 +121,7 @@ def _files_of(root: Path, category: str) -> list[Path]:
 
 
 def _key(config: RunConfig, templates: Sequence[Template]) -> str:
-    judged_by = [_VERSION, SHA256, str(config.reconstruct.min_cosine), *(template.digest for template in templates)]
+    judged_by = [_VERSION, SHA256, str(config.reconstruct.min_template_fit), *(template.digest for template in templates)]
     return sha256(" ".join(judged_by).encode()).hexdigest()[:16]
 
 
@@ -130,13 +131,13 @@ def _found(config: RunConfig, key: str, templates: dict[str, Template], images: 
     names, category = list(templates), images[0].category
     photos = framed_photos(config, sorted(images, key=lambda image: sha256(image.image_id.encode()).digest())[:SAMPLE], describe)
     if not photos:
-        return CategoryTemplate(category, key, "", names[0], 0.0, 0)
-    choice = choose_template(list(templates.values()), photos, describe, config.reconstruct.min_cosine)
+        return CategoryTemplate(category, key, "", names[0], 0.0, 0.0, 0)
+    choice = choose_template(list(templates.values()), photos, describe, config.reconstruct.min_template_fit)
     best = templates[names[choice.best]]
     file = f"{FOLDER}/{best.digest}.safetensors" if choice.fits else ""
     if file:
         RunFolder(config.run).write_bytes(file, best.encode())
-    return CategoryTemplate(category, key, file, names[choice.best], choice.cosines[choice.best], len(photos))
+    return CategoryTemplate(category, key, file, names[choice.best], choice.cosine, choice.lead, len(photos))
 
 
 def framed_photos(config: RunConfig, images: Sequence[ImageRecord], describe: Describer) -> list[FramedPhoto]:
@@ -152,12 +153,12 @@ def framed_photos(config: RunConfig, images: Sequence[ImageRecord], describe: De
 
 def _tell(config: RunConfig, found: CategoryTemplate, say: Callable[[str], None]) -> None:
     """Say what was found of a category; raise InputError where none fits and the configuration says to stop."""
-    least = config.reconstruct.min_cosine
-    told = f"{found.name} has a mean best render cosine of {found.cosine:.3f} over {found.photos} photos"
+    least = config.reconstruct.min_template_fit
+    told = f"{found.name} fits {found.photos} photos by {found.cosine + found.lead:.2f} (cosine {found.cosine:.2f}, lead {found.lead:.2f})"
     if found.template:
         say(f"  {found.category}: template {told}")
         return
-    problem = f"{found.category}: no template fits: {told}, below reconstruct.min_cosine = {least}"
+    problem = f"{found.category}: no template fits: {told}, below reconstruct.min_template_fit = {least}"
     if config.reconstruct.template_misfit == "stop":
         raise InputError(
             f"{problem}; give one of the same kind of object, look at the masks, or set reconstruct.template_misfit=inflate"

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from actors.base import Actor, Row
-from actors.registry import actor_of
+from actors.registry import actors_of
 from pipelines.folder.images import ImageManifest, read_inputs
 from pipelines.folder.manifest import read_image_items
 from sc3d.artefacts import Artefacts, Catalogue, read_from
@@ -78,7 +78,7 @@ class Stage(ABC):
 
     def actors(self) -> Sequence[type[Actor]]:
         """The actors that map its rows, in order."""
-        return [actor_of(self.whole, slot) if isinstance(slot, str) else slot for slot in self.slots]
+        return actors_of(self.whole, self.slots)
 
     def reads(self) -> Sequence[str]:
         """The options that it reads under this configuration: :attr:`options`, where that does not depend on others."""

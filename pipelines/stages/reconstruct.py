@@ -17,7 +17,7 @@ class ReconstructStage(Stage):
     name = "reconstruct"
     folder = "reconstructions"
     record = Reconstruction
-    slots = ("load", "reconstruct.mask", "reconstruct.mesh", "align")
+    slots = ("load", "reconstruct.mask", "mask signs", "reconstruct.mesh", "align")
 
     def load(self, shard: Shard) -> list[Row]:
         images = self.images
@@ -26,7 +26,8 @@ class ReconstructStage(Stage):
     def finish(self, row: Row, seconds: float) -> Reconstruction:
         names = {f.name for f in dataclasses.fields(Reconstruction)}
         values = {k: v for k, v in row.items() if k in names}
-        return Reconstruction(**{**values, "mask": encode_mask(row["mask"]), "seconds": seconds})
+        flags = (*row["mask_flags"], *row["flags"])
+        return Reconstruction(**{**values, "mask": encode_mask(row["mask"]), "flags": flags, "seconds": seconds})
 
 
 def image_row(image: ImageRecord) -> Row:

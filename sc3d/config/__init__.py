@@ -54,8 +54,9 @@ class RunConfig:
 
     run: Annotated[str, Field(description="run folder: a local path or s3://bucket/prefix")] = "runs/default"
     profile: Annotated[
-        Literal["offline", "foundation"], Field(description="offline needs no weights; foundation is the paper's")
-    ] = "offline"
+        Literal["light", "offline", "foundation"],
+        Field(description="light: small learned models of installed packages; offline: no weights at all; foundation: the paper's"),
+    ] = "light"
     seed: Annotated[int, Field(ge=0, description="seed of everything random")] = 0
     max_reject_fraction: Annotated[Fraction, Field(description="share of rejected records that stops the run")] = 0.05
     dataset: DatasetConfig = DatasetConfig()
@@ -77,6 +78,10 @@ class RunConfig:
             raise ValueError(
                 f"describe.ball_radius = {self.describe.ball_radius} must be at least twice match.tau_geo = {self.match.tau_geo}: "
                 "the error is a mean of two distances, and one of them may be zero"
+            )
+        if self.models.foreground and not self.reconstruct.mask.endswith("foreground"):
+            raise ValueError(
+                f"models.foreground is not used with reconstruct.mask = {self.reconstruct.mask}; set reconstruct.mask = file_or_foreground"
             )
         for name in ("tau_cc", "tau_geo"):
             narrow, wide = getattr(self.label, name), getattr(self.match, name)

@@ -32,6 +32,16 @@ class ModelsConfig:
         Literal["auto", "float32", "bfloat16", "float16"], Field(description="precision of the models; auto: half on a GPU")
     ] = "auto"
     cache: Annotated[str | None, Field(description="folder of a node for weights from s3; none: ~/.cache/sc3d")] = None
+    foreground: Annotated[
+        str, Field(description="a salient-object network of one's own, as a file PATH.onnx: see docs/models.md; none: empty")
+    ] = ""
+    foreground_pixels: Annotated[
+        Literal["imagenet", "centred"],
+        Field(
+            description="how that network's pixels are scaled: by ImageNet's mean and deviation (U2-Net, BiRefNet), or to -0.5 to 0.5 "
+            "(IS-Net)"
+        ),
+    ] = "imagenet"
     sam3: Annotated[str, Field(description="weights of SAM 3")] = "facebook/sam3"
     sam3d: Annotated[str, Field(description="weights of SAM 3D Objects")] = "facebook/sam-3d-objects"
     sam3d_depth: Annotated[str, Field(description="weights of the depth model that SAM 3D Objects starts from")] = (

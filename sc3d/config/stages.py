@@ -41,10 +41,11 @@ class ReconstructConfig:
     mask: Annotated[
         str,
         Field(
-            description="file: mask files where there are any, else GrabCut; grabcut; sam3: SAM 3, asked for the category; file_or_sam3: "
-            "files, else SAM 3"
+            description="file_or_activation: mask files where there are any, else GrabCut where EfficientNet-Lite0 sees an object; "
+            "activation: that alone; file: files, else GrabCut; grabcut; file_or_foreground, foreground: files, else the network of "
+            "models.foreground, or that alone; file_or_sam3, sam3: files, else SAM 3, asked for the category, or that alone"
         ),
-    ] = "file"
+    ] = "file_or_activation"
     mesh: Annotated[
         str,
         Field(
@@ -70,9 +71,13 @@ class ReconstructConfig:
         Literal["inflate", "stop"],
         Field(description="what to do for a category that no template fits: inflate its masks instead, or stop"),
     ] = "inflate"
-    min_cosine: Annotated[
-        Fraction, Field(description="least mean best render cosine over a category's photos at which a template fits; 0: any does")
-    ] = 0.3
+    min_template_fit: Annotated[
+        float,
+        Field(
+            description="least sum of the mean best render cosine over a category's photos and its lead on the mean view at which a "
+            "template fits; -2: any does"
+        ),
+    ] = 0.48
     min_confidence: Annotated[
         float,
         Field(ge=0, description="margin below which a template's pose is unsure, and its photo is not labelled; 0: all count"),
@@ -104,8 +109,10 @@ class OrientConfig:
 class DescribeConfig:
     """Per-image features, surface hits and geodesic balls. A model of one's own is ``module:Class`` or an entry point of sc3d.sources."""
 
-    dino: Annotated[str, Field(description="descriptor in the DINO slot: daisy, dinov2, dinov2_registers or dinov3")] = "daisy"
-    sd: Annotated[str, Field(description="descriptor in the Stable Diffusion slot: hog, stable_diffusion or dift")] = "hog"
+    dino: Annotated[str, Field(description="descriptor in the DINO slot: lite0, daisy, dinov2, dinov2_registers or dinov3")] = (
+        "lite0"
+    )
+    sd: Annotated[str, Field(description="descriptor in the Stable Diffusion slot: lite0, hog, stable_diffusion or dift")] = "lite0"
     shape: Annotated[str, Field(description="descriptor per mesh vertex, in PartField's slot: spectral or partfield")] = "spectral"
     ball_radius: Annotated[Positive, Field(description="radius of the stored geodesic balls, in mesh diagonals")] = 0.4
 
@@ -162,7 +169,15 @@ class MatchConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class LabelConfig:
-    """The thresholds of the labels; each at most the match stage's."""
+    """Which matches become labels. The thresholds are at most the match stage's."""
 
     tau_cc: Annotated[Positive, Field(description="relaxed cycle threshold, in object extents; at least one cell")] = 0.05
     tau_geo: Annotated[Positive, Field(description="bicyclic geodesic error threshold, in mesh diagonals")] = 0.05
+    max_mask_signs: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="signs of a bad mask (all round, in pieces, low contrast) that a photo may have at most; those with more get no "
+            "labels; 3: all get them",
+        ),
+    ] = 0

@@ -24,8 +24,8 @@ TRAINED = "trained"
 CONTROL = "copy-position"
 """The method that every other has to beat: where it is as good, a set shows nothing of what features know."""
 
-STAND_INS = {"describe.dino": "daisy", "describe.sd": "hog", "describe.shape": "spectral"}
-"""Slot -> what fills it without weights. A run with one of them is evaluated by the names of models too, and its rows say so."""
+STAND_INS = {"describe.dino": ("lite0", "daisy"), "describe.sd": ("lite0", "hog"), "describe.shape": ("spectral",)}
+"""Slot -> what fills it without the paper's models. A run with one of them is evaluated by their names too, and its rows say so."""
 
 _LABEL = re.compile(r"[^\n\r~=]{1,80}")
 
@@ -149,7 +149,7 @@ def methods_of(texts: Iterable[str]) -> list[Method]:
 
 
 def resolve(method: Method, config: RunConfig) -> tuple[RunConfig, dict[str, str]]:
-    """The configuration whose features (and adapter) a method reads, and the stand-ins: slot -> what fills it without weights.
+    """The configuration whose features (and adapter) a method reads, and the stand-ins: slot -> what fills it in the place of a model.
 
     A slot that holds a stand-in keeps it; any other option becomes what the method asks for.
 
@@ -161,7 +161,7 @@ def resolve(method: Method, config: RunConfig) -> tuple[RunConfig, dict[str, str
     for option, value in method.options.items():
         stage, _, name = option.partition(".")
         present = values[stage][name]
-        if present == STAND_INS.get(option):
+        if present in STAND_INS.get(option, ()):
             stand_ins[option] = present
         else:
             values[stage][name] = value
@@ -176,7 +176,7 @@ def weights_of(method: Method, config: RunConfig) -> dict[str, float]:
 
 def named(method: Method, stand_ins: Mapping[str, str]) -> str:
     """What tables call a method: its name, and what stood in for its models."""
-    return f"{method.name} ({', '.join(sorted(stand_ins.values()))})" if stand_ins else method.name
+    return f"{method.name} ({', '.join(sorted(set(stand_ins.values())))})" if stand_ins else method.name
 
 
 def missing_options(method: Method, config: RunConfig) -> str:
@@ -187,7 +187,7 @@ def missing_options(method: Method, config: RunConfig) -> str:
         stage, _, name = option.partition(".")
         return values[stage][name]
 
-    return set_options({o: v for o, v in method.options.items() if present(o) not in (v, STAND_INS.get(o))})
+    return set_options({o: v for o, v in method.options.items() if present(o) not in (v, *STAND_INS.get(o, ()))})
 
 
 def set_options(options: Mapping[str, Any]) -> str:

@@ -9,7 +9,8 @@ import numpy as np
 from sc3d.geometry.camera import Camera, Pose
 from sc3d.geometry.mesh import Mesh
 from sc3d.images import decode_mask
-from sc3d.records import Orientation, Reconstruction
+from sc3d.mask_signs import SIGNS
+from sc3d.records import LOW_CONFIDENCE, Orientation, Reconstruction
 from sc3d.report.pictures import front_view, jpeg_uri, outline_mask, overlay_mesh, png_uri, shrink, shrink_mask
 
 _PHOTO_PIXELS = 260
@@ -18,8 +19,10 @@ _MARGIN = 0.3
 """Space around the object in its own sizes: a mesh that is not aligned yet lies beside it."""
 
 FLAGS = {
+    **SIGNS,
     "mostly_outside": "most of the silhouette is outside the photo",
     "low_iou": "the mesh does not fit the mask well",
+    LOW_CONFIDENCE: "the template may face another way; not used for labels",
 }
 NOT_IMPROVED = "not_improved"
 

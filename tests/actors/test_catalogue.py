@@ -30,6 +30,7 @@ from sc3d.errors import WeightsError
 
 COMMIT, NEWER = "a" * 40, "b" * 40
 READ = {
+    "foreground": ("*.onnx",),
     "sam3": sam3.FILES,
     "sam3d": sam3d_upstream.FILES,
     "sam3d_depth": sam3d_upstream.DEPTH_FILES,

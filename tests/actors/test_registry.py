@@ -174,9 +174,9 @@ def test_a_feature_model_of_ones_own_fills_a_slot(value: str) -> None:
         (
             "describe.dino",
             "dinov4",
-            r"no value of describe\.dino named 'dinov4' \(did you mean dinov3 .*there are daisy, .*dinov3, colours;",
+            r"no value of describe\.dino named 'dinov4' \(did you mean dinov3 .*there are daisy, lite0, .*dinov3, colours;",
         ),
-        ("describe.sd", "dinov2", r"no value of describe\.sd named 'dinov2'.*there are hog, stable_diffusion, dift"),
+        ("describe.sd", "dinov2", r"no value of describe\.sd named 'dinov2'.*there are hog, lite0, stable_diffusion, dift"),
         ("orient.estimator", "concensus", r"did you mean consensus\?"),
         ("reconstruct.mask", "sam", r"did you mean sam3\?"),
         ("describe.sd", "colours", r"describe\.sd = colours: Colours must also provide sd; it provides dino"),

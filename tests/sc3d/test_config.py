@@ -63,8 +63,10 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_profile_chooses_the_models_and_options_beat_it() -> None:
-    offline, foundation = load_config(), load_config(overrides=["profile=foundation"])
-    assert (offline.describe.dino, offline.reconstruct.mask) == ("daisy", "file")
+    light, offline, foundation = (load_config(overrides=[f"profile={name}"]) for name in ("light", "offline", "foundation"))
+    assert light == load_config() == RunConfig()
+    assert (light.describe.dino, light.describe.sd, light.reconstruct.mask) == ("lite0", "lite0", "file_or_activation")
+    assert (offline.describe.dino, offline.describe.sd, offline.reconstruct.mask) == ("daisy", "hog", "file")
     assert (foundation.describe.dino, foundation.describe.shape, foundation.reconstruct.mesh) == ("dinov2", "partfield", "sam3d")
     assert load_config(overrides=["profile=foundation", "describe.dino=dinov3"]).describe.dino == "dinov3"
     # A profile that is chosen anew beats what a run was made with; one that was chosen before does not.

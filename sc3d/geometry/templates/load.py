@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
+from trimesh.resolvers import Resolver
 
 from sc3d.errors import GeometryError, InputError
 from sc3d.geometry.geodesic_graph import refine_long_edges
@@ -110,7 +111,7 @@ def _nearest_faces(mesh: Mesh, coloured: Mesh) -> np.ndarray:
     return found.astype(np.int64)
 
 
-class _FolderResolver:
+class _FolderResolver(Resolver):
     """Reads what a mesh file refers to, if it lies in the file's folder or below."""
 
     def __init__(self, folder: Path) -> None:
@@ -124,13 +125,22 @@ class _FolderResolver:
             raise InputError(f"refers to {name}, outside its folder; save it in one file (.glb)")
         return read_local(found, MAX_MESH_BYTES)
 
+    def keys(self) -> list[str]:
+        return []
+
+    def write(self, name: str, data: bytes) -> None:
+        raise InputError(f"nothing is written beside a template, such as {name}")
+
+    def namespaced(self, namespace: str) -> Resolver:
+        return _FolderResolver(self._folder / namespace)
+
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Vertices, faces and linear RGB of the faces of all meshes of a file, each with its scene transform applied."""
     import trimesh
 
     data, kind = read_local(path, MAX_MESH_BYTES), path.suffix.lower()[1:]
-    resolver: Any = _FolderResolver(path.parent)
+    resolver = _FolderResolver(path.parent)
     try:
         scene = trimesh.load_scene(io.BytesIO(data), file_type=kind, process=False, resolver=resolver)
     except InputError:

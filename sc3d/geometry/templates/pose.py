@@ -21,7 +21,7 @@ from sc3d.geometry.templates.views import (
     described_cells,
 )
 
-SILHOUETTE_WEIGHT, FEATURE_WEIGHT = 1.0, 2.0
+SILHOUETTE_WEIGHT, FEATURE_WEIGHT = 1.0, 3.0
 """Of the standardised silhouette and feature scores."""
 
 RIVAL_DEGREES = 45.0

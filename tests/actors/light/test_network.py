@@ -6,7 +6,8 @@ import torch
 from skimage.data import chelsea, coffee
 
 from actors.light.network import BLOCKS, Lite0, normalised
-from actors.light.weights import read_weights
+from actors.light.weights import weights_path
+from actors.state_dicts import read_state
 
 # Kernel, stride and output channels of each block: table 1 of the EfficientNet paper (B0).
 TABLE = [
@@ -24,7 +25,7 @@ ESPRESSO, CUP = 967, 968
 
 @pytest.fixture(scope="module")
 def state():
-    return {name: value.double().numpy() for name, value in read_weights().items()}
+    return {name: value.double().numpy() for name, value in read_state(weights_path()).items()}
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.light.weights import FILE, MODULE, PACKAGE, VERSION, read_weights, weights_path
+from actors.light.weights import FILE, MODULE, PACKAGE, VERSION, weights_path
+from actors.state_dicts import read_state
 from sc3d.errors import WeightsError
 
 
@@ -26,7 +27,7 @@ def installed(tmp_path, monkeypatch):
 
 
 def test_the_file_of_the_package_is_read():
-    state = read_weights()
+    state = read_state(weights_path())
     assert len(state) == 296
     assert sum(value.numel() for value in state.values()) > 4_600_000
 

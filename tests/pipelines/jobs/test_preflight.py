@@ -31,10 +31,10 @@ def lines(config: RunConfig) -> str:
 
 def test_it_says_what_there_is_and_leaves_nothing_behind(config: RunConfig) -> None:
     said = lines(config)
-    assert "profile     offline" in said
+    assert "profile     light" in said
     assert "16 images of 2 categories, 8 to label, 8 held out" in said
     assert "is writable" in said
-    assert "DAISY" in said
+    assert "EfficientNet-Lite0" in said
     assert [path.name for path in Path(config.run).rglob("*") if path.is_file()] == []
 
 

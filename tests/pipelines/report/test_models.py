@@ -46,8 +46,9 @@ def test_a_profile_without_weights_is_refused_with_what_to_do(capsys: pytest.Cap
     assert "hf auth login" in capsys.readouterr().err
 
 
-def test_offline_and_tiny_need_nothing() -> None:
-    assert "GrabCut" in checked(load_config())
+def test_light_offline_and_tiny_need_nothing() -> None:
+    assert "EfficientNet-Lite0" in checked(load_config())
+    assert "GrabCut" in checked(load_config(overrides=["profile=offline"]))
     line = checked(load_config(overrides=["profile=foundation", "models.variant=tiny"]))
     assert "SAM 3D Objects" in line
     assert "mean nothing" in line

@@ -41,11 +41,12 @@ def test_what_a_method_asks_for_becomes_the_configuration_it_reads():
     assert again == resolved
 
 
-def test_stand_ins_stay_and_are_told():
-    config = load_config(None, [])
+@pytest.mark.parametrize(("profile", "name"), [("light", "sd-dino (lite0)"), ("offline", "sd-dino (daisy, hog)")])
+def test_stand_ins_stay_and_are_told(profile, name):
+    config = load_config(None, [f"profile={profile}"])
     resolved, stand_ins = resolve(METHODS["sd-dino"], config)
     assert resolved == config
-    assert named(METHODS["sd-dino"], stand_ins) == "sd-dino (daisy, hog)"
+    assert named(METHODS["sd-dino"], stand_ins) == name
     assert missing_options(METHODS["sd-dino"], config) == ""
 
 

@@ -22,6 +22,7 @@ from sc3d.geometry.sampling import scattered
 from sc3d.geometry.shape_descriptors import shape_descriptors
 from sc3d.geometry.spectrum import laplacian_spectrum, points_spectrum
 from sc3d.matching.described import Described, DescribedSurface
+from sc3d.matching.device import DeviceImage, match_pairs
 from sc3d.matching.explain import explain_pair
 from sc3d.matching.functional_map import functional_map
 from sc3d.matching.fusion import interpolate_shape
@@ -244,3 +245,48 @@ def test_transport_without_its_library_says_what_to_install(monkeypatch):
     with pytest.raises(ConfigError, match=r"POT.*pip install 'sc3d\[transport\]'"):
         transfer_of("transport")
     transfer_of("functional_map")
+
+
+def numbered(features, numbering: str, is_sure: bool = True):  # type: ignore[no-untyped-def]
+    return replace(features, surface=replace(features.surface, numbering=numbering, is_sure=is_sure))
+
+
+def test_between_images_of_one_template_the_vertex_itself_is_predicted(make_features) -> None:  # type: ignore[no-untyped-def]
+    """Whatever the descriptors say; images of two templates, or of none, go by the configured transfer."""
+    features = make_features(5, "s", n_foreground=80), make_features(6, "t", n_foreground=80)
+    label = LabelConfig(tau_geo=0.2)
+
+    def explained(*numberings: str):  # type: ignore[no-untyped-def]
+        images = [numbered(one, name) for one, name in zip(features, numberings, strict=True)]
+        return explain_pair(*(Described(image, MatchConfig()) for image in images), label)
+
+    shared, own = explained("a", "a"), explained("", "")
+    lifted = shared.source_vertex >= 0
+    assert lifted.any()
+    np.testing.assert_array_equal(shared.predicted_target[lifted], shared.source_vertex[lifted])
+    np.testing.assert_array_equal(shared.predicted_source[lifted], shared.target_vertex[lifted])
+    assert (own.predicted_target[lifted] != own.source_vertex[lifted]).any()
+    for other in (explained("a", "b"), explained("a", "")):
+        np.testing.assert_array_equal(other.predicted_target, own.predicted_target)
+
+
+@pytest.mark.parametrize("unsure", [(False, True), (True, False)])
+def test_nothing_is_verified_by_a_pose_that_does_not_count(make_features, unsure) -> None:  # type: ignore[no-untyped-def]
+    """On the host and on a device: the candidates are counted, none of them is a label."""
+    features = make_features(5, "s", n_foreground=80), make_features(6, "t", n_foreground=80)
+    images = [Described(numbered(one, "a", not doubt), MatchConfig()) for one, doubt in zip(features, unsure, strict=True)]
+    sure = [Described(numbered(one, "a"), MatchConfig()) for one in features]
+    assert len(match_pair(*sure, "toy", MatchConfig())) > 0
+    on_device = match_pairs([(DeviceImage(images[0], "cpu"), DeviceImage(images[1], "cpu"))], "toy", MatchConfig())[0]
+    for found in (match_pair(*images, "toy", MatchConfig()), on_device):
+        assert len(found) == 0
+        assert found.n_cycle > 0
+
+
+def test_a_device_takes_the_numbering_of_a_template_too(make_features) -> None:  # type: ignore[no-untyped-def]
+    features = make_features(5, "s", n_foreground=80), make_features(6, "t", n_foreground=80)
+    images = [Described(numbered(one, "a"), MatchConfig()) for one in features]
+    expected = match_pair(*images, "toy", MatchConfig())
+    found = match_pairs([(DeviceImage(images[0], "cpu"), DeviceImage(images[1], "cpu"))], "toy", MatchConfig())[0]
+    np.testing.assert_array_equal(found.source_xy, expected.source_xy)
+    np.testing.assert_allclose(found.geodesic_error, expected.geodesic_error, atol=1e-7)

@@ -92,9 +92,9 @@ def test_same_file_same_digest_and_another_content_another(tmp_path):
     [
         ("a.glb", b"", "not a readable mesh"),
         ("a.glb", b"glTF\x02\x00\x00\x00garbage", "not a readable mesh"),
-        ("a.obj", b"v 0 0 0\nv 1 0 0\nv 0 1 0\n", ""),
+        ("a.obj", b"v 0 0 0\nv 1 0 0\nv 0 1 0\n", "obj"),
         ("a.obj", b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n", "at least 4 faces"),
-        ("a.ply", b"ply\nformat ascii 1.0\nelement vertex 1\n", ""),
+        ("a.ply", b"ply\nformat ascii 1.0\nelement vertex 1\n", "ply"),
         ("a.stl", b"solid", "templates are read from"),
         ("a.fbx", b"Kaydara", "templates are read from"),
     ],
