@@ -1,4 +1,4 @@
-"""The whole job on generated images: toys -> labels -> adapter -> evaluation -> report."""
+"""The whole job on generated images: toys -> labels -> adapter -> evaluation -> report; then photos of which nothing is known."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from typing import Any
 from pipelines.jobs import evaluate, label, train
 from pipelines.report import page as report
 from pipelines.report.metrics import read_metrics
+from pipelines.report.summary import print_labels
 from pipelines.runner.progress import Progress
 from sc3d.config import RunConfig
+from sc3d.config.stages import BUILT_IN
+from sc3d.config_file import load_config
 from sc3d.console import PlainConsole
 from sc3d.datasets.toys import ToysConfig, generate_toys
+from sc3d.datasets.toys.photos import SAMPLE_SEED, draw_photos
 from sc3d.display import near
 from sc3d.errors import ConfigError
 from sc3d.report.terminal import print_metrics
@@ -40,6 +44,11 @@ DEFAULTS: dict[str, Any] = {
 
 # Of each category.
 IMAGES = {"trn": 18, "val": 2, "test": 6}
+
+# Of each of a few categories, as somebody has photos: no mesh, no mask, no box; each gets its template.
+PHOTOS = {"trn": 24, "val": 0, "test": 0}
+PHOTO_CATEGORIES = ("bus", "car", "chair")
+PHOTO_TEMPLATES = {"reconstruct": {"mesh": "template", "template": BUILT_IN}}
 
 # Test instances come from another seed than the labelled ones.
 HELD_OUT_SEED = 1_000_003
@@ -70,5 +79,30 @@ def run(config: RunConfig) -> RunFolder:
     metrics = read_metrics(evaluate.run(config))
     page = report.run(config)
     print_metrics(metrics, console)
-    console.print(f"\nreport: {near(page)}\n{time.perf_counter() - started:.0f} s in all")
+    console.print(f"\nreport: {near(page)}")
+    photos = label_photos(config)
+    print_labels(photos, report.run(photos), console)
+    console.print(f"{time.perf_counter() - started:.0f} s in all")
     return folder
+
+
+def label_photos(config: RunConfig) -> RunConfig:
+    """Label photo-like pictures without masks and meshes in a run folder beside the demo's, as ``sc3d label`` does with one's own photos.
+
+    Returns:
+        The configuration of that run.
+    """
+    run = f"{config.run}-photos"
+    root = Path(RunFolder(run).path("dataset"))
+    toys = ToysConfig(PHOTO_CATEGORIES, PHOTOS, seed=SAMPLE_SEED, held_out_seed=SAMPLE_SEED + 1, workers=config.ray.workers)
+    with Progress() as progress:
+        line = progress.start("photos", len(toys.categories) * sum(toys.images.values()))
+        if not root.exists():
+            draw_photos(root, toys, lambda done, total: line.advance(1))
+        line.finish()
+    # Other profiles have meshes of their own.
+    templates = PHOTO_TEMPLATES if config.profile == "light" else {}
+    chosen = [("run", run), ("dataset.root", str(root)), ("profile", config.profile), ("ray.workers", config.ray.workers)]
+    photos = load_config(None, chosen, {"pairs": {"targets": 2}, **templates})
+    label.run(photos)
+    return photos
