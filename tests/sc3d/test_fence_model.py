@@ -96,7 +96,7 @@ class Memory:
         step()
         return [path for path in list(self.objects) if path.startswith(folder + "/")]
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str, max_bytes: int | None = None) -> bytes:
         step()
         if path not in self.objects:
             raise FileNotFoundError(path)
