@@ -51,6 +51,7 @@ from sc3d.errors import Sc3dError
 from sc3d.features import checksum, decode_features, encode_features
 from sc3d.geometry.camera import Camera, Pose
 from sc3d.geometry.mesh import MESH_FORMATS, Mesh, load_mesh
+from sc3d.geometry.templates.load import TEMPLATE_FORMATS, load_template
 from sc3d.grid import SIDE
 from sc3d.images import decode_mask, encode_mask, load_image, load_mask
 from sc3d.matching.described import Described
@@ -401,6 +402,15 @@ def _meshes(root: Path) -> None:
         trimesh.creation.box().export(root / f"m{ending}")
 
 
+def _templates(root: Path) -> None:
+    painted = trimesh.creation.box()
+    painted.visual.face_colors = np.arange(48).reshape(12, 4) * 5
+    for ending in (kind for kind in TEMPLATE_FORMATS if kind != ".gltf"):
+        painted.export(root / f"m{ending}")
+    for name, data in painted.export(file_type="gltf").items():
+        (root / name).write_bytes(data)
+
+
 def _flow(root: Path) -> None:
     write_tss(root, "JODS/car_1")
 
@@ -509,6 +519,7 @@ READERS: Mapping[str, Reader] = {
     "stored-mask": Reader(_stored_mask, _each(lambda path: decode_mask(path.read_bytes()))),
     "truth": Reader(_truth, _each(toy_truth)),
     "mesh": Reader(_meshes, _each(load_mesh)),
+    "template": Reader(_templates, _each(lambda path: load_template(path) if path.suffix in TEMPLATE_FORMATS else None)),
     "diy-sc": Reader(_diy_sc, _each(_check_annotations)),
     "features": Reader(_features, _each(_check_features)),
     "records": Reader(_records, _each(_read_records)),

@@ -32,6 +32,8 @@ MAX_VERTICES = 4000
 AXES = ("+x", "-x", "+y", "-y", "+z", "-z")
 
 _MAX_FACES = 20_000_000
+# A picture is unpacked to colour faces; one of more than 8,000 x 8,000 is not worth its memory.
+_MAX_TEXELS = 64_000_000
 
 
 def load_template(path: str | Path, up: str = "+y", front: str = "+z", max_vertices: int = MAX_VERTICES) -> Template:
@@ -186,10 +188,12 @@ def _painted(geometry: Any) -> np.ndarray | None:
     material = visual.material
     picture = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
     if picture is not None and visual.uv is not None:
-        pixels = np.asarray(picture.convert("RGB"), np.float64) / 255
+        if picture.width * picture.height > _MAX_TEXELS:
+            return None
+        pixels = np.asarray(picture.convert("RGB"))
         uv = np.asarray(visual.uv)[geometry.faces].mean(axis=1) % 1.0
         rows = np.minimum(((1 - uv[:, 1]) * pixels.shape[0]).astype(int), pixels.shape[0] - 1)
         columns = np.minimum((uv[:, 0] * pixels.shape[1]).astype(int), pixels.shape[1] - 1)
-        return pixels[rows, columns]
+        return pixels[rows, columns] / 255.0
     colour = np.asarray(material.main_color, np.float64)[:3] / 255
     return np.broadcast_to(colour, (len(geometry.faces), 3)).copy()
