@@ -233,6 +233,10 @@ def yaw(view: RunView) -> Fields | Missing:
     reconstructions = ReconstructStage(view.config).catalogue().read(chosen)
     turned, doubtful = int((columns["turn"] != 0).sum()), int(columns["uncertain"].sum())
     view.note("yaw", f"Of {len(ranks):,} meshes, {turned:,} were turned and {doubtful:,} were too uncertain to turn.")
+    if unsure := view.summary.unsure:
+        view.note(
+            "yaw", f"{unsure:,} photos give no labels since nobody knows which side they show. Say it: {view.command('orient')}"
+        )
     simulated = sum(int(v) > 0 for v in injected.values())
     if simulated:
         left = sum(rank == 0 and injected[image_id] > 0 for image_id, rank in ranks.items())

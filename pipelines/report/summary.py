@@ -24,7 +24,7 @@ from sc3d.config import RunConfig
 from sc3d.console import PlainConsole
 from sc3d.display import near
 from sc3d.errors import UpstreamError
-from sc3d.records import ImageRecord, Pair, Reject
+from sc3d.records import LOW_CONFIDENCE, ImageRecord, Pair, Reject
 from sc3d.store import RunFolder
 
 Columns = dict[str, np.ndarray]
@@ -34,10 +34,10 @@ Columns = dict[str, np.ndarray]
 class RunSummary:
     """What is there of a run's present configuration.
 
-    ``images``, ``pairs`` (to be labelled), ``annotated`` (pairs): the manifest. ``rejects``: of all stages, in their order. The others
-    hold one array a column, empty where not computed: ``reconstructions`` (image_id, category, iou_before, iou_after, injected_turn),
-    ``orientations`` (image_id, category, turn, uncertain), ``matches`` (pair_id, category, n_candidates, n_cycle), and ``labels`` (the
-    same and n_kept).
+    ``images``, ``pairs`` (to be labelled), ``annotated`` (pairs): the manifest. ``rejects``: of all stages, in their order. The others hold
+    one array a column, empty where not computed: ``reconstructions`` (image_id, category, iou_before, iou_after, injected_turn, flags),
+    ``orientations`` (image_id, category, turn, uncertain), ``matches`` (pair_id, category, n_candidates, n_cycle), and ``labels`` (the same
+    and n_kept).
     """
 
     images: list[ImageRecord]
@@ -56,6 +56,11 @@ class RunSummary:
         return len({reject.id for reject in self.rejects} & images)
 
     @property
+    def unsure(self) -> int:
+        """Images whose pose is too unsure for labels: of a template that another side explains nearly as well."""
+        return sum(LOW_CONFIDENCE in flags for flags in self.reconstructions["flags"])
+
+    @property
     def pair_rejects(self) -> int:
         """Pairs that were rejected for a reason of their own, not for one of their images."""
         pairs = {pair.pair_id for pair in self.pairs}
@@ -70,13 +75,14 @@ def summarise(config: RunConfig) -> RunSummary:
     """
     run = RunFolder(config.run)
     planned = run.exists(PAIRS)
+    reconstructed = ["image_id", "category", "iou_before", "iou_after"]
     matched = ["pair_id", "category", "n_candidates", "n_cycle"]
     return RunSummary(
         images=read_images(run) if run.exists(IMAGES) else [],
         pairs=read_pairs(run, labelled=True) if planned else [],
         annotated=read_pairs(run, labelled=False) if planned else [],
         rejects=[reject for stage in stages_of(config) for reject in read_rejects(stage)],
-        reconstructions=_columns(ReconstructStage(config), ["image_id", "category", "iou_before", "iou_after", "injected_turn"]),
+        reconstructions=_columns(ReconstructStage(config), [*reconstructed, "injected_turn", "flags"]),
         orientations=_columns(OrientStage(config), ["image_id", "category", "turn", "uncertain"]),
         matches=_columns(MatchStage(config), matched),
         labels=_columns(LabelStage(config), [*matched, "n_kept"]),
@@ -125,6 +131,8 @@ def _image_lines(summary: RunSummary) -> list[tuple[str, str, str]]:
     if len(before):
         meaning = "mean IoU with the mask, before -> after alignment"
         lines.append(("mesh fit", f"{before.mean():.2f} -> {after.mean():.2f}", meaning))
+    if summary.unsure:
+        lines.append(("unsure", f"{summary.unsure:,}", "photos whose side is not known give no labels; say it: sc3d orient"))
     turns, uncertain = summary.orientations["turn"], summary.orientations["uncertain"]
     if len(turns):
         lines.append(("turned", f"{int((turns != 0).sum()):,}", "meshes turned so that their front faces forward"))

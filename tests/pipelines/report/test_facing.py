@@ -16,6 +16,7 @@ from report_run import Made
 from pipelines import cli
 from pipelines.folder.manifest import IMAGES
 from pipelines.report import facing
+from pipelines.report.summary import print_labels
 from pipelines.stages.reconstruct import ReconstructStage
 from sc3d.datasets.facing import read_facings
 from sc3d.errors import InputError
@@ -53,6 +54,12 @@ def test_the_page_shows_the_least_sure_and_what_was_said(made: Made) -> None:
     assert re.findall(r'data-side="([a-z-]+)" aria-pressed="true"', Path(found.page).read_text()) == ["rear"]
     assert ids_on(facing.run(made.config, most=2).page) == ["blob-1", "bump-0"]
     assert len(ids_on(facing.run(made.config, everything=True).page)) == 5, "an inflated mesh has no pose to be sure of"
+
+
+def test_the_table_in_the_terminal_says_how_many_are_unsure(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    print_labels(made.config, "page.html")
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("unsure"))
+    assert line.split()[1] == "3"
 
 
 def test_without_a_template_there_is_nothing_to_say(tmp_path: Path) -> None:
