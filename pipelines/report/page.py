@@ -24,6 +24,7 @@ from pipelines.report.view import RunView, view_run
 from pipelines.runner.timings import read_summaries
 from pipelines.stages.adapter import train_job
 from pipelines.stages.describe import DescribeStage
+from pipelines.stages.label import doubtful_masks
 from pipelines.stages.match import MatchStage, described_images
 from pipelines.stages.orient import OrientStage
 from pipelines.stages.pairs import PreparedImages
@@ -190,18 +191,28 @@ def alignment(view: RunView) -> Fields | Missing:
         return view.no_images("reconstruct")
     iou = dict(zip((str(i) for i in columns["image_id"]), columns["iou_after"].tolist(), strict=True))
     worst, best = worst_and_best(iou, MAX_ALIGNED_EACH)
-    found = ReconstructStage(view.config).catalogue().read([*worst, *best])
+    doubtful = sorted(doubtful_masks(ReconstructStage(view.config), 0))
+    shown = doubtful[:MAX_ALIGNED_EACH]
+    found = ReconstructStage(view.config).catalogue().read([*worst, *best, *shown])
 
     def card(image_id: str) -> AlignmentCard:
         one = found[image_id]
         return alignment_card(view.photo(image_id, one.width, one.height), one)
 
+    if doubtful:
+        left_out = len(doubtful_masks(ReconstructStage(view.config), view.config.label.max_mask_signs))
+        view.note(
+            "alignment",
+            f"{len(doubtful):,} of {len(columns['image_id']):,} photos have signs of a bad mask; {left_out:,} of them give no labels "
+            f"(label.max_mask_signs = {view.config.label.max_mask_signs}).",
+        )
     series = [
         Series("as reconstructed", columns["iou_before"], "series-a"),
         Series("after alignment", columns["iou_after"], "series-b"),
     ]
     return {
         "iou_chart": histogram(series, (0.0, 1.0), 25, "IoU of mesh silhouette and mask", "images"),
+        "doubtful": view.each("alignment", shown, card),
         "worst": view.each("alignment", worst, card),
         "best": view.each("alignment", best, card),
     }

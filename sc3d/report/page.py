@@ -87,6 +87,7 @@ class Page:
     funnel: tuple[FunnelStep, ...] = ()
     geodesic_chart: Markup | None = None
     iou_chart: Markup | None = None
+    doubtful: tuple[AlignmentCard, ...] = ()
     worst: tuple[AlignmentCard, ...] = ()
     best: tuple[AlignmentCard, ...] = ()
     features: tuple[FeatureCard, ...] = ()

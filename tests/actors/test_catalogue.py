@@ -226,5 +226,7 @@ def test_the_document_s_downloads_are_those_of_the_catalogue() -> None:
     text = (Path(__file__).parents[2] / "docs" / "models.md").read_text().replace("\\\n", " ")
     written = [shlex.split(line) for line in text.splitlines() if line.startswith("hf download")]
     defaults = ModelsConfig()
-    wanted = [shlex.split(download_command(getattr(defaults, option), files)) for card in MODELS for option, files in card.sources]
+    sources = [(getattr(defaults, option), files) for card in MODELS for option, files in card.sources]
+    # A model of one's own is nowhere before it is named.
+    wanted = [shlex.split(download_command(source, files)) for source, files in sources if source]
     assert sorted(written) == sorted(wanted)

@@ -393,3 +393,15 @@ def test_letterbox_keeps_points_where_the_grid_says():
     rows, columns = np.nonzero(framed[..., 0] > 127)
     centre = np.array([columns.mean() + 0.5, rows.mean() + 0.5])
     np.testing.assert_allclose(centre, Letterbox(450, 300).to_square(np.array([[100.5, 200.5]]))[0], atol=0.5)
+
+
+@pytest.mark.parametrize(("height", "width"), [(30, 60), (61, 20)])
+def test_letterbox_can_continue_the_edge(height, width):
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    filled, continued = letterbox(image, 96), letterbox(image, 96, "edge")
+    box = Letterbox(width, height, 96, 1)
+    (w, h), (left, top) = box.resized, box.offset
+    inside = (slice(top, top + h), slice(left, left + w))
+    np.testing.assert_array_equal(continued[inside], filled[inside])
+    rows, columns = np.arange(96).clip(top, top + h - 1), np.arange(96).clip(left, left + w - 1)
+    np.testing.assert_array_equal(continued, continued[np.ix_(rows, columns)])

