@@ -80,7 +80,7 @@ def _check_here(config: RunConfig) -> None:
     chosen = [card for card in MODELS if card.is_selected(config)]
     lacking = [f"{card.name}: {problem}" for card in chosen if (problem := availability(card, config.models).problem)]
     gpus = [f"here: {problem}" for problem in _memory_problems(config, gpu_memory_here())] if gpu_memory_needed(config) else []
-    _refuse(config, [*lacking, *gpus, *_repository_problem(config)], "here")
+    _refuse(config, [*lacking, *gpus, *_option_problems(config)], "here")
 
 
 def _check_nodes(config: RunConfig, reports: Sequence[NodeReport]) -> list[str]:
@@ -91,7 +91,7 @@ def _check_nodes(config: RunConfig, reports: Sequence[NodeReport]) -> list[str]:
         if other:
             problems.append(f"{report.name} has {', '.join(other)}; all nodes need the same versions, so use one image for all")
         problems += [f"{report.name}: {problem}" for problem in _memory_problems(config, report.gpus)]
-    _refuse(config, [*problems, *_repository_problem(config)], "on this cluster")
+    _refuse(config, [*problems, *_option_problems(config)], "on this cluster")
     if not reports:
         return ["nodes       none is there yet: what they have is not known before the cluster has grown"]
     return [
@@ -115,6 +115,16 @@ def _memory_problems(config: RunConfig, gpus: Sequence[float]) -> list[str]:
     return [
         f"{', '.join(names)} may share a GPU and need about {together:.0f} GiB, which has {least:.0f}; "
         "give each process a larger share with ray.pools.<actor>.num_gpus"
+    ]
+
+
+def _option_problems(config: RunConfig) -> list[str]:
+    mask = config.reconstruct.mask
+    unused = config.models.foreground and not mask.endswith("foreground")
+    advice = "set reconstruct.mask=file_or_foreground, or leave it out"
+    return [
+        *_repository_problem(config),
+        *([f"models.foreground is not used with reconstruct.mask={mask}: {advice}"] if unused else []),
     ]
 
 

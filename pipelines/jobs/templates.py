@@ -154,7 +154,8 @@ def framed_photos(config: RunConfig, images: Sequence[ImageRecord], describe: De
 def _tell(config: RunConfig, found: CategoryTemplate, say: Callable[[str], None]) -> None:
     """Say what was found of a category; raise InputError where none fits and the configuration says to stop."""
     least = config.reconstruct.min_template_fit
-    told = f"{found.name} fits {found.photos} photos by {found.cosine + found.lead:.2f} (cosine {found.cosine:.2f}, lead {found.lead:.2f})"
+    score = f"{found.cosine + found.lead:.2f} on {found.photos} photos (cosine {found.cosine:.2f}, lead {found.lead:.2f})"
+    told = f"{found.name} scores {score}"
     if found.template:
         say(f"  {found.category}: template {told}")
         return

@@ -79,10 +79,6 @@ class RunConfig:
                 f"describe.ball_radius = {self.describe.ball_radius} must be at least twice match.tau_geo = {self.match.tau_geo}: "
                 "the error is a mean of two distances, and one of them may be zero"
             )
-        if self.models.foreground and not self.reconstruct.mask.endswith("foreground"):
-            raise ValueError(
-                f"models.foreground is not used with reconstruct.mask = {self.reconstruct.mask}; set reconstruct.mask = file_or_foreground"
-            )
         for name in ("tau_cc", "tau_geo"):
             narrow, wide = getattr(self.label, name), getattr(self.match, name)
             if narrow > wide:

@@ -174,8 +174,9 @@ def _face_colours(geometry: Any) -> np.ndarray:
         found = _painted(geometry)
     except Exception:  # whatever a material lacks: colours are decoration
         return grey
-    usable = found is not None and found.shape == grey.shape and np.isfinite(found).all()
-    return np.asarray(np.clip(found, 0, 1) ** 2.2, np.float32) if usable else grey
+    if found is None or found.shape != grey.shape or not np.isfinite(found).all():
+        return grey
+    return np.asarray(np.clip(found, 0, 1) ** 2.2, np.float32)
 
 
 def _painted(geometry: Any) -> np.ndarray | None:

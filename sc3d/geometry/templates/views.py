@@ -98,9 +98,9 @@ class Frame:
         low = np.floor([self.left, self.top]).astype(int)
         high = np.ceil([self.left + self.side, self.top + self.side]).astype(int)
         height, width = image.shape[:2]
-        pads = [max(-low[1], 0), max(high[1] - height, 0), max(-low[0], 0), max(high[0] - width, 0)]
+        top, bottom, left, right = (int(max(n, 0)) for n in (-low[1], high[1] - height, -low[0], high[0] - width))
         cut = image[max(low[1], 0) : min(high[1], height), max(low[0], 0) : min(high[0], width)]
-        padded = cv2.copyMakeBorder(cut, *(int(p) for p in pads), cv2.BORDER_CONSTANT, value=(outside,) * 3)
+        padded = cv2.copyMakeBorder(cut, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(outside,) * 3)
         shrinks = len(padded) > side
         return cv2.resize(padded, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from actors.catalogue import MODELS, availability
 from actors.light.foreground import ForegroundMask, ForegroundNetwork
 from sc3d.config_file import load_config
-from sc3d.errors import ConfigError, InputError, PreflightError, WeightsError
+from sc3d.errors import InputError, PreflightError, WeightsError
 
 
 def network(path, slope=8.0, sigmoid=False, channels=3, side=64, output="map"):
@@ -109,8 +109,6 @@ def test_what_is_missing_says_what_to_do(tmp_path, monkeypatch):
     with pytest.raises(WeightsError, match="there is no such file"):
         actor(tmp_path / "gone.onnx")
     path = network(tmp_path / "n.onnx")
-    with pytest.raises(ConfigError, match=r"models\.foreground is not used with reconstruct\.mask = file_or_activation"):
-        load_config(overrides=[f"models.foreground={path}"])
     (card,) = (card for card in MODELS if card.weights == "foreground")
     models = load_config(overrides=["reconstruct.mask=foreground", f"models.foreground={path}"]).models
     assert availability(card, models).problem == ""

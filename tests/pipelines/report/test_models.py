@@ -58,6 +58,17 @@ def test_without_the_package_of_its_weights_the_light_profile_is_refused(monkeyp
     assert "DAISY" in checked(load_config(overrides=["profile=offline"]))
 
 
+def test_a_foreground_network_that_nothing_asks_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "n.onnx"
+    path.touch()
+    with pytest.raises(PreflightError, match=r"models\.foreground is not used with reconstruct\.mask=file_or_activation: set "):
+        checked(load_config(overrides=[f"models.foreground={path}"]))
+    asked = ["reconstruct.mask=file_or_foreground"]
+    assert "foreground network" in checked(load_config(overrides=[*asked, f"models.foreground={path}"]))
+    with pytest.raises(PreflightError, match="a foreground network of your own: no source of weights is given"):
+        checked(load_config(overrides=asked))
+
+
 def test_light_offline_and_tiny_need_nothing() -> None:
     assert "EfficientNet-Lite0" in checked(load_config())
     assert "GrabCut" in checked(load_config(overrides=["profile=offline"]))
