@@ -39,7 +39,7 @@ def test_everybody_may_see_where_it_runs_and_no_recipe_holds_it() -> None:
     assert "device" not in values_of(CONFIG, ["match"])["match"]
     assert values_of(CONFIG, ["match.alpha", "label"]) == {
         "match.alpha": CONFIG.match.alpha,
-        "label": {"tau_cc": CONFIG.label.tau_cc, "tau_geo": CONFIG.label.tau_geo},
+        "label": dataclasses.asdict(CONFIG.label),
     }
     for place in PLACES:
         assert place.partition(".")[0] in CONFIG.__dataclass_fields__

@@ -157,15 +157,15 @@ def test_files_that_are_no_shards_are_taken_away_too(run: RunFolder) -> None:
 def test_a_reader_between_two_seals_looks_again(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     with RunLease(run):
         commit(artefacts(run), *"ab", turn=90)
-        read, once = RunFolder.read_records, iter([True])
+        read, once = RunFolder.read_table, iter([True])
 
         def overtaken(self: RunFolder, record: Any, name: str) -> Any:
             if next(once, False):
-                monkeypatch.setattr(RunFolder, "read_records", read)
+                monkeypatch.setattr(RunFolder, "read_table", read)
                 seal(run)
             return read(self, record, name)
 
-        monkeypatch.setattr(RunFolder, "read_records", overtaken)
+        monkeypatch.setattr(RunFolder, "read_table", overtaken)
         found = newest_seal(run)
     assert found is not None
     assert (found.number, found.version) == (1, 1)

@@ -38,6 +38,7 @@ def cars(tmp_path_factory):
                 "width": width,
                 "height": height,
                 "template": NAME,
+                "facing": None,
                 "truth": truth,
             }
         )
@@ -61,7 +62,7 @@ def posed(cars):
 
 
 def test_contracts_fit():
-    given = ["image_id", "image", "mask", "width", "height", "template"]
+    given = ["image_id", "image", "mask", "width", "height", "facing", "template"]
     check_actors([TemplateReconstruct, JudgeTemplate], given)
 
 

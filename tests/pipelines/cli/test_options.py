@@ -54,14 +54,14 @@ def test_what_one_name_stands_for_goes_back_with_it(tmp_path: Path) -> None:
     record_configuration(RunFolder(folder), stored)
     found = configuration(folder, None, None, {}, reset=["profile", "train.preset"])
     assert (found.profile, found.describe, found.reconstruct, found.orient) == (
-        "offline",
+        "light",
         default.describe,
         default.reconstruct,
         default.orient,
     )
     assert (found.train, found.match.alpha) == (default.train, 0.4)
     chosen = configuration(folder, None, ["describe.dino=dinov3"], {}, reset=["profile"])
-    assert (chosen.profile, chosen.describe.dino, chosen.describe.sd) == ("offline", "dinov3", default.describe.sd)
+    assert (chosen.profile, chosen.describe.dino, chosen.describe.sd) == ("light", "dinov3", default.describe.sd)
     assert chosen.train == stored.train
 
 

@@ -61,7 +61,7 @@ def test_the_labels_are_those_of_a_fresh_run_though_the_images_are_gone(
     tightened = dataclasses.replace(copied, label=TIGHT)
     assert label_rows(tightened).equals(label_rows(fresh))
     assert label_rows(copied).equals(before)
-    assert run.read_json("run.json")["config"]["label"] == {"tau_cc": 0.04, "tau_geo": 0.03}
+    assert run.read_json("run.json")["config"]["label"] == dataclasses.asdict(TIGHT)
     assert run.read_json("run.json")["counts"] == stored["counts"]
     after = label_rows(tightened)
     shown = capsys.readouterr().out
@@ -84,7 +84,7 @@ def test_the_run_keeps_its_thresholds_until_the_new_labels_are_complete(copied: 
         patched.setattr(LabelStage, "finish", dies)
         with pytest.raises(KeyboardInterrupt):
             relabel.run(dataclasses.replace(copied, label=TIGHT))
-    assert RunFolder(copied.run).read_json("run.json")["config"]["label"] == {"tau_cc": 0.05, "tau_geo": 0.05}
+    assert RunFolder(copied.run).read_json("run.json")["config"]["label"] == dataclasses.asdict(LabelConfig())
     assert label_rows(copied).equals(before)
     assert relabel.run(dataclasses.replace(copied, label=TIGHT)).uri == copied.run
     assert RunFolder(copied.run).read_json("run.json")["config"]["label"] == dataclasses.asdict(TIGHT)
