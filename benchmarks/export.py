@@ -85,7 +85,8 @@ def _labels(category: str, number: int) -> Labels:
     xy, other = (grid.centres(rng.integers(0, SIDE * SIDE, count)) for _ in range(2))
     ids = f"{category}-0~{category}-1", f"{category}-0", f"{category}-1", category
     cosine, cycle, geodesic = rng.uniform(0, 0.05, (3, count))
-    return Labels(*ids, xy, other, cosine, cycle, geodesic, 300.0, grid.cell_pixels, 3 * count, 2 * count, count, 0.05, 0.05)
+    found = Labels(*ids, xy, other, cosine, cycle, geodesic, 300.0, grid.cell_pixels, 3 * count, 2 * count)
+    return found.replace(n_kept=count, tau_cc=0.05, tau_geo=0.05)
 
 
 def export(run: str, out: str, format_: str) -> None:

@@ -152,7 +152,8 @@ class Features:
     ``sources``: name -> (C, h, w) float16. A name is ``group`` or ``group.layer`` (``dino``, ``sd.s3``, ``sd.s4``, ``sd.s5``); the layers
     of a group are resized to the working grid and concatenated before the group is normalised.
     ``shape``: (V, D) float16 descriptor per vertex, or ``None`` without a mesh. ``foreground``: (side, side) bool.
-    ``extent``: max(height, width) of the object's box in image pixels.
+    ``extent``: max(height, width) of the object's box in image pixels. ``mask_signs``: how many signs of a bad mask there are
+    (:mod:`sc3d.mask_signs`).
     """
 
     image_id: str
@@ -162,6 +163,7 @@ class Features:
     sources: dict[str, np.ndarray]
     shape: np.ndarray | None = None
     surface: Surface | None = None
+    mask_signs: int = 0
 
     def __post_init__(self) -> None:
         try:
@@ -217,6 +219,7 @@ def encode_features(features: Features) -> bytes:
             "radius": surface.balls.radius if surface else None,
             "numbering": surface.numbering if surface else "",
             "is_sure": surface.is_sure if surface else True,
+            "mask_signs": features.mask_signs,
         }
     )
     arrays = {name: np.ascontiguousarray(values) for name, values in _flatten(features).items()}
@@ -247,6 +250,7 @@ class _Scalars:
     radius: float | None
     numbering: str = ""
     is_sure: bool = True
+    mask_signs: Annotated[int, Field(ge=0, le=100)] = 0
 
 
 def decode_features(data: bytes, where: str = "features") -> Features:
@@ -299,4 +303,5 @@ def _features(arrays: dict[str, np.ndarray], scalars: _Scalars) -> Features:
         sources={k.removeprefix("source/"): v for k, v in arrays.items() if k.startswith("source/")},
         shape=arrays.get("shape"),
         surface=surface,
+        mask_signs=scalars.mask_signs,
     )

@@ -6,6 +6,8 @@ say which masks are worth a look, and which photos automatic labels should rathe
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import cv2
 import numpy as np
 
@@ -27,6 +29,11 @@ _PIECE = 0.1
 _GAP = 0.1
 _BAND = 0.02
 _LEAST_CONTRAST = 10.0
+
+
+def count_signs(flags: Iterable[str]) -> int:
+    """How many of the flags of a reconstruction are signs of a bad mask."""
+    return len(SIGNS.keys() & set(flags))
 
 
 def mask_signs(image: np.ndarray, mask: np.ndarray) -> tuple[str, ...]:

@@ -224,6 +224,8 @@ class Embedding(Record, name="Embedding"):
 class Matches(Record, name="Matches"):
     """The candidates of a pair with their evidence, up to the wide thresholds. All list columns have one length N."""
 
+    SCHEMA_VERSION: ClassVar[int] = 2
+
     pair_id: str = column("source id ~ target id")
     source_id: str = column("image id of the source")
     target_id: str = column("image id of the target")
@@ -237,6 +239,7 @@ class Matches(Record, name="Matches"):
     source_cell: float = column("side of one grid cell in source pixels: the least cycle tolerance")
     n_candidates: int = column("foreground source cells that were matched at all")
     n_cycle: int = column("candidates that pass the relaxed cycle at the stage's tau_cc")
+    mask_signs: int = column("signs of a bad mask, of that of the two images which has more", 0)
 
     def validate(self) -> None:
         lengths = {name: len(getattr(self, name)) for name in ("source_xy", "target_xy", "cosine", "cycle_error", "geodesic_error")}

@@ -24,7 +24,6 @@ from pipelines.report.view import RunView, view_run
 from pipelines.runner.timings import read_summaries
 from pipelines.stages.adapter import train_job
 from pipelines.stages.describe import DescribeStage
-from pipelines.stages.label import doubtful_masks
 from pipelines.stages.match import MatchStage, described_images
 from pipelines.stages.orient import OrientStage
 from pipelines.stages.pairs import PreparedImages
@@ -33,6 +32,7 @@ from pipelines.stages.registry import TIMED, stages_of
 from sc3d.config import RunConfig
 from sc3d.config_file import to_values
 from sc3d.errors import Sc3dError, UpstreamError
+from sc3d.mask_signs import count_signs
 from sc3d.matching.described import Described
 from sc3d.matching.explain import explain_pair
 from sc3d.records import Pair
@@ -191,7 +191,8 @@ def alignment(view: RunView) -> Fields | Missing:
         return view.no_images("reconstruct")
     iou = dict(zip((str(i) for i in columns["image_id"]), columns["iou_after"].tolist(), strict=True))
     worst, best = worst_and_best(iou, MAX_ALIGNED_EACH)
-    doubtful = sorted(doubtful_masks(ReconstructStage(view.config), 0))
+    signs = dict(zip((str(i) for i in columns["image_id"]), map(count_signs, columns["flags"]), strict=True))
+    doubtful = sorted(image_id for image_id, count in signs.items() if count)
     shown = doubtful[:MAX_ALIGNED_EACH]
     found = ReconstructStage(view.config).catalogue().read([*worst, *best, *shown])
 
@@ -200,7 +201,7 @@ def alignment(view: RunView) -> Fields | Missing:
         return alignment_card(view.photo(image_id, one.width, one.height), one)
 
     if doubtful:
-        left_out = len(doubtful_masks(ReconstructStage(view.config), view.config.label.max_mask_signs))
+        left_out = sum(count > view.config.label.max_mask_signs for count in signs.values())
         view.note(
             "alignment",
             f"{len(doubtful):,} of {len(columns['image_id']):,} photos have signs of a bad mask; {left_out:,} of them give no labels "

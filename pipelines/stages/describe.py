@@ -16,6 +16,7 @@ from sc3d.errors import SchemaError
 from sc3d.features import FEATURES_VERSION, Features, decode_features, encode_features
 from sc3d.geometry.camera import yaw_rotation
 from sc3d.images import decode_mask
+from sc3d.mask_signs import count_signs
 from sc3d.records import LOW_CONFIDENCE, FeatureIndex, ImageRecord
 from sc3d.schema import column_meanings
 from sc3d.shards import Shard
@@ -66,6 +67,7 @@ class DescribeStage(FeatureStage):
         "translation": "aligned translation",
         "numbering": "hash of the template that the mesh is numbered as; empty for a mesh of its own",
         "is_sure": "whether the pose counts",
+        "mask_signs": "how many signs of a bad mask there are",
     }
 
     def load(self, shard: Shard) -> list[Row]:
@@ -87,6 +89,7 @@ class DescribeStage(FeatureStage):
                 "translation": one.translation,
                 "numbering": one.numbering,
                 "is_sure": LOW_CONFIDENCE not in one.flags,
+                "mask_signs": count_signs(one.flags),
             }
             rows.append(row)
         return rows
@@ -100,6 +103,7 @@ class DescribeStage(FeatureStage):
             sources={"dino": row["dino"], **row["sd"]},
             shape=row["shape"],
             surface=dataclasses.replace(row["surface"], numbering=row["numbering"], is_sure=row["is_sure"]),
+            mask_signs=row["mask_signs"],
         )
         covered = int((row["surface"].fill_distance == 0).sum())
         return self.write(features, row["category"], covered, len(row["vertices"]), seconds)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,14 +13,12 @@ from pipelines.folder.images import labelled_images
 from pipelines.runner.stage import KEPT_LABELS
 from pipelines.stages.match import MatchStage
 from pipelines.stages.pairs import PairStage
-from pipelines.stages.reconstruct import ReconstructStage
 from sc3d.artefacts import Artefacts, Catalogue
 from sc3d.config import RunConfig
 from sc3d.errors import ConfigError
-from sc3d.mask_signs import SIGNS
 from sc3d.matching.thresholds import apply_thresholds
 from sc3d.pair_ids import join_pair_ids, split_pair_ids
-from sc3d.records import Labels, Matches, Pair
+from sc3d.records import Labels, Pair
 from sc3d.shards import COUNTED, Shard
 
 
@@ -49,29 +46,10 @@ class LabelStage(PairStage):
         self._matches = self.made_from(MatchStage, shard)
         return list(super().load(shard))
 
-    @cached_property
-    def _left_out(self) -> frozenset[str]:
-        """The images of which no labels are made, since their masks are likely bad."""
-        return doubtful_masks(self.other(ReconstructStage), self.config.label.max_mask_signs)
-
     def finish(self, row: Row, seconds: float) -> Labels:
-        labels = self.labels_of(row["matches"])
+        labels = apply_thresholds(row["matches"], self.config.label)
         self._kept += labels.n_kept
         return labels
-
-    def labels_of(self, matches: Matches) -> Labels:
-        """The labels of a pair: none where the mask of one of its images is likely bad."""
-        usable = self._left_out.isdisjoint((matches.source_id, matches.target_id))
-        return apply_thresholds(matches, self.config.label, usable)
-
-
-def doubtful_masks(stage: ReconstructStage, most: int) -> frozenset[str]:
-    """The images whose mask has more than ``most`` of the signs of a bad one (:mod:`sc3d.mask_signs`)."""
-    if most >= len(SIGNS):
-        return frozenset()
-    table = stage.catalogue().columns(["image_id", "flags"])
-    rows = zip(table["image_id"].to_pylist(), table["flags"].to_pylist(), strict=True)
-    return frozenset(image_id for image_id, flags in rows if len(SIGNS.keys() & set(flags)) > most)
 
 
 def label_artefacts(config: RunConfig, recipe: str | None = None) -> Artefacts:

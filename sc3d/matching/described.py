@@ -115,7 +115,7 @@ class Described:
     """An image ready to be paired ("image once, pair many").
 
     Attributes:
-        image_id, letterbox, extent: as in :class:`~sc3d.features.Features`.
+        image_id, letterbox, extent, mask_signs: as in :class:`~sc3d.features.Features`.
         cells: (N,) foreground cells that take part in matching. With a 3D weight they need a surface point.
         weights: group -> weight, scaled to sum to 1 over the groups that the image has.
         layout: name and shape of each layer that has a weight; two images can be paired only if theirs agree.
@@ -132,6 +132,7 @@ class Described:
         self.image_id = features.image_id
         self.letterbox = features.letterbox
         self.extent = features.extent
+        self.mask_signs = features.mask_signs
         foreground = np.flatnonzero(features.foreground.reshape(-1)).astype(np.int64)
         wanted = group_weights(config)
         rows = surface_rows(features.surface, foreground)

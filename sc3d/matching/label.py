@@ -59,4 +59,5 @@ def collect_matches(
         source_cell=source.letterbox.cell_pixels,
         n_candidates=len(candidates),
         n_cycle=int(passing.sum()),
+        mask_signs=max(source.mask_signs, target.mask_signs),
     )

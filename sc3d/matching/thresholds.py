@@ -16,13 +16,15 @@ def passes_geodesic(errors: np.ndarray, tau: float) -> np.ndarray:
     return errors <= np.float32(tau)
 
 
-def apply_thresholds(matches: Matches, config: LabelConfig, usable: bool = True) -> Labels:
-    """The labels of a pair: the matches whose cycle and geodesic errors are within the thresholds; none of a pair that is not usable.
+def apply_thresholds(matches: Matches, config: LabelConfig) -> Labels:
+    """The labels of a pair: the matches whose cycle and geodesic errors are within the thresholds; none where a mask has
+    too many signs of a bad one.
 
     The result is the same as matching with these thresholds at once, as long as they are not wider than those the matches were stored
     with (:class:`~sc3d.config.RunConfig` checks that). Labels can be tightened further in the same way.
     """
     tolerance = cycle_tolerance(config.tau_cc, matches.source_extent, matches.source_cell)
+    usable = matches.mask_signs <= config.max_mask_signs
     keep = passes_cycle(matches.cycle_error, tolerance) & passes_geodesic(matches.geodesic_error, config.tau_geo) & usable
     values = {field.name: getattr(matches, field.name) for field in dataclasses.fields(Matches)}
     for name in ("source_xy", "target_xy", "cosine", "cycle_error", "geodesic_error"):

@@ -36,7 +36,8 @@ def make_labels(source: ImageRecord, target: ImageRecord, sizes: Sequence[tuple[
     pair_id = f"{source.image_id}~{target.image_id}"
     evidence = rng.random(count), rng.uniform(0, 2, count), errors
     ids = pair_id, source.image_id, target.image_id, source.category
-    return Labels(*ids, *xy, *evidence, 100.0, one.cell_pixels, 2 * count + 5, count + 2, count, 0.05, 0.05)
+    counts = 2 * count + 5, count + 2
+    return Labels(*ids, *xy, *evidence, 100.0, one.cell_pixels, *counts, n_kept=count, tau_cc=0.05, tau_geo=0.05)
 
 
 def make_run(

@@ -39,8 +39,8 @@ def make_labels(number: int, count: int, category: str = "bus") -> Labels:
     rng = np.random.default_rng(number)
     ids = f"a{number}~b{number}", f"a{number}", f"b{number}", category
     xy, other = rng.uniform(0, 300, (2, count, 2))
-    counts = count + 9, count + 3, count
-    return Labels(*ids, xy, other, rng.random(count), rng.random(count), rng.random(count), 90.0, 4.0, *counts, 0.05, 0.04)
+    found = Labels(*ids, xy, other, rng.random(count), rng.random(count), rng.random(count), 90.0, 4.0, count + 9, count + 3)
+    return found.replace(n_kept=count, tau_cc=0.05, tau_geo=0.04)
 
 
 def make_annotation(count: int, seed: int = 0, name: str = "a.jpg") -> Annotation:

@@ -186,3 +186,11 @@ def test_pairs_are_cheap_to_cache(make_features):
     image = Described(make_features(1), MatchConfig())
     balls = image.mesh.surface.balls
     assert image.n_bytes > image.dense.nbytes + balls.members.nbytes + image.mesh.queries.nbytes
+
+
+def test_the_worse_mask_of_a_pair_is_told(make_features):
+    clean, doubtful = (
+        Described(dataclasses.replace(make_features(i, f"i{i}"), mask_signs=signs), MatchConfig()) for i, signs in ((1, 0), (2, 2))
+    )
+    found = [match_pair(*pair, "toy", MatchConfig()).mask_signs for pair in ((clean, clean), (clean, doubtful), (doubtful, clean))]
+    assert found == [0, 2, 2]
