@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from label_run import SIZES, make_labels
 
@@ -17,7 +19,7 @@ from sc3d.records import ImageRecord, Matches
 def test_a_pair_with_too_many_signs_of_a_bad_mask_has_no_labels(most: int, signs: int) -> None:
     images = [ImageRecord(f"bus-{i}", f"{i}.jpg", "bus") for i in range(2)]
     labels = make_labels(images[0], images[1], SIZES[:2], 20)
-    values = {name: getattr(labels, name) for name in Matches.__dataclass_fields__}
+    values = {name: getattr(labels, name) for name in (field.name for field in dataclasses.fields(Matches))}
     stage = LabelStage(load_config(None, [f"label.max_mask_signs={most}"]))
     found = stage.finish({"matches": Matches(**{**values, "mask_signs": signs})}, 0.0)
     assert found.n_kept == len(found.cosine) == (20 if signs <= most else 0)
