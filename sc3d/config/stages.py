@@ -81,7 +81,7 @@ class ReconstructConfig:
     min_confidence: Annotated[
         float,
         Field(ge=0, description="margin below which a template's pose is unsure, and its photo is not labelled; 0: all count"),
-    ] = 1.2
+    ] = 0.6
 
     def __post_init__(self) -> None:
         if self.template_up[1] == self.template_front[1]:
