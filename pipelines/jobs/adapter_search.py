@@ -21,13 +21,13 @@ from pipelines.report.search import BEST_ADAPTER, FOUND_ADAPTER, usage, write_pa
 from pipelines.runner.progress import Line, Progress
 from pipelines.stages.adapter import feature_reader, initial_adapter, scratch_folder, validation_pairs
 from pipelines.stages.describe import DescribeStage
+from pipelines.stages.label import LabelStage
 from pipelines.stages.match import MatchStage
 from pipelines.stages.sweep import swept_pairs
 from sc3d.artefacts import Catalogue
 from sc3d.config import RunConfig
 from sc3d.console import PlainConsole
 from sc3d.errors import ConfigError, FeatureError, InputError
-from sc3d.matching.thresholds import apply_thresholds
 from sc3d.records import Labels, Matches
 from sc3d.report.search import settings_text
 from sc3d.schema import from_table, to_table
@@ -167,8 +167,9 @@ def trial_data(config: RunConfig) -> TrainingData:
 
 def relabelled(config: RunConfig) -> Iterator[pa.Table]:
     """The labels that ``sc3d label`` would write with these thresholds."""
+    stage = LabelStage(config)
     for table in _matches(config).tables():
-        yield to_table(Labels, [apply_thresholds(row, config.label) for row in from_table(Matches, table)])
+        yield to_table(Labels, [stage.labels_of(row) for row in from_table(Matches, table)])
 
 
 def _matches(config: RunConfig) -> Catalogue:

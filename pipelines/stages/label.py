@@ -21,7 +21,7 @@ from sc3d.errors import ConfigError
 from sc3d.mask_signs import SIGNS
 from sc3d.matching.thresholds import apply_thresholds
 from sc3d.pair_ids import join_pair_ids, split_pair_ids
-from sc3d.records import Labels, Pair
+from sc3d.records import Labels, Matches, Pair
 from sc3d.shards import COUNTED, Shard
 
 
@@ -55,10 +55,14 @@ class LabelStage(PairStage):
         return doubtful_masks(self.other(ReconstructStage), self.config.label.max_mask_signs)
 
     def finish(self, row: Row, seconds: float) -> Labels:
-        usable = self._left_out.isdisjoint((row["source_id"], row["target_id"]))
-        labels = apply_thresholds(row["matches"], self.config.label, usable)
+        labels = self.labels_of(row["matches"])
         self._kept += labels.n_kept
         return labels
+
+    def labels_of(self, matches: Matches) -> Labels:
+        """The labels of a pair: none where the mask of one of its images is likely bad."""
+        usable = self._left_out.isdisjoint((matches.source_id, matches.target_id))
+        return apply_thresholds(matches, self.config.label, usable)
 
 
 def doubtful_masks(stage: ReconstructStage, most: int) -> frozenset[str]:

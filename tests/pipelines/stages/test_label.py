@@ -36,7 +36,7 @@ def test_a_photo_with_too_many_signs_gives_no_labels(flagged, most, left_out):
     names = [field.name for field in dataclasses.fields(Matches)]
     for one in labels:
         matches = Matches(**{name: getattr(one, name) for name in names})
-        found = stage.finish({"source_id": one.source_id, "target_id": one.target_id, "matches": matches}, 0.0)
+        found = stage.finish({"matches": matches}, 0.0)
         assert found.n_kept == (0 if left_out & {one.source_id, one.target_id} else one.n_kept)
         assert len(found.cosine) == found.n_kept
         assert found.n_candidates == one.n_candidates

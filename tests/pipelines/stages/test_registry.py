@@ -61,6 +61,7 @@ READ_BY: dict[str, set[str]] = {
     "match.transfer": {"match", "compare", "judge", "sweep"},
     "label.tau_cc": {"label", "compare", "judge"},
     "label.tau_geo": {"label", "compare", "judge"},
+    "label.max_mask_signs": {"label"},
     "compare.labelling": {"compare"},
     "dataset.kind": {"reconstruct", "evaluate", "judge"},
     "evaluate.methods": {"evaluate"},
