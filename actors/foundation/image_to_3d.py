@@ -24,7 +24,7 @@ from actors.base import Row
 from actors.foundation.actor import FoundationActor
 from actors.offline.disturb import seeded_generator
 from actors.offline.inflate import FOCAL
-from actors.offline.reconstruct import OfflineReconstruct
+from actors.offline.reconstruct import OF_ITS_OWN, OfflineReconstruct
 from sc3d.errors import GeometryError, InputError
 from sc3d.geometry.camera import Camera, Pose, project
 from sc3d.geometry.mesh import clean_mesh
@@ -183,4 +183,5 @@ class ImageTo3DReconstruct(FoundationActor):
             "scale_initial": posed.pose.scale,
             "translation_initial": posed.pose.t,
             "injected_turn": -1,
+            **OF_ITS_OWN,
         }

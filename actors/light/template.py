@@ -11,6 +11,7 @@ from actors.light.frames import frame_describer
 from actors.light.network import Lite0
 from actors.light.weights import SHA256
 from actors.offline.inflate import inflate
+from actors.offline.reconstruct import OF_ITS_OWN, OfflineReconstruct
 from sc3d.config import RunConfig
 from sc3d.geometry.mesh import clean_mesh
 from sc3d.geometry.templates.fit import fit_template
@@ -21,7 +22,6 @@ from sc3d.store import RunFolder
 
 # Templates whose views a process keeps, at 60 MB each: shards of one category follow each other.
 _KEPT = 3
-_NONE = -1.0
 
 
 class TemplateReconstruct(Actor):
@@ -39,17 +39,7 @@ class TemplateReconstruct(Actor):
         "facing": "degrees from the object's front to the camera, towards its left, if a person said so",
         "template": "file of the run folder with the template mesh that is posed in it, if one fits its category",
     }
-    provides: ClassVar[Mapping[str, str]] = {
-        "vertices": "(V, 3) welded mesh, canonical frame: y up, front towards +z, unit box",
-        "faces": "(F, 3) triangles, vertex indices",
-        "intrinsics": "K (3, 3) of the OpenCV camera, in pixels of the upright image",
-        "rotation": "R (3, 3) of X_cam = scale * R @ X + t",
-        "scale_initial": "scale as fitted",
-        "translation_initial": "t (3,) as fitted",
-        "injected_turn": "-1: nothing is simulated",
-        "numbering": "hash of the template whose numbering of vertices the mesh has; empty for an inflated one",
-        "confidence": "how far the pose is above any on another side, in standard deviations; -1 for an inflated mesh",
-    }
+    provides: ClassVar[Mapping[str, str]] = OfflineReconstruct.provides
     version: ClassVar[str] = "template-1 inflate-1"
     options: ClassVar[tuple[str, ...]] = ("reconstruct.max_vertices",)
 
@@ -72,14 +62,14 @@ class TemplateReconstruct(Actor):
         """
         if row["template"] is None:
             vertices, faces, camera, pose = inflate(row["mask"])
-            mesh, numbering, confidence = clean_mesh(vertices, faces, self.config.reconstruct.max_vertices), "", _NONE
+            mesh, found = clean_mesh(vertices, faces, self.config.reconstruct.max_vertices), OF_ITS_OWN
         else:
             views = self._views(row["template"])
             photo = frame_photo(row["image"], row["mask"], self._describe)
-            found = compare(photo, views, row["facing"])
-            fitted = fit_template(views.template, photo, start_of(found), (row["width"], row["height"]))
+            estimate = compare(photo, views, row["facing"])
+            fitted = fit_template(views.template, photo, start_of(estimate), (row["width"], row["height"]))
             mesh, camera, pose = fitted.mesh, fitted.camera, fitted.pose
-            numbering, confidence = views.template.digest, found.confidence
+            found = {"numbering": views.template.digest, "confidence": estimate.confidence}
         return {
             "vertices": mesh.vertices,
             "faces": mesh.faces,
@@ -88,8 +78,7 @@ class TemplateReconstruct(Actor):
             "scale_initial": pose.scale,
             "translation_initial": pose.t,
             "injected_turn": -1,
-            "numbering": numbering,
-            "confidence": confidence,
+            **found,
         }
 
     def _rendered(self, name: str) -> TemplateViews:

@@ -19,6 +19,9 @@ from sc3d.errors import InputError
 from sc3d.geometry.camera import Camera, Pose
 from sc3d.geometry.mesh import clean_mesh
 
+OF_ITS_OWN: Mapping[str, object] = {"numbering": "", "confidence": -1.0}
+"""What a reconstruction says of a mesh that is no template's."""
+
 
 class OfflineReconstruct(Actor):
     """The reconstruction model's slot: the dataset's own mesh, disturbed, or the inflated silhouette.
@@ -42,6 +45,8 @@ class OfflineReconstruct(Actor):
         "scale_initial": "scale as reconstructed",
         "translation_initial": "t (3,) as reconstructed",
         "injected_turn": "degrees that the mesh was turned by on purpose; -1 when not simulated",
+        "numbering": "hash of the template whose numbering of vertices the mesh has; empty for a mesh of its own",
+        "confidence": "how far a template's pose is above any on another side, in standard deviations; -1 without one",
     }
     version: ClassVar[str] = "disturb-1 inflate-1"
     options: ClassVar[tuple[str, ...]] = ("reconstruct.mesh", "reconstruct.max_vertices", "reconstruct.wrong_yaw", "seed")
@@ -70,6 +75,7 @@ class OfflineReconstruct(Actor):
             "scale_initial": pose.scale,
             "translation_initial": pose.t,
             "injected_turn": turn,
+            **OF_ITS_OWN,
         }
 
     def _disturbed_truth(self, row: Row) -> tuple[np.ndarray, np.ndarray, Camera, Pose, int]:

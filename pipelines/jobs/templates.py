@@ -23,7 +23,7 @@ from pipelines.stages.reconstruct import image_row
 from sc3d.config import RunConfig
 from sc3d.config.stages import BUILT_IN
 from sc3d.datasets.toys.template import toy_template
-from sc3d.errors import InputError
+from sc3d.errors import ConfigError, InputError
 from sc3d.geometry.templates.choose import choose_template
 from sc3d.geometry.templates.load import TEMPLATE_FORMATS, load_template
 from sc3d.geometry.templates.pose import FramedPhoto, frame_photo
@@ -66,6 +66,7 @@ def assign_templates(
     ``say`` is told of each category what was found.
 
     Raises:
+        ConfigError: the configuration names no templates.
         GeometryError: a template file cannot be used.
         InputError: the templates' place does not exist, or none fits a category and the configuration says to stop.
         WeightsError: the network's weights are not there.
@@ -97,6 +98,7 @@ def find_templates(config: RunConfig, category: str) -> dict[str, Template]:
     """Name -> template, of those that the configuration has for a category.
 
     Raises:
+        ConfigError: it names no templates.
         GeometryError: a file cannot be used.
         InputError: the templates' place does not exist.
     """
@@ -105,6 +107,10 @@ def find_templates(config: RunConfig, category: str) -> dict[str, Template]:
     if place == BUILT_IN:
         made = {f"{category} {i}": toy_template(category, i) for i in range(_BUILT_IN_INSTANCES)}
         return {name: template for name, template in made.items() if template is not None}
+    if not place:
+        raise ConfigError(
+            "reconstruct.mesh=template needs reconstruct.template: a mesh file, a folder of them, or toys for built-in shapes"
+        )
     root = Path(place)
     if not root.exists():
         raise InputError(

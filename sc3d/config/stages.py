@@ -81,11 +81,9 @@ class ReconstructConfig:
     min_confidence: Annotated[
         float,
         Field(ge=0, description="margin below which a template's pose is unsure, and its photo is not labelled; 0: all count"),
-    ] = 1.2
+    ] = 0.6
 
     def __post_init__(self) -> None:
-        if self.mesh == "template" and not self.template:
-            raise ValueError("mesh = template needs a mesh: set template to a file or folder, or to toys for built-in shapes")
         if self.template_up[1] == self.template_front[1]:
             raise ValueError(f"template_up = {self.template_up} and template_front = {self.template_front} lie on one line")
 

@@ -132,8 +132,8 @@ def test_nothing_is_looked_at_without_templates(tmp_path: Path, photos: Path) ->
 
 
 def test_bad_options_and_files_are_said(tmp_path: Path, photos: Path) -> None:
-    with pytest.raises(ConfigError, match="needs a mesh"):
-        load_config(None, ["reconstruct.mesh=template"])
+    with pytest.raises(ConfigError, match=r"needs reconstruct\.template"):
+        find_templates(load_config(None, ["reconstruct.mesh=template"]), "car")
     with pytest.raises(ConfigError, match="lie on one line"):
         configured(tmp_path, photos, "toys", "reconstruct.template_up=-z")
     (tmp_path / "car.glb").write_bytes(b"nothing")
