@@ -106,7 +106,7 @@ OTHER: dict[str, Any] = {
     "reconstruct.mask": "grabcut",
     "reconstruct.mesh": "inflate",
     "reconstruct.template": "car.glb",
-    "reconstruct.template_up": "+z",
+    "reconstruct.template_up": "-y",
     "reconstruct.template_front": "-x",
     "orient.estimator": "none",
     "describe.dino": "dinov3",
