@@ -1,4 +1,4 @@
-"""Template meshes on toys: which way they face, how many labels they leave wrong beside inflated masks, and foreign templates refused.
+"""The light profile on toys: PCK of its features; templates: which way they face, wrong labels beside inflated masks, foreign ones refused.
 
 Run with ``python -m benchmarks.light [--images 24] [--pairs 36] [--seed 7] [--categories ...] [--foreign 5]``; one JSON line a figure. Toys
 are drawn from seeds that nothing was developed on; each category's template is another instance, with its pose found automatically.
@@ -32,7 +32,9 @@ from sc3d.config import LabelConfig, RunConfig
 from sc3d.config_file import load_config
 from sc3d.datasets.toys import CATEGORIES, ToysConfig, generate_toys, toy_truth
 from sc3d.datasets.toys.template import toy_template
-from sc3d.evaluation.filter_quality import judge
+from sc3d.evaluation.filter_quality import ALPHA, judge
+from sc3d.evaluation.pck import box_size, common_keypoints
+from sc3d.evaluation.readout import CellDescriptors, cell_to_square, window_soft_argmax
 from sc3d.features import Features
 from sc3d.geometry.camera import camera_azimuth
 from sc3d.geometry.templates.choose import choose_template
@@ -168,7 +170,8 @@ def _timed(actors: Sequence[Actor], rows: Sequence[Row]) -> tuple[list[Row], flo
 
 def _features(found: Row) -> Features:
     # Unsure photos count here: whether they are asked is the caller's.
-    surface = dataclasses.replace(found["surface"], numbering=found.get("numbering", ""))
+    given = found["surface"]
+    surface = dataclasses.replace(given, numbering=found.get("numbering", "")) if given is not None else None
     return Features(
         image_id=found["image_id"],
         letterbox=found["letterbox"],
@@ -222,8 +225,41 @@ def run(
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         toys = Toys(Path(folder), categories, images, pairs, seed)
+        yield from _zero_shot(toys)
         yield from _labels(toys)
         yield from _foreign(toys, foreign)
+
+
+def _zero_shot(toys: Toys) -> Iterator[dict[str, Any]]:
+    """PCK@0.10 of the 2D features as they are, window soft-argmax, the mean over pairs: of both profiles, and of copying the position."""
+    found: dict[str, float] = {}
+    for profile in ("offline", "light"):
+        config = toys.config("inflate", f"profile={profile}")
+        reconstruct, describe = _actors(config)
+        at, shape = _first(reconstruct, "vertices"), _first(describe, "shape")
+        rows, seconds = _timed([*reconstruct[:at], *describe[1:shape]], [image_row(image) for image in toys.images.values()])
+        weights = {"sd": config.match.alpha, "dino": config.match.beta}
+        features = {one["image_id"]: _features({**one, "shape": None, "surface": None}) for one in rows}
+        for name, chosen in {profile: weights, "copy the position": {"position": 1.0}}.items():
+            ready = {image_id: CellDescriptors.of_features(one, chosen) for image_id, one in features.items()}
+            found[name] = 100 * float(np.mean([_share_found(toys, pair, ready) for pair in toys.pairs]))
+        yield row(BENCH, f"seconds a photo, mask and 2D features, {profile}", seconds, "s", "lower", n=len(rows))
+    for name, value in found.items():
+        ratio = value / found["offline"] if name == "light" else None
+        versus = f"offline: {found['offline']:.1f} %" if ratio else None
+        yield row(BENCH, f"PCK zero-shot {name}, toys", value, "%", "higher", versus, ratio, len(toys.pairs))
+
+
+def _share_found(toys: Toys, pair: Pair, ready: Mapping[str, CellDescriptors]) -> float:
+    """The share of a pair's common keypoints that are found to within a tenth of the target's box."""
+    source, target = ready[pair.source_id], ready[pair.target_id]
+    image = toys.images[pair.target_id]
+    _, source_xy, target_xy = common_keypoints(toys.images[pair.source_id], image)
+    similarity = source.similarity(source.letterbox.cells_of(source_xy), target)
+    cells = window_soft_argmax(similarity, target.letterbox.side)
+    xy = target.letterbox.to_image(cell_to_square(cells, target.letterbox))
+    assert image.bbox is not None
+    return float((np.linalg.norm(xy - target_xy, axis=1) < ALPHA * box_size(image.bbox)).mean())
 
 
 def _labels(toys: Toys) -> Iterator[dict[str, Any]]:
