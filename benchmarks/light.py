@@ -39,6 +39,7 @@ from sc3d.features import Features
 from sc3d.geometry.camera import camera_azimuth
 from sc3d.geometry.templates.choose import choose_template
 from sc3d.geometry.templates.template import Template
+from sc3d.grid import Letterbox
 from sc3d.matching.described import Described
 from sc3d.matching.explain import explain_pair
 from sc3d.matching.filters import keep_cycle
@@ -170,8 +171,7 @@ def _timed(actors: Sequence[Actor], rows: Sequence[Row]) -> tuple[list[Row], flo
 
 def _features(found: Row) -> Features:
     # Unsure photos count here: whether they are asked is the caller's.
-    given = found["surface"]
-    surface = dataclasses.replace(given, numbering=found.get("numbering", "")) if given is not None else None
+    surface = dataclasses.replace(found["surface"], numbering=found.get("numbering", ""))
     return Features(
         image_id=found["image_id"],
         letterbox=found["letterbox"],
@@ -181,6 +181,14 @@ def _features(found: Row) -> Features:
         shape=found["shape"],
         surface=surface,
     )
+
+
+def _flat_features(found: Row) -> Features:
+    """Those without a mesh."""
+    box = Letterbox(found["width"], found["height"])
+    extent = float(np.ptp(np.argwhere(found["mask"]), axis=0).max() + 1)
+    sources = {"dino": found["dino"], **found["sd"]}
+    return Features(found["image_id"], box, box.sample_mask(found["mask"]), extent, sources)
 
 
 def wrong_labels(pairs: Sequence[Pair], images: Mapping[str, Described], records: Mapping[str, ImageRecord]) -> dict[str, Counts]:
@@ -239,7 +247,7 @@ def _zero_shot(toys: Toys) -> Iterator[dict[str, Any]]:
         at, shape = _first(reconstruct, "vertices"), _first(describe, "shape")
         rows, seconds = _timed([*reconstruct[:at], *describe[1:shape]], [image_row(image) for image in toys.images.values()])
         weights = {"sd": config.match.alpha, "dino": config.match.beta}
-        features = {one["image_id"]: _features({**one, "shape": None, "surface": None}) for one in rows}
+        features = {one["image_id"]: _flat_features(one) for one in rows}
         for name, chosen in {profile: weights, "copy the position": {"position": 1.0}}.items():
             ready = {image_id: CellDescriptors.of_features(one, chosen) for image_id, one in features.items()}
             found[name] = 100 * float(np.mean([_share_found(toys, pair, ready) for pair in toys.pairs]))
