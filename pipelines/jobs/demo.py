@@ -47,7 +47,7 @@ IMAGES = {"trn": 18, "val": 2, "test": 6}
 
 # Of each of a few categories, as somebody has photos: no mesh, no mask, no box; each gets its template.
 PHOTOS = {"trn": 24, "val": 0, "test": 0}
-PHOTO_CATEGORIES = ("bus", "car", "chair")
+PHOTO_CATEGORIES = ("bus", "car")
 PHOTO_TEMPLATES = {"reconstruct": {"mesh": "template", "template": BUILT_IN}}
 
 # Test instances come from another seed than the labelled ones.
