@@ -48,7 +48,7 @@ IMAGES = {"trn": 18, "val": 2, "test": 6}
 # Of each of a few categories, as somebody has photos: no mesh, no mask, no box; each gets its template.
 PHOTOS = {"trn": 24, "val": 0, "test": 0}
 PHOTO_CATEGORIES = ("bus", "car")
-PHOTO_TEMPLATES = {"reconstruct": {"mesh": "template", "template": BUILT_IN}}
+PHOTO_TEMPLATES = (("reconstruct.mesh", "template"), ("reconstruct.template", BUILT_IN))
 
 # Test instances come from another seed than the labelled ones.
 HELD_OUT_SEED = 1_000_003
@@ -101,8 +101,8 @@ def label_photos(config: RunConfig) -> RunConfig:
             draw_photos(root, toys, lambda done, total: line.advance(1))
         line.finish()
     # Other profiles have meshes of their own.
-    templates = PHOTO_TEMPLATES if config.profile == "light" else {}
+    templates = PHOTO_TEMPLATES if config.profile == "light" else ()
     chosen = [("run", run), ("dataset.root", str(root)), ("profile", config.profile), ("ray.workers", config.ray.workers)]
-    photos = load_config(None, chosen, {"pairs": {"targets": 2}, **templates})
+    photos = load_config(None, [*chosen, *templates, ("pairs.targets", 2)])
     label.run(photos)
     return photos
