@@ -73,7 +73,7 @@ def actor_of(config: RunConfig, slot: str) -> type[Actor]:
         slot = "match on a GPU"
     if slot == "align" and config.reconstruct.mesh == "template":
         slot = "align of a template"
-    if slot == "mask signs" and config.reconstruct.mask.startswith("file"):
+    if slot == "mask signs" and config.reconstruct.takes_mask_files:
         slot = "mask signs beside files"
     if slot in FIXED:
         return _ours(FIXED, slot)

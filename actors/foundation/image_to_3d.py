@@ -24,7 +24,7 @@ from actors.base import Row
 from actors.foundation.actor import FoundationActor
 from actors.offline.disturb import seeded_generator
 from actors.offline.inflate import FOCAL
-from actors.offline.reconstruct import OF_ITS_OWN, OfflineReconstruct
+from actors.offline.reconstruct import OfflineReconstruct, reconstructed
 from sc3d.errors import GeometryError, InputError
 from sc3d.geometry.camera import Camera, Pose, project
 from sc3d.geometry.mesh import clean_mesh
@@ -175,13 +175,4 @@ class ImageTo3DReconstruct(FoundationActor):
             raise GeometryError(
                 f"the model's camera is for {posed.camera.width} x {posed.camera.height} pixels, not for this photo"
             )
-        return {
-            "vertices": posed.vertices,
-            "faces": posed.faces,
-            "intrinsics": posed.camera.K,
-            "rotation": posed.pose.R,
-            "scale_initial": posed.pose.scale,
-            "translation_initial": posed.pose.t,
-            "injected_turn": -1,
-            **OF_ITS_OWN,
-        }
+        return reconstructed(posed.vertices, posed.faces, posed.camera, posed.pose)

@@ -11,7 +11,7 @@ from actors.light.frames import frame_describer
 from actors.light.network import Lite0
 from actors.light.weights import SHA256
 from actors.offline.inflate import inflate
-from actors.offline.reconstruct import OF_ITS_OWN, OfflineReconstruct
+from actors.offline.reconstruct import OfflineReconstruct, reconstructed
 from sc3d.config import RunConfig
 from sc3d.geometry.mesh import clean_mesh
 from sc3d.geometry.templates.fit import fit_template
@@ -62,24 +62,16 @@ class TemplateReconstruct(Actor):
         """
         if row["template"] is None:
             vertices, faces, camera, pose = inflate(row["mask"])
-            mesh, found = clean_mesh(vertices, faces, self.config.reconstruct.max_vertices), OF_ITS_OWN
-        else:
-            views = self._views(row["template"])
-            photo = frame_photo(row["image"], row["mask"], self._describe)
-            estimate = compare(photo, views, row["facing"])
-            fitted = fit_template(views.template, photo, start_of(estimate), (row["width"], row["height"]))
-            mesh, camera, pose = fitted.mesh, fitted.camera, fitted.pose
-            found = {"numbering": views.template.digest, "confidence": estimate.confidence}
-        return {
-            "vertices": mesh.vertices,
-            "faces": mesh.faces,
-            "intrinsics": camera.K,
-            "rotation": pose.R,
-            "scale_initial": pose.scale,
-            "translation_initial": pose.t,
-            "injected_turn": -1,
-            **found,
-        }
+            mesh = clean_mesh(vertices, faces, self.config.reconstruct.max_vertices)
+            return reconstructed(mesh.vertices, mesh.faces, camera, pose)
+        views = self._views(row["template"])
+        photo = frame_photo(row["image"], row["mask"], self._describe)
+        found = compare(photo, views, row["facing"])
+        fitted = fit_template(views.template, photo, start_of(found), (row["width"], row["height"]))
+        mesh, numbering = fitted.mesh, views.template.digest
+        return reconstructed(
+            mesh.vertices, mesh.faces, fitted.camera, fitted.pose, numbering=numbering, confidence=found.confidence
+        )
 
     def _rendered(self, name: str) -> TemplateViews:
         return TemplateViews(decode_template(RunFolder(self.config.run).read_bytes(name), name), self._describe)

@@ -139,7 +139,7 @@ def read_mask_file(row: Row, dataset: DatasetConfig) -> np.ndarray:
 
 def is_from_file(row: Row, config: RunConfig) -> bool:
     """Whether a row's mask is the file that the data set has for it."""
-    return row["mask_path"] is not None and config.reconstruct.mask.startswith("file")
+    return row["mask_path"] is not None and config.reconstruct.takes_mask_files
 
 
 class GrabcutMask(Actor):

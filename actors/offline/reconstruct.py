@@ -19,8 +19,28 @@ from sc3d.errors import InputError
 from sc3d.geometry.camera import Camera, Pose
 from sc3d.geometry.mesh import clean_mesh
 
-OF_ITS_OWN: Mapping[str, object] = {"numbering": "", "confidence": -1.0}
-"""What a reconstruction says of a mesh that is no template's."""
+
+def reconstructed(
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    camera: Camera,
+    pose: Pose,
+    injected_turn: int = -1,
+    numbering: str = "",
+    confidence: float = -1.0,
+) -> Row:
+    """What actors of this slot provide (:attr:`OfflineReconstruct.provides`); the defaults are those of a mesh that is no template's."""
+    return {
+        "vertices": vertices,
+        "faces": faces,
+        "intrinsics": camera.K,
+        "rotation": pose.R,
+        "scale_initial": pose.scale,
+        "translation_initial": pose.t,
+        "injected_turn": injected_turn,
+        "numbering": numbering,
+        "confidence": confidence,
+    }
 
 
 class OfflineReconstruct(Actor):
@@ -67,16 +87,7 @@ class OfflineReconstruct(Actor):
             vertices, faces, camera, pose = inflate(row["mask"])
             turn = -1
         mesh = clean_mesh(vertices, faces, self.config.reconstruct.max_vertices)
-        return {
-            "vertices": mesh.vertices,
-            "faces": mesh.faces,
-            "intrinsics": camera.K,
-            "rotation": pose.R,
-            "scale_initial": pose.scale,
-            "translation_initial": pose.t,
-            "injected_turn": turn,
-            **OF_ITS_OWN,
-        }
+        return reconstructed(mesh.vertices, mesh.faces, camera, pose, turn)
 
     def _disturbed_truth(self, row: Row) -> tuple[np.ndarray, np.ndarray, Camera, Pose, int]:
         truth = toy_truth(row["truth_path"])

@@ -39,12 +39,10 @@ def sample(
 ) -> None:
     """Draw photo-like pictures, in folders by category, to try the commands on before one's own photos."""
     from pipelines.runner.progress import Progress
-    from sc3d.datasets.toys import ToysConfig
     from sc3d.datasets.toys.catalogue import CATEGORIES
-    from sc3d.datasets.toys.photos import SAMPLE_SEED, draw_photos
+    from sc3d.datasets.toys.photos import SAMPLE_SEED, draw_photos, sample_of
 
-    chosen = SAMPLE_SEED if seed is None else seed
-    toys = ToysConfig(tuple(category or CATEGORIES), {"trn": count, "val": 0, "test": 0}, seed=chosen, held_out_seed=chosen + 1)
+    toys = sample_of(category or CATEGORIES, count, SAMPLE_SEED if seed is None else seed)
     with Progress() as progress:
         line = progress.start("photos", count * len(toys.categories))
         draw_photos(folder, toys, lambda done, total: line.advance(1))

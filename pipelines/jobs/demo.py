@@ -17,7 +17,7 @@ from sc3d.config.stages import BUILT_IN
 from sc3d.config_file import load_config
 from sc3d.console import PlainConsole
 from sc3d.datasets.toys import ToysConfig, generate_toys
-from sc3d.datasets.toys.photos import SAMPLE_SEED, draw_photos
+from sc3d.datasets.toys.photos import draw_photos, sample_of
 from sc3d.display import near
 from sc3d.errors import ConfigError
 from sc3d.report.terminal import print_metrics
@@ -46,7 +46,7 @@ DEFAULTS: dict[str, Any] = {
 IMAGES = {"trn": 18, "val": 2, "test": 6}
 
 # Of each of a few categories, as somebody has photos: no mesh, no mask, no box; each gets its template.
-PHOTOS = {"trn": 24, "val": 0, "test": 0}
+PHOTOS = 24
 PHOTO_CATEGORIES = ("bus", "car")
 PHOTO_TEMPLATES = (("reconstruct.mesh", "template"), ("reconstruct.template", BUILT_IN))
 
@@ -94,9 +94,9 @@ def label_photos(config: RunConfig) -> RunConfig:
     """
     run = f"{config.run}-photos"
     root = Path(RunFolder(run).path("dataset"))
-    toys = ToysConfig(PHOTO_CATEGORIES, PHOTOS, seed=SAMPLE_SEED, held_out_seed=SAMPLE_SEED + 1, workers=config.ray.workers)
+    toys = sample_of(PHOTO_CATEGORIES, PHOTOS, workers=config.ray.workers)
     with Progress() as progress:
-        line = progress.start("photos", len(toys.categories) * sum(toys.images.values()))
+        line = progress.start("photos", len(PHOTO_CATEGORIES) * PHOTOS)
         if not root.exists():
             draw_photos(root, toys, lambda done, total: line.advance(1))
         line.finish()

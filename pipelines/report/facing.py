@@ -15,11 +15,10 @@ from sc3d.display import shown
 from sc3d.errors import InputError
 from sc3d.geometry.camera import camera_azimuth
 from sc3d.geometry.mesh import Mesh
-from sc3d.images import decode_mask
 from sc3d.records import LOW_CONFIDENCE, ImageRecord, Reconstruction
-from sc3d.report.alignment import around
+from sc3d.report.alignment import object_crop
 from sc3d.report.facing import FacingCategory, FacingPage, FacingPhoto, facing_page, nearest_side, side_pictures
-from sc3d.report.pictures import jpeg_uri, outline_mask, shrink, shrink_mask
+from sc3d.report.pictures import jpeg_uri, outline_mask
 
 FILE = "report/orient.html"
 MOST = 200
@@ -47,21 +46,20 @@ def run(config: RunConfig, most: int = MOST, everything: bool = False) -> Facing
         InputError: none of its meshes is a template in a pose that was estimated.
     """
     view = view_run(config)
-    catalogue = ReconstructStage(config).catalogue()
-    table = catalogue.columns(["image_id", "flags", "confidence"])
+    columns = view.summary.reconstructions
     images = {image.image_id: image for image in view.summary.images}
-    confidence = dict(zip(table["image_id"].to_pylist(), table["confidence"].to_pylist(), strict=True))
+    confidence = dict(zip(columns["image_id"].tolist(), columns["confidence"].tolist(), strict=True))
     posed = [id_ for id_ in sorted(confidence) if confidence[id_] >= 0]
     if not posed:
         raise InputError(
             f"{view.run.uri}: has no template meshes in estimated poses, so there is nothing to say; "
             f"label with one: {view.command('label')} --template MESH"
         )
-    flags = dict(zip(table["image_id"].to_pylist(), table["flags"].to_pylist(), strict=True))
+    flags = dict(zip(columns["image_id"].tolist(), columns["flags"], strict=True))
     unsure = {id_ for id_ in posed if LOW_CONFIDENCE in flags[id_]}
     settled = {id_ for id_ in posed if images[id_].facing is not None}
     wanted = sorted((set(posed) if everything else unsure | settled), key=lambda id_: (id_ in settled, confidence[id_], id_))[:most]
-    records = catalogue.read(wanted)
+    records = ReconstructStage(config).catalogue().read(wanted)
     command = f"{view.command('label')} --facing facing.csv"
     page = FacingPage(config.run, tuple(_categories(view, images, [records[id_] for id_ in wanted])), len(unsure), command)
     view.run.write_bytes(FILE, facing_page(page).encode())
@@ -76,10 +74,7 @@ def _categories(view: RunView, images: dict[str, ImageRecord], records: Sequence
 
 
 def _photo(view: RunView, image: ImageRecord, one: Reconstruction) -> FacingPhoto:
-    whole = decode_mask(one.mask)
-    x, y, width, height = around(whole)
-    small = shrink(view.photo(image.image_id, one.width, one.height)[y : y + height, x : x + width], _PHOTO_PIXELS)
-    mask = shrink_mask(whole[y : y + height, x : x + width], (small.shape[1], small.shape[0]))
+    small, mask, _ = object_crop(view.photo(image.image_id, one.width, one.height), one, _PHOTO_PIXELS)
     azimuth = float(camera_azimuth(one.rotation, one.translation))
     return FacingPhoto(
         image_id=image.image_id,

@@ -35,9 +35,9 @@ class RunSummary:
     """What is there of a run's present configuration.
 
     ``images``, ``pairs`` (to be labelled), ``annotated`` (pairs): the manifest. ``rejects``: of all stages, in their order. The others hold
-    one array a column, empty where not computed: ``reconstructions`` (image_id, category, iou_before, iou_after, injected_turn, flags),
-    ``orientations`` (image_id, category, turn, uncertain), ``matches`` (pair_id, category, n_candidates, n_cycle), and ``labels`` (the same
-    and n_kept).
+    one array a column, empty where not computed: ``reconstructions`` (image_id, category, iou_before, iou_after, injected_turn, flags,
+    confidence), ``orientations`` (image_id, category, turn, uncertain), ``matches`` (pair_id, category, n_candidates, n_cycle), and
+    ``labels`` (the same and n_kept).
     """
 
     images: list[ImageRecord]
@@ -82,7 +82,7 @@ def summarise(config: RunConfig) -> RunSummary:
         pairs=read_pairs(run, labelled=True) if planned else [],
         annotated=read_pairs(run, labelled=False) if planned else [],
         rejects=[reject for stage in stages_of(config) for reject in read_rejects(stage)],
-        reconstructions=_columns(ReconstructStage(config), [*reconstructed, "injected_turn", "flags"]),
+        reconstructions=_columns(ReconstructStage(config), [*reconstructed, "injected_turn", "flags", "confidence"]),
         orientations=_columns(OrientStage(config), ["image_id", "category", "turn", "uncertain"]),
         matches=_columns(MatchStage(config), matched),
         labels=_columns(LabelStage(config), [*matched, "n_kept"]),

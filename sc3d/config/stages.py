@@ -83,6 +83,11 @@ class ReconstructConfig:
         Field(ge=0, description="margin below which a template's pose is unsure, and its photo is not labelled; 0: all count"),
     ] = 0.6
 
+    @property
+    def takes_mask_files(self) -> bool:
+        """Whether a mask file of the data set comes before what finds masks."""
+        return self.mask.startswith("file")
+
     def __post_init__(self) -> None:
         if self.template_up[1] == self.template_front[1]:
             raise ValueError(f"template_up = {self.template_up} and template_front = {self.template_front} lie on one line")

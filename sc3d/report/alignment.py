@@ -50,10 +50,7 @@ def alignment_card(photo: np.ndarray, one: Reconstruction) -> AlignmentCard:
         InputError: the stored mask is damaged.
         GeometryError: mesh, camera or pose cannot be drawn.
     """
-    whole = decode_mask(one.mask)
-    x, y, width, height = around(whole)
-    small = shrink(photo[y : y + height, x : x + width], _PHOTO_PIXELS)
-    mask = shrink_mask(whole[y : y + height, x : x + width], (small.shape[1], small.shape[0]))
+    small, mask, (x, y, width, height) = object_crop(photo, one, _PHOTO_PIXELS)
     mesh = Mesh(one.vertices, one.faces)
     camera = Camera(one.intrinsics - np.array([[0, 0, x], [0, 0, y], [0, 0, 0]]), width, height)
     before = Pose(one.rotation, one.translation_initial, one.scale_initial)
@@ -71,7 +68,20 @@ def alignment_card(photo: np.ndarray, one: Reconstruction) -> AlignmentCard:
     )
 
 
-def around(mask: np.ndarray) -> tuple[int, int, int, int]:
+def object_crop(photo: np.ndarray, one: Reconstruction, pixels: int) -> tuple[np.ndarray, np.ndarray, tuple[int, int, int, int]]:
+    """The object of a photo (H, W, 3) with a margin, its long side at most ``pixels``: its picture, its mask, and its box (x, y, width,
+    height) in the photo.
+
+    Raises:
+        InputError: the stored mask is damaged.
+    """
+    whole = decode_mask(one.mask)
+    x, y, width, height = box = _around(whole)
+    small = shrink(photo[y : y + height, x : x + width], pixels)
+    return small, shrink_mask(whole[y : y + height, x : x + width], (small.shape[1], small.shape[0])), box
+
+
+def _around(mask: np.ndarray) -> tuple[int, int, int, int]:
     """Box (x, y, width, height) around the mask's inside with a margin; the whole image for an empty mask."""
     rows, columns = np.nonzero(mask)
     if len(rows) == 0:

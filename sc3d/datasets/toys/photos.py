@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from sc3d.datasets.toys.config import ToysConfig
@@ -13,6 +14,12 @@ from sc3d.errors import InputError
 
 SAMPLE_SEED = 2_000_003
 """Other toys than those of the benchmark."""
+
+
+def sample_of(categories: Sequence[str], count: int, seed: int = SAMPLE_SEED, workers: int = 0) -> ToysConfig:
+    """So many pictures of each of some categories; raises :class:`~sc3d.errors.ConfigError` as :class:`ToysConfig` does."""
+    images = {"trn": count, "val": 0, "test": 0}
+    return ToysConfig(tuple(categories), images, seed=seed, held_out_seed=seed + 1, workers=workers)
 
 
 def draw_photos(root: str | Path, config: ToysConfig, progress: Progress | None = None) -> None:
