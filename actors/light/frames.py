@@ -8,15 +8,13 @@ import torch
 from actors.light.network import BLOCKS, Lite0, normalised
 from sc3d.geometry.templates.views import CELLS, Describer
 
-# Frames at once: more take no less time each, and 11 MB a frame.
-_BATCH = 8
-
 
 def frame_describer(network: Lite0) -> Describer:
     """Describes frames (N, 320, 320, 3) uint8 as templates are compared by: layers (N, C, 20, 20) float32 of 80, 112 and 192 channels."""
 
     def describe(frames: np.ndarray) -> list[np.ndarray]:
-        parts = [_layers(network, frames[start : start + _BATCH]) for start in range(0, len(frames), _BATCH)]
+        # One at a time: eight take a half longer each, since what passes between the convolutions leaves the cache.
+        parts = [_layers(network, frame[None]) for frame in frames]
         return [np.concatenate(layers) for layers in zip(*parts, strict=True)]
 
     return describe

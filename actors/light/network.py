@@ -40,11 +40,20 @@ class _Convolution:
     linear: bool = False
 
     def __call__(self, values: torch.Tensor) -> torch.Tensor:
+        result = self._mixed(values) if self.weight.shape[-1] == 1 else self._convolved(values)
+        return result if self.linear else result.clamp_(0, 6)
+
+    def _mixed(self, values: torch.Tensor) -> torch.Tensor:
+        """A kernel of one pixel: a product of the channels, where PyTorch on one thread would copy them to and fro."""
+        return functional.linear(values.permute(0, 2, 3, 1), self.weight[:, :, 0, 0], self.bias).permute(0, 3, 1, 2)
+
+    def _convolved(self, values: torch.Tensor) -> torch.Tensor:
         kernel = self.weight.shape[-1]
         across, down = (_same_padding(side, kernel, self.stride) for side in (values.shape[3], values.shape[2]))
-        padded = functional.pad(values, (*across, *down)) if kernel > 1 else values
-        result = functional.conv2d(padded, self.weight, self.bias, self.stride, groups=self.groups)
-        return result if self.linear else result.clamp_(0, 6)
+        padding = (down[0], across[0])
+        if across[0] != across[1] or down[0] != down[1]:
+            values, padding = functional.pad(values, (*across, *down)), (0, 0)
+        return functional.conv2d(values, self.weight, self.bias, self.stride, padding, groups=self.groups)
 
 
 @dataclass(frozen=True, eq=False)

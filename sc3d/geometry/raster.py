@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from scipy.ndimage import distance_transform_edt
 
 from sc3d.errors import GeometryError
@@ -104,20 +105,13 @@ class Raster:
             inverse = np.linalg.inv(camera.K)
         except np.linalg.LinAlgError:
             raise GeometryError(f"the intrinsics {camera.K.tolist()} cannot be inverted") from None
-        usable = np.isfinite(xy).all(axis=1)
-        seen = np.concatenate([np.where(usable[:, None], xy, 0.0), np.ones((len(xy), 1))], axis=1) @ inverse.T
-        # With z = 1 in the camera frame a ray's parameter is the depth, also after the similarity into the mesh frame.
-        directions = (seen / seen[:, 2:]) @ pose.R / (pose.scale * self.mesh.diagonal)
         origin = (-pose.t @ pose.R / pose.scale - self._centre) / self.mesh.diagonal
         centre_depth = float(pose.apply(self._centre[None])[0, 2])
         near = max(0.0, centre_depth - 0.51 * pose.scale * self.mesh.diagonal)
-        rays = np.concatenate([origin + near * directions, directions], axis=1)
-        # Unit directions keep float32 rays well scaled whatever the unit of t.
-        speed = np.linalg.norm(directions, axis=1)
-        rays[:, 3:] /= speed[:, None]
-        answer = self._scene.cast_rays(self._core.Tensor(rays.astype(np.float32)), nthreads=1)
+        rays, speed = _rays_through(xy, inverse, pose.R, pose.scale * self.mesh.diagonal, origin, near)
+        answer = self._scene.cast_rays(self._core.Tensor(rays), nthreads=1)
         face = answer["primitive_ids"].numpy()
-        hit = (face != _MISS) & usable
+        hit = (face != _MISS) & np.isfinite(speed)
         depth = np.full(len(xy), np.inf)
         depth[hit] = near + answer["t_hit"].numpy()[hit] / speed[hit]
         return np.where(hit, face, _MISS).astype(np.uint32).view(np.int32), answer["primitive_uvs"].numpy(), depth
@@ -201,6 +195,41 @@ class Raster:
             dominant=hits.dominant[source],
             fill_distance=distance.ravel()[cells].astype(np.float16),
         )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _rays_through(
+    xy: np.ndarray, inverse: np.ndarray, R: np.ndarray, size: float, origin: np.ndarray, near: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rays (N, 6) float32 through pixels ``xy`` (N, 2), in the frame of a mesh whose diagonal seen by the camera is ``size``: each starts
+    where the camera's z is ``near``, and its direction has unit length, which keeps float32 rays well scaled whatever the unit of t.
+
+    Also how far a ray gets in that frame while z grows by 1, (N,); infinite for a position that is not finite, whose ray is any.
+    """
+    rays, speed = np.empty((len(xy), 6), np.float32), np.empty(len(xy))
+    for n in range(len(xy)):
+        x, y = xy[n]
+        finite = np.isfinite(x) and np.isfinite(y)
+        if not finite:
+            x, y = 0.0, 0.0
+        # With z = 1 in the camera frame a ray's parameter is the depth, also after the similarity into the mesh frame.
+        z = inverse[2, 0] * x + inverse[2, 1] * y + inverse[2, 2]
+        across = (inverse[0, 0] * x + inverse[0, 1] * y + inverse[0, 2]) / z
+        down = (inverse[1, 0] * x + inverse[1, 1] * y + inverse[1, 2]) / z
+        length = 0.0
+        direction = (
+            (across * R[0, 0] + down * R[1, 0] + R[2, 0]) / size,
+            (across * R[0, 1] + down * R[1, 1] + R[2, 1]) / size,
+            (across * R[0, 2] + down * R[1, 2] + R[2, 2]) / size,
+        )
+        for axis in range(3):
+            length += direction[axis] ** 2
+        length = np.sqrt(length)
+        for axis in range(3):
+            rays[n, axis] = origin[axis] + near * direction[axis]
+            rays[n, 3 + axis] = direction[axis] / length
+        speed[n] = length if finite else np.inf
+    return rays, speed
 
 
 def rasterise(values: np.ndarray, corners: np.ndarray, barycentric: np.ndarray) -> np.ndarray:
