@@ -14,8 +14,8 @@ from actors.offline.inflate import inflate
 from actors.offline.reconstruct import OfflineReconstruct, reconstructed
 from sc3d.config import RunConfig
 from sc3d.geometry.mesh import clean_mesh
-from sc3d.geometry.templates.fit import fit_template
-from sc3d.geometry.templates.pose import compare, frame_photo, start_of
+from sc3d.geometry.templates.decide import pose_template
+from sc3d.geometry.templates.pose import frame_photo
 from sc3d.geometry.templates.template import decode_template
 from sc3d.geometry.templates.views import TemplateViews
 from sc3d.store import RunFolder
@@ -40,7 +40,7 @@ class TemplateReconstruct(Actor):
         "template": "file of the run folder with the template mesh that is posed in it, if one fits its category",
     }
     provides: ClassVar[Mapping[str, str]] = OfflineReconstruct.provides
-    version: ClassVar[str] = "template-1 inflate-1"
+    version: ClassVar[str] = "template-2 inflate-1"
     options: ClassVar[tuple[str, ...]] = ("reconstruct.max_vertices",)
 
     def __init__(self, config: RunConfig) -> None:
@@ -66,9 +66,9 @@ class TemplateReconstruct(Actor):
             return reconstructed(mesh.vertices, mesh.faces, camera, pose)
         views = self._views(row["template"])
         photo = frame_photo(row["image"], row["mask"], self._describe)
-        found = compare(photo, views, row["facing"])
-        fitted = fit_template(views.template, photo, start_of(found), (row["width"], row["height"]))
-        mesh, numbering = fitted.mesh, views.template.digest
+        found = pose_template(views, photo, (row["width"], row["height"]), row["facing"])
+        fitted, numbering = found.fitted, views.template.digest
+        mesh = fitted.mesh
         return reconstructed(
             mesh.vertices, mesh.faces, fitted.camera, fitted.pose, numbering=numbering, confidence=found.confidence
         )

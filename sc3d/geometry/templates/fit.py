@@ -49,7 +49,8 @@ def fit_template(
     Args:
         template: as it is, not stretched.
         photo: the framed photo.
-        start: azimuth and elevation in degrees, height and length, as :func:`~sc3d.geometry.templates.pose.start_of` has them.
+        start: azimuth and elevation in degrees, height and length, as
+            :meth:`~sc3d.geometry.templates.pose.PoseEstimate.start` has them.
         size: width and height of the photo.
     """
     search = _Search(template.mesh, photo, start)

@@ -1,4 +1,4 @@
-"""Which view of a template a photo shows: silhouettes and features of all views, and how sure that is."""
+"""Which view of a template a photo shows, by silhouettes and features of all views; and the best view on another side of the object."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from sc3d.errors import InputError
+from sc3d.geometry.templates.paint import BACKGROUND, IMAGE_SIDE
 from sc3d.geometry.templates.views import (
-    BACKGROUND,
     CELLS,
-    IMAGE_SIDE,
     MASK_SIDE,
     STRETCHES,
     VIEWS,
@@ -46,21 +45,18 @@ class FramedPhoto:
 class PoseEstimate:
     """What comparing a photo with all views of a template says.
 
-    ``view``: the best one, an index into :data:`~sc3d.geometry.templates.views.VIEWS`; ``stretch`` the best of its stretches. ``scores``
-    (72,) of all views, in standard deviations over the views. ``confidence``: how far the best score is above the best one at azimuths more
-    than 45 degrees away. ``cosine``: the best mean render cosine over the views, which says how well the template fits the photo at all.
+    ``views``: the best one, and the best one at azimuths more than 45 degrees away from it; only the best where a person has said the
+    side. They are indices into :data:`~sc3d.geometry.templates.views.VIEWS`. ``stretches`` (72,) the best stretch of each view;
+    ``scores`` (72,) in standard deviations over the views.
     """
 
-    view: int
-    stretch: int
+    views: tuple[int, ...]
+    stretches: np.ndarray
     scores: np.ndarray
-    confidence: float
-    cosine: float
 
-    @property
-    def azimuth(self) -> float:
-        """Degrees from the template's front to the camera, of the best view."""
-        return VIEWS[self.view][0]
+    def start(self, view: int) -> tuple[float, float, float, float]:
+        """Azimuth and elevation in degrees, height and length, to begin a fit of a view with."""
+        return (*VIEWS[view], *STRETCHES[self.stretches[view]])
 
 
 def frame_photo(image: np.ndarray, mask: np.ndarray, describe: Describer) -> FramedPhoto:
@@ -89,17 +85,20 @@ def compare(photo: FramedPhoto, views: TemplateViews, facing: float | None = Non
     """Compare a photo with every view of a template.
 
     Args:
-        facing: azimuth in degrees that a person has said. Then the best view is one of those at most 45 degrees away from it, and the
-            confidence is infinite.
+        facing: azimuth in degrees that a person has said. Then the best view is one of those at most 45 degrees away from it.
     """
     silhouette = silhouette_scores(photo.mask, views.silhouettes)
-    stretch = silhouette.argmax(axis=1)
     features = feature_scores(photo, views)
     scores = SILHOUETTE_WEIGHT * _standardised(silhouette.max(axis=1)) + FEATURE_WEIGHT * _standardised(features)
-    view = int(np.where(_gaps(facing) <= RIVAL_DEGREES, scores, -np.inf).argmax() if facing is not None else scores.argmax())
-    rivals = scores[_gaps(_AZIMUTHS[view]) > RIVAL_DEGREES]
-    confidence = float(scores[view] - rivals.max()) if facing is None else np.inf
-    return PoseEstimate(view, int(stretch[view]), scores, confidence, float(features.max()))
+    said = np.ones(len(scores), bool) if facing is None else _gaps(facing) <= RIVAL_DEGREES
+    best = [_best(scores, said)]
+    if facing is None:
+        best.append(_best(scores, _gaps(_AZIMUTHS[best[0]]) > RIVAL_DEGREES))
+    return PoseEstimate(tuple(best), silhouette.argmax(axis=1), scores)
+
+
+def _best(scores: np.ndarray, among: np.ndarray) -> int:
+    return int(np.where(among, scores, -np.inf).argmax())
 
 
 def _gaps(azimuth: float) -> np.ndarray:
@@ -135,8 +134,3 @@ def _neighbourhoods(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 def _standardised(values: np.ndarray) -> np.ndarray:
     return (values - values.mean()) / max(float(values.std()), 1e-9)
-
-
-def start_of(estimate: PoseEstimate) -> tuple[float, float, float, float]:
-    """Azimuth, elevation, height and length to begin a fit with."""
-    return (*VIEWS[estimate.view], *STRETCHES[estimate.stretch])

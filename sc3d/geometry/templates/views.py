@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from sc3d.geometry.camera import Camera, Pose, looking_from
+from sc3d.geometry.camera import Pose, looking_from
 from sc3d.geometry.contour import fill_triangles
 from sc3d.geometry.mesh import Mesh
-from sc3d.geometry.raster import Raster
+from sc3d.geometry.templates.paint import IMAGE_SIDE, Painter
 from sc3d.geometry.templates.template import Template
 
 AZIMUTHS = tuple(range(0, 360, 15))
@@ -30,19 +30,13 @@ MARGIN = 1.2
 """Side of a frame, in longest sides of what is in it."""
 
 MASK_SIDE = 64
-IMAGE_SIDE = 320
 CELLS = 20
-BACKGROUND = 127
 
 # A focal length of 1.7 image sides: a field of view of 33 degrees.
 _FOCAL = 1.7
 _DISTANCE = 2.2 * _FOCAL
 # Silhouettes are drawn finer and averaged, so that their borders are soft.
 _FINE = 2
-_AMBIENT, _SKY, _LAMBERT = 0.25, 0.25, 0.55
-# In the camera's frame: from the upper left, in front of the object.
-_LIGHT = np.array([-0.5, -0.7, -0.6]) / np.linalg.norm([-0.5, -0.7, -0.6])
-_GAMMA = 2.2
 
 Describer = Callable[[np.ndarray], Sequence[np.ndarray]]
 """Describes frames (N, 320, 320, 3) uint8: layers (N, C, 20, 20), the background's cells included. Injected, so that no network is known
@@ -150,31 +144,14 @@ def view_silhouettes(mesh: Mesh) -> np.ndarray:
 def render_views(template: Template) -> tuple[np.ndarray, np.ndarray]:
     """Pictures (72, 320, 320, 3) uint8 of all views on grey, and their masks (72, 320, 320) bool."""
     mesh, distance = template.mesh, distance_of(template.mesh)
-    raster = Raster(mesh)
-    corners = mesh.vertices[mesh.faces]
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-    pictures = np.full((len(VIEWS), IMAGE_SIDE, IMAGE_SIDE, 3), BACKGROUND, np.uint8)
-    masks = np.zeros(pictures.shape[:3], bool)
+    painter = Painter(mesh, template.colours)
+    pictures = np.empty((len(VIEWS), IMAGE_SIDE, IMAGE_SIDE, 3), np.uint8)
+    masks = np.empty(pictures.shape[:3], bool)
     for view, direction in enumerate(VIEWS):
         R = looking_from(*direction, 0.0)
-        K = framed_camera(mesh.vertices, R, distance) * np.array([[IMAGE_SIDE], [IMAGE_SIDE], [1.0]])
-        maps = raster.render(Pose(R, np.array([0, 0, distance])), Camera(K, IMAGE_SIDE, IMAGE_SIDE), IMAGE_SIDE, IMAGE_SIDE)
-        shades = _shaded(normals, corners.mean(axis=1), R, distance, template.colours)
-        pictures[view][maps.mask] = shades[maps.face[maps.mask]]
-        masks[view] = maps.mask
+        K = framed_camera(mesh.vertices, R, distance)
+        pictures[view], masks[view] = painter.paint(Pose(R, np.array([0, 0, distance])), K)
     return pictures, masks
-
-
-def _shaded(normals: np.ndarray, middles: np.ndarray, R: np.ndarray, distance: float, colours: np.ndarray) -> np.ndarray:
-    """sRGB (F, 3) uint8 of the faces: ambient, sky, and a lamp from the upper left."""
-    seen = normals @ R.T
-    # Both sides of a face are seen: the one that is turned to the camera counts.
-    away = (seen * (middles @ R.T + (0, 0, distance))).sum(axis=1) > 0
-    seen[away] *= -1
-    up = np.where(away, -1.0, 1.0) * normals[:, 1]
-    light = _AMBIENT + _SKY * np.clip(up, 0, 1) + _LAMBERT * np.clip(seen @ _LIGHT, 0, 1)
-    return np.asarray(np.round(255 * np.clip(colours * light[:, None], 0, 1) ** (1 / _GAMMA)), np.uint8)
 
 
 class TemplateViews:
@@ -182,6 +159,7 @@ class TemplateViews:
 
     Attributes:
         template: the template.
+        describe: the network that described its renders.
         silhouettes: (72, 9, 4096) float32.
         cells: (400, 72, C) float32, unit vectors of the renders' cells; 0 on the background.
         foreground: (400, 72) bool.
@@ -191,7 +169,7 @@ class TemplateViews:
     """
 
     def __init__(self, template: Template, describe: Describer) -> None:
-        self.template = template
+        self.template, self.describe = template, describe
         self.silhouettes = view_silhouettes(template.mesh).reshape(len(VIEWS), len(STRETCHES), -1)
         pictures, masks = render_views(template)
         foreground = cell_masks(masks)

@@ -8,9 +8,10 @@ from sc3d.errors import InputError
 from sc3d.geometry.camera import Camera, Pose, camera_azimuth, looking_from
 from sc3d.geometry.raster import Raster
 from sc3d.geometry.templates.choose import choose_template, render_cosines
+from sc3d.geometry.templates.decide import fitted_cosine, pose_template
 from sc3d.geometry.templates.fit import fit_template
-from sc3d.geometry.templates.pose import compare, feature_scores, frame_photo, start_of
-from sc3d.geometry.templates.views import CELLS, TemplateViews
+from sc3d.geometry.templates.pose import RIVAL_DEGREES, compare, feature_scores, frame_photo
+from sc3d.geometry.templates.views import CELLS, VIEWS, TemplateViews
 
 SIZE = (240, 180)
 
@@ -49,14 +50,34 @@ def gap(one, other):
 def test_the_pose_of_another_instance_is_found_and_fits_its_mask(views, azimuth):
     image, mask, truth = photo_of(toy_template("car", 3), azimuth)
     photo = frame_photo(image, mask, describe)
-    found = compare(photo, views)
-    assert gap(found.azimuth, truth) <= 30
+    found = pose_template(views, photo, SIZE)
     assert found.confidence > 0
-    fitted = fit_template(views.template, photo, start_of(found), SIZE)
+    fitted = found.fitted
     assert gap(float(camera_azimuth(fitted.pose.R, fitted.pose.t)), truth) <= 20
     drawn = Raster(fitted.mesh).render(fitted.pose, fitted.camera, *SIZE).mask
     assert (drawn & mask).sum() / (drawn | mask).sum() > 0.85
     assert fitted.iou > 0.85
+
+
+def test_the_two_views_lie_on_two_sides_and_are_the_best_of_them(views):
+    image, mask, _ = photo_of(toy_template("car", 3), 130.0)
+    found = compare(frame_photo(image, mask, describe), views)
+    best, rival = found.views
+    assert found.scores[best] == found.scores.max()
+    others = [view for view, (azimuth, _) in enumerate(VIEWS) if gap(azimuth, VIEWS[best][0]) > RIVAL_DEGREES]
+    assert rival == max(others, key=lambda view: found.scores[view])
+
+
+def test_the_side_is_decided_by_the_fitted_render(views):
+    image, mask, truth = photo_of(views.template, 40.0)
+    photo = frame_photo(image, mask, describe)
+    right, wrong = (pose_template(views, photo, SIZE, (truth + turn) % 360).fitted for turn in (0, 180))
+    margin = fitted_cosine(views, photo, right) - fitted_cosine(views, photo, wrong)
+    assert margin > 0.1
+    both = pose_template(views, photo, SIZE)
+    assert gap(float(camera_azimuth(both.fitted.pose.R, both.fitted.pose.t)), truth) <= 20
+    scores = compare(photo, views).scores
+    assert both.confidence > np.sort(scores)[-1] - scores[compare(photo, views).views[1]]
 
 
 def test_what_a_person_says_decides_between_the_sides(views):
@@ -65,15 +86,18 @@ def test_what_a_person_says_decides_between_the_sides(views):
     alone = compare(photo, views)
     for said in (truth, truth + 180, 45.0):
         found = compare(photo, views, said % 360)
-        assert gap(found.azimuth, said) <= 45
-        assert found.confidence == np.inf
+        assert len(found.views) == 1
+        assert gap(VIEWS[found.views[0]][0], said) <= 45
         np.testing.assert_array_equal(found.scores, alone.scores)
+        posed = pose_template(views, photo, SIZE, said % 360)
+        assert posed.confidence == np.inf
+        assert gap(posed.fitted.azimuth, said) <= 75
 
 
 def test_a_fit_keeps_the_numbering_and_the_unit_box(views):
     image, mask, _ = photo_of(toy_template("car", 4), 60.0)
     photo = frame_photo(image, mask, describe)
-    fitted = fit_template(views.template, photo, start_of(compare(photo, views)), SIZE)
+    fitted = pose_template(views, photo, SIZE).fitted
     np.testing.assert_array_equal(fitted.mesh.faces, views.template.mesh.faces)
     sides = np.ptp(fitted.mesh.vertices, axis=0)
     assert sides.max() == pytest.approx(1)
@@ -116,7 +140,7 @@ def test_a_mask_of_one_pixel_is_posed_somehow(views):
     mask = np.zeros((50, 60), bool)
     mask[20, 30] = True
     photo = frame_photo(np.zeros((50, 60, 3), np.uint8), mask, describe)
-    fitted = fit_template(views.template, photo, start_of(compare(photo, views)), (60, 50))
+    fitted = pose_template(views, photo, (60, 50)).fitted
     assert np.isfinite(fitted.mesh.vertices).all()
 
 
