@@ -65,7 +65,7 @@ class JudgeTemplate(AlignActor):
     requires: ClassVar[Mapping[str, str]] = {
         **AlignActor.requires,
         "numbering": "hash of the template whose numbering of vertices the mesh has; empty for a mesh of its own",
-        "confidence": "how far the template's pose is above any on another side, in standard deviations",
+        "confidence": "how far the score of the template's pose is above that of the best one on another side",
     }
     version: ClassVar[str] = f"judge-1 {AlignActor.version}"
     options: ClassVar[tuple[str, ...]] = (*AlignActor.options, "reconstruct.min_confidence")

@@ -153,7 +153,7 @@ class Reconstruction(Record, name="Reconstruction"):
     injected_turn: int = column("degrees that a simulated reconstruction was turned by on purpose; -1 when not simulated", -1)
     numbering: str = column("hash of the template whose numbering of vertices the mesh has; empty for a mesh of its own", "")
     confidence: float = column(
-        "how far the template's pose is above any on another side, in standard deviations; -1 without one", -1.0
+        "how far the score of the template's pose is above that of the best one on another side; -1 without one", -1.0
     )
     seconds: float = column("time spent on this image", 0.0)
 

@@ -103,7 +103,7 @@ def describe_search(config: RunConfig, space: Space) -> Search:
     fingerprint: Mapping[str, Any] = {
         "matches": stage.recipe,
         "rows": _matches(fixed).fingerprint(),
-        "thresholds": [config.label.tau_cc, config.label.tau_geo],
+        "thresholds": [config.label.tau_cc, config.label.tau_geo, config.label.min_agreement],
         "categories": list(config.dataset.categories),
         "train": counted_options(fixed.train),
         "initial": None if initial is None else hashlib.sha256(initial).hexdigest(),

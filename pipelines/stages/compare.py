@@ -50,7 +50,7 @@ class CompareActor(Actor):
     requires: ClassVar[Mapping[str, str]] = {"category": "of both images", **SIDES, **CHAINED}
     provides: ClassVar[Mapping[str, str]] = {"record": "what the labelling keeps"}
     version: ClassVar[str] = "compare-1"
-    options: ClassVar[tuple[str, ...]] = ("compare.labelling", "label.tau_cc", "label.tau_geo")
+    options: ClassVar[tuple[str, ...]] = ("compare.labelling", "label.tau_cc", "label.tau_geo", "label.min_agreement")
 
     def process(self, row: Row) -> Row:
         """Label one pair."""

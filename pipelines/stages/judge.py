@@ -40,7 +40,7 @@ class JudgeActor(Actor):
     requires: ClassVar[Mapping[str, str]] = {"pair_id": "id", "category": "of both images", "split": "val or test", **_GATHERED}
     provides: ClassVar[Mapping[str, str]] = {"record": "counts of each filter"}
     version: ClassVar[str] = "judge-1"
-    options: ClassVar[tuple[str, ...]] = ("label.tau_cc", "label.tau_geo", "evaluate.labellings")
+    options: ClassVar[tuple[str, ...]] = ("label.tau_cc", "label.tau_geo", "label.min_agreement", "evaluate.labellings")
 
     def process(self, row: Row) -> Row:
         """Judge the candidates of one pair."""

@@ -81,7 +81,7 @@ class ReconstructConfig:
     min_confidence: Annotated[
         float,
         Field(ge=0, description="margin below which a template's pose is unsure, and its photo is not labelled; 0: all count"),
-    ] = 0.6
+    ] = 2.5
 
     @property
     def takes_mask_files(self) -> bool:
@@ -176,6 +176,13 @@ class LabelConfig:
 
     tau_cc: Annotated[Positive, Field(description="relaxed cycle threshold, in object extents; at least one cell")] = 0.05
     tau_geo: Annotated[Positive, Field(description="bicyclic geodesic error threshold, in mesh diagonals")] = 0.05
+    min_agreement: Annotated[
+        Fraction,
+        Field(
+            description="share of the source's cells that must be matched to where both meshes agree, to within 0.05, for a pair to give "
+            "labels: where fewer do, one of the poses is likely wrong; 0: every pair counts. With reconstruct.mesh=template 0.15"
+        ),
+    ] = 0.0
     max_mask_signs: Annotated[
         int,
         Field(

@@ -11,11 +11,11 @@ from sc3d.matching.box_position import box_positions
 from sc3d.matching.candidates import Candidates, within_cycle
 from sc3d.matching.described import Described
 from sc3d.matching.lift import positions
-from sc3d.matching.thresholds import passes_geodesic
+from sc3d.matching.thresholds import agreement, passes_geodesic
 from sc3d.matching.transfer import Transfer, transfer_of
 from sc3d.matching.verify import Verified, check_radii, verify_pair
 
-CYCLE, SURFACE, GEODESIC = "cycle", "surface", "geodesic"
+CYCLE, SURFACE, GEODESIC, AGREEMENT = "cycle", "surface", "geodesic", "agreement"
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Explanation:
     predicts, -1 without a hit; ``shape_cosine`` (N,) of the 3D descriptors at the two hits; ``source_position``, ``target_position`` (N, 3)
     canonical positions from the box's centre in mesh diagonals, NaN without a hit; ``source_box``, ``target_box`` (N, 2) positions in the
     2D box around the object's matching cells, 0 to 1; ``rejected_by`` (N,) the first filter that rejects the candidate: ``cycle``,
-    ``surface`` (no hit), ``geodesic``, or an empty string if it is kept.
+    ``surface`` (no hit), ``geodesic``, ``agreement`` (too few candidates of the pair pass the others), or an empty string if it is kept.
     """
 
     source_cells: np.ndarray
@@ -87,6 +87,9 @@ def _rejected_by(source: Described, candidates: Candidates, verified: Verified, 
         SURFACE: verified.source_hits >= 0,
         GEODESIC: passes_geodesic(verified.error, config.tau_geo),
     }
+    unit = float(source.extent), source.letterbox.cell_pixels
+    agreed = agreement(len(candidates), candidates.cycle_error, verified.error, unit, config)
+    kept_by[AGREEMENT] = np.full(len(candidates), agreed >= config.min_agreement)
     return np.select([~kept for kept in kept_by.values()], list(kept_by), default="")
 
 

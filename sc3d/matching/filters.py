@@ -16,7 +16,7 @@ import numpy as np
 from sc3d import plugins
 from sc3d.config import LabelConfig
 from sc3d.errors import ConfigError
-from sc3d.matching.explain import CYCLE, Explanation
+from sc3d.matching.explain import AGREEMENT, CYCLE, Explanation
 from sc3d.matching.thresholds import passes_geodesic
 
 MIN_SHAPE_COSINE = 0.8
@@ -76,8 +76,9 @@ def keep_box(explanation: Explanation, config: LabelConfig) -> np.ndarray:
 
 
 def keep_geodesic(explanation: Explanation, config: LabelConfig) -> np.ndarray:
-    """Relaxed cycle and bicyclic geodesic error: the labels."""
-    return keep_cycle(explanation, config) & passes_geodesic(explanation.geodesic_error, config.tau_geo)
+    """Relaxed cycle and bicyclic geodesic error, in pairs whose meshes agree often enough: the labels."""
+    passes = keep_cycle(explanation, config) & passes_geodesic(explanation.geodesic_error, config.tau_geo)
+    return np.asarray(passes & (explanation.rejected_by != AGREEMENT))
 
 
 FILTERS: dict[str, Filter] = {

@@ -15,13 +15,13 @@ from sc3d.geometry.mesh import Mesh
 from sc3d.geometry.sampling import scattered
 from sc3d.matching.candidates import cycle_tolerance, nearest, similarity
 from sc3d.matching.described import Described
-from sc3d.matching.explain import CYCLE, GEODESIC, SURFACE, Explanation, explain_pair
+from sc3d.matching.explain import AGREEMENT, CYCLE, GEODESIC, SURFACE, Explanation, explain_pair
 from sc3d.records import Pair
 from sc3d.report.colours import FILTERS, hex_of, position_colours
 from sc3d.report.page import render_template
 from sc3d.report.pairs import KEPT, Side, View, place_sides
 
-FATES = (KEPT, CYCLE, SURFACE, GEODESIC)
+FATES = (KEPT, CYCLE, SURFACE, GEODESIC, AGREEMENT)
 """What became of a candidate, in the order of their codes."""
 FATE_COLOURS = ("#ffffff", *(FILTERS[name] for name in FATES[1:]))
 WIDTH = 960.0
@@ -69,12 +69,13 @@ class Shown:
 @dataclass(frozen=True)
 class Limits:
     """What a label has to keep to: ``cycle`` in source pixels and ``cycle_extents`` in object extents (``tau_cc``, or one cell where that
-    is more), ``geodesic`` (``tau_geo``) in mesh diagonals. ``extent`` in source pixels; ``reach`` of the balls of source and target in
-    mesh diagonals: distances beyond it are not known."""
+    is more), ``geodesic`` (``tau_geo``) in mesh diagonals, ``agreement`` of the pair (``min_agreement``). ``extent`` in source pixels;
+    ``reach`` of the balls of source and target in mesh diagonals: distances beyond it are not known."""
 
     cycle: float
     cycle_extents: float
     geodesic: float
+    agreement: float
     extent: float
     reach: tuple[float, float]
 
@@ -136,7 +137,9 @@ def gather_evidence(pair: Pair, source: Shown, target: Shown, config: LabelConfi
         pair=pair,
         shown=(source, target),
         explanation=explanation,
-        limits=Limits(tolerance, tolerance / one.extent, config.tau_geo, one.extent, (_reach(one), _reach(two))),
+        limits=Limits(
+            tolerance, tolerance / one.extent, config.tau_geo, config.min_agreement, one.extent, (_reach(one), _reach(two))
+        ),
         fate=fate,
         returned=_returned(one, two),
         terms=terms,

@@ -67,6 +67,8 @@ def funnel(config: RunConfig, n_candidates: int, n_cycle: int, n_kept: int | Non
         meaning = (
             f"back within {100 * label.tau_cc:g} % (or one cell), and at most {label.tau_geo:g} mesh diagonals off on the surface"
         )
+        if label.min_agreement:
+            meaning += f", in pairs where that holds for at least {100 * label.min_agreement:g} % of the candidates"
         steps.append(FunnelStep("labels", meaning, n_kept, n_kept / total))
     return steps
 

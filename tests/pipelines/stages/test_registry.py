@@ -62,6 +62,7 @@ READ_BY: dict[str, set[str]] = {
     "label.tau_cc": {"label", "compare", "judge"},
     "label.tau_geo": {"label", "compare", "judge"},
     "label.max_mask_signs": {"label"},
+    "label.min_agreement": {"label", "judge", "compare"},
     "compare.labelling": {"compare"},
     "dataset.kind": {"reconstruct", "evaluate", "judge"},
     "evaluate.methods": {"evaluate"},

@@ -1,11 +1,15 @@
 """Labels from stored evidence are the labels that matching with the narrower thresholds would give."""
 
+import dataclasses
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sc3d.config import LabelConfig, MatchConfig
 from sc3d.matching.described import Described
+from sc3d.matching.explain import AGREEMENT, explain_pair
+from sc3d.matching.filters import keep_geodesic
 from sc3d.matching.label import match_pair
 from sc3d.matching.thresholds import apply_thresholds
 from sc3d.records import Labels
@@ -45,3 +49,20 @@ def test_labels_survive_storage_and_can_be_tightened_again(make_features):
     again = apply_thresholds(stored, LabelConfig(tau_cc=0.2, tau_geo=0.1))
     assert again.n_kept == apply_thresholds(matches, LabelConfig(tau_cc=0.2, tau_geo=0.1)).n_kept < wide.n_kept == len(matches)
     assert (again.n_candidates, again.n_cycle) == (matches.n_candidates, matches.n_cycle)
+
+
+def test_a_pair_gives_labels_only_where_enough_of_its_cells_agree(make_features):
+    """Matches count up to 0.05, or up to the threshold where that is less; of stored matches as of all candidates."""
+    images = [Described(make_features(i, f"i{i}", n_foreground=100), WIDE) for i in (0, 1)]
+    matches = match_pair(*images, "toy", WIDE)
+    for label in (LabelConfig(), LabelConfig(tau_cc=0.5, tau_geo=0.2), LabelConfig(tau_geo=0.03)):
+        cycle = matches.cycle_error <= max(min(label.tau_cc, 0.05) * matches.source_extent, matches.source_cell) * (1 + 1e-6)
+        agreed = (cycle & (matches.geodesic_error <= min(label.tau_geo, 0.05))).sum() / 100
+        kept = apply_thresholds(matches, label).n_kept
+        assert 0 < agreed < 1
+        for least, wanted in ((agreed, kept), (agreed + 0.005, 0)):
+            config = dataclasses.replace(label, min_agreement=least)
+            assert apply_thresholds(matches, config).n_kept == wanted
+            explained = explain_pair(*images, config)
+            assert (explained.rejected_by == "").sum() == keep_geodesic(explained, config).sum() == wanted
+            assert (explained.rejected_by == AGREEMENT).sum() == kept - wanted
