@@ -20,7 +20,8 @@ def weight_grid(steps: int, present: MatchConfig) -> list[MatchConfig]:
     if not any(math.isclose(alpha, present.alpha) and math.isclose(beta, present.beta) for alpha, beta in grid):
         grid.append((present.alpha, present.beta))
     return [
-        MatchConfig(alpha=alpha, beta=beta, transfer=present.transfer, template_prior=present.template_prior) for alpha, beta in grid
+        MatchConfig(alpha=alpha, beta=beta, transfer=present.transfer, template_prior=present.template_prior)
+        for alpha, beta in grid
     ]
 
 

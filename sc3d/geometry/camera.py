@@ -100,9 +100,7 @@ def resect(points: np.ndarray, xy: np.ndarray) -> np.ndarray:
     X, to_points = _scaled_homogeneous(points)
     x, to_pixels = _scaled_homogeneous(xy)
     zero = np.zeros_like(X)
-    rows = np.concatenate(
-        [np.concatenate([X, zero, -x[:, :1] * X], axis=1), np.concatenate([zero, X, -x[:, 1:2] * X], axis=1)]
-    )
+    rows = np.concatenate([np.concatenate([X, zero, -x[:, :1] * X], axis=1), np.concatenate([zero, X, -x[:, 1:2] * X], axis=1)])
     values, vectors = np.linalg.eigh(rows.T @ rows)
     if not values[1] > _OPEN * values[-1]:
         raise GeometryError("points that lie in one plane do not tell a camera")

@@ -1,7 +1,7 @@
 """Where a point of one photo lies in another by their template alone, and the prior that matching makes of it.
 
 Two images of one template share the numbering of their meshes. The surface point that a cell of the source sees is a place on the target's
-mesh too, and the target's pose says where in the photo that is. A similarity with that prior is the cosine less ``weight`` times the squared
+mesh too, and the target's pose says where in the photo that is. A similarity with that prior is the cosine less a weight times the squared
 distance from there, in boxes of the target's object: features decide among what the pose leaves open.
 
 The prior comes from the same poses that verify labels. What was matched with it passes the geodesic filter more easily whether or not the
@@ -16,10 +16,22 @@ import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
 
+from sc3d.config import RunConfig
 from sc3d.errors import GeometryError
 from sc3d.features import Features
 from sc3d.geometry.camera import resect
 from sc3d.grid import Letterbox
+
+NO_WITNESS = (
+    "matches were looked for where the template's pose puts them (match.template_prior), and the same pose verified them: "
+    "where a pose is wrong, such labels are wrong and pass"
+)
+"""What has to be said of labels that were made with the prior."""
+
+
+def uses_prior(config: RunConfig) -> bool:
+    """Whether candidates of a run are found with the prior, where its photos share a template."""
+    return config.reconstruct.mesh == "template" and config.match.template_prior > 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +127,11 @@ def places_of(cells: np.ndarray, source: PosedTemplate, target: PosedTemplate) -
 
 
 def squared_distances(
-    source_cells: np.ndarray, source: PosedTemplate, target_cells: np.ndarray, target: PosedTemplate, device: torch.device | str = "cpu"
+    source_cells: np.ndarray,
+    source: PosedTemplate,
+    target_cells: np.ndarray,
+    target: PosedTemplate,
+    device: torch.device | str = "cpu",
 ) -> torch.Tensor:
     """Squared distances (K, M) float32, in the target's boxes, of its flat cells (M,) from the places of the source's cells (K,); a row of
     zeros where the place is behind the camera."""
