@@ -138,8 +138,13 @@ def _propose(source: GroupedImage, target: GroupedImage, settings: Sequence[Matc
     if not settings or not len(source.cells) or not len(target.cells):
         return [Candidates.none() for _ in settings]
     weights = np.array([[share.get(group, 0.0) for group in (SD, DINO, SHAPE)] for share in shares], np.float32)
-    less = penalty(source, target)
-    found = weighted_nearest(_similarities(source, target, less), weights)
+    cosines, less = _similarities(source, target), penalty(source, target)
+    # Weights sum to 1: what is taken from every group is taken from the fused cosine, whatever the weights.
+    closeness = cosines
+    if less is not None:
+        sd, dino, shape = (matrix - less.numpy() for matrix in cosines)
+        closeness = sd, dino, shape
+    found = weighted_nearest(closeness, weights)
     proposals = []
     for s, share in enumerate(shares):
         rows = np.arange(len(source.cells))
@@ -149,18 +154,14 @@ def _propose(source: GroupedImage, target: GroupedImage, settings: Sequence[Matc
         error = cycle_error(source.cells, forward, found.backward[s], box.side, box.cell_pixels)
         cosine = found.similarity[s, rows]
         if less is not None:
-            cosine = cosine + less.numpy()[rows, forward[rows]]
+            at = rows, forward[rows]
+            cosine = sum(weight * matrix[at] for weight, matrix in zip(weights[s], cosines, strict=True))
         proposals.append(Candidates(rows, forward[rows], cosine, error[rows]))
     return proposals
 
 
-def _similarities(
-    source: GroupedImage, target: GroupedImage, less: torch.Tensor | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cosines (N, M) of each group; those of a group that the images do not have are never weighted.
-
-    ``less`` (N, M) is taken from each: weights sum to 1, so that much is taken from the fused cosine, whatever the weights.
-    """
+def _similarities(source: GroupedImage, target: GroupedImage) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cosines (N, M) of each group; those of a group that the images do not have are never weighted."""
     found = {group: similarity(mine, target.groups[group]).numpy() for group, mine in source.groups.items()}
     if source.shape is None or target.shape is None:
         shape = np.full((len(source.cells), len(target.cells)), _OUT_OF_REACH)
@@ -168,5 +169,4 @@ def _similarities(
         shape = (source.shape @ target.shape.T).numpy()
         shape[~source.covered] = _OUT_OF_REACH
         shape[:, ~target.covered] = _OUT_OF_REACH
-    sd, dino = found.get(SD, shape), found.get(DINO, shape)
-    return (sd, dino, shape) if less is None else (sd - less.numpy(), dino - less.numpy(), shape - less.numpy())
+    return found.get(SD, shape), found.get(DINO, shape), shape
