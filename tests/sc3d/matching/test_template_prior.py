@@ -11,6 +11,11 @@ import pytest
 import torch
 import trimesh
 
+from pipelines.stages.compare import CompareStage
+from pipelines.stages.describe import DescribeStage
+from pipelines.stages.judge import JudgeStage
+from pipelines.stages.match import MatchStage
+from pipelines.stages.sweep import SweepStage
 from sc3d.config import MatchConfig
 from sc3d.config_file import load_config
 from sc3d.evaluation.readout import guided, nearest_cells, window_soft_argmax
@@ -225,6 +230,13 @@ def test_memory_counts_the_template(two: tuple[Photo, Photo]) -> None:
     assert plain.template is None
     assert prior.n_bytes == plain.n_bytes + posed(two[0]).n_bytes
     assert isinstance(prior.dense, torch.Tensor)
+
+
+def test_the_weight_is_part_of_the_recipes_of_what_matches_and_of_nothing_before() -> None:
+    configs = [load_config(None, ["run=nowhere", f"match.template_prior={weight}"]) for weight in (0, 1, 10)]
+    for stage in (MatchStage, JudgeStage, CompareStage, SweepStage):
+        assert len({stage(config).recipe for config in configs}) == 3
+    assert len({DescribeStage(config).recipe for config in configs}) == 1
 
 
 def test_a_run_uses_it_with_templates_and_a_weight_alone() -> None:
