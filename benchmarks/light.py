@@ -334,6 +334,7 @@ def _labels(toys: Toys) -> Iterator[dict[str, Any]]:
     seconds: list[tuple[float, float]] = []
     shares: dict[str, dict[str, list[float]]] = {}
     posed, inflated = toys.config("template"), toys.config("inflate")
+    prior = toys.config("template", f"match.template_prior={posed.evaluate.template_prior}")
     for category in toys.categories:
         photos = Collection(toys, category)
         rows, after, posing = photos.with_meshes(posed, toy_template(category))
@@ -349,6 +350,7 @@ def _labels(toys: Toys) -> Iterator[dict[str, Any]]:
         kinds = {
             "template": {image_id: image for image_id, image in ready.items() if image_id in sure},
             "template, all photos": ready,
+            "template with the prior": photos.described(prior, [one for one in rows if one["image_id"] in sure]),
             "inflated": photos.described(inflated, photos.with_meshes(inflated)[0]),
         }
         for kind, images in kinds.items():
@@ -382,7 +384,13 @@ def _wrong(categories: Sequence[str], totals: Mapping[tuple[str, str, str], Coun
         return sum((totals.get((category, kind, name), Counts()) for category in categories), Counts())
 
     asked = [("template", tau) for tau in ("0.05", "0.1")] + [("template, all photos", tau) for tau in ("0.05", "0.1")]
-    asked += [("inflated", "0.05"), ("inflated", "none"), ("inflated", "cycle"), ("inflated", "box")]
+    asked += [
+        ("template with the prior", "0.05"),
+        ("inflated", "0.05"),
+        ("inflated", "none"),
+        ("inflated", "cycle"),
+        ("inflated", "box"),
+    ]
     inflated = total("inflated", "0.05")
     for kind, name in asked:
         found = total(kind, name)
