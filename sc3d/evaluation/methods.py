@@ -82,7 +82,7 @@ _BUILT_IN = (
     ),
     Method(
         "template",
-        f"that place alone, without features; pairs without sure poses: as {CONTROL}",
+        f"the place that the template's pose gives, without features; pairs without sure poses: as {CONTROL}",
         {"position": 1.0},
         prior="alone",
     ),
