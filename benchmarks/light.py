@@ -12,8 +12,9 @@ import dataclasses
 import json
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,9 @@ from sc3d.config_file import load_config
 from sc3d.datasets.toys import CATEGORIES, ToysConfig, generate_toys, toy_truth
 from sc3d.datasets.toys.template import toy_template
 from sc3d.evaluation.filter_quality import ALPHA, judge
+from sc3d.evaluation.methods import METHODS, weights_of
 from sc3d.evaluation.pck import box_size, common_keypoints
-from sc3d.evaluation.readout import CellDescriptors, cell_to_square, window_soft_argmax
+from sc3d.evaluation.readout import CellDescriptors, cell_to_square, guided, window_soft_argmax
 from sc3d.features import Features
 from sc3d.geometry.camera import camera_azimuth
 from sc3d.geometry.templates.choose import choose_template
@@ -43,6 +45,7 @@ from sc3d.grid import Letterbox
 from sc3d.matching.described import Described
 from sc3d.matching.explain import explain_pair
 from sc3d.matching.filters import keep_cycle
+from sc3d.matching.template_prior import PosedTemplate
 from sc3d.records import LOW_CONFIDENCE, ImageRecord, Pair
 from sc3d.store import RunFolder
 
@@ -258,16 +261,70 @@ def _zero_shot(toys: Toys) -> Iterator[dict[str, Any]]:
         yield row(BENCH, f"PCK zero-shot {name}, toys", value, "%", "higher", versus, ratio, len(toys.pairs))
 
 
-def _share_found(toys: Toys, pair: Pair, ready: Mapping[str, CellDescriptors]) -> float:
+Guide = Callable[[Pair, np.ndarray, np.ndarray], np.ndarray | None]
+"""Of a pair, cells of the source and their similarities: these with a prior, or ``None`` without one."""
+
+
+def _share_found(toys: Toys, pair: Pair, ready: Mapping[str, CellDescriptors], guide: Guide | None = None) -> float:
     """The share of a pair's common keypoints that are found to within a tenth of the target's box."""
     source, target = ready[pair.source_id], ready[pair.target_id]
     image = toys.images[pair.target_id]
     _, source_xy, target_xy = common_keypoints(toys.images[pair.source_id], image)
-    similarity = source.similarity(source.letterbox.cells_of(source_xy), target)
+    source_cells = source.letterbox.cells_of(source_xy)
+    similarity = source.similarity(source_cells, target)
+    found = guide(pair, source_cells, similarity) if guide is not None else None
+    similarity = similarity if found is None else found
     cells = window_soft_argmax(similarity, target.letterbox.side)
     xy = target.letterbox.to_image(cell_to_square(cells, target.letterbox))
     assert image.bbox is not None
     return float((np.linalg.norm(xy - target_xy, axis=1) < ALPHA * box_size(image.bbox)).mean())
+
+
+def template_shares(toys: Toys, category: str, rows: Sequence[Row], config: RunConfig) -> dict[str, list[float]]:
+    """What is found of each annotated pair of a category by the features, by the template, and by both, as ``evaluate`` does it: photos
+    with unsure poses are matched without the prior. With all poses, too."""
+    features = {one["image_id"]: _features(one) for one in rows}
+    sure = {one["image_id"] for one in rows if LOW_CONFIDENCE not in one["flags"]}
+    every = {image_id: PosedTemplate.of_features(one) for image_id, one in features.items()}
+    some = {image_id: template if image_id in sure else None for image_id, template in every.items()}
+    shares: dict[str, list[float]] = {}
+    for name in ("zero-shot", "light-template", "template"):
+        method = METHODS[name]
+        ready = {i: CellDescriptors.of_features(one, weights_of(method, config)) for i, one in features.items()}
+        for kind, posed in {"": some, ", all photos": every}.items():
+            guide = partial(_guided, posed, config.evaluate.template_prior, method.prior == "alone") if method.prior else None
+            pairs = [pair for pair in toys.pairs_of([category]) if pair.source_id in ready and pair.target_id in ready]
+            shares[name + kind] = [_share_found(toys, pair, ready, guide) for pair in pairs]
+    return shares
+
+
+def _guided(
+    posed: Mapping[str, PosedTemplate | None],
+    weight: float,
+    by_itself: bool,
+    pair: Pair,
+    cells: np.ndarray,
+    similarity: np.ndarray,
+) -> np.ndarray | None:
+    return guided(similarity, cells, (posed[pair.source_id], posed[pair.target_id]), weight, by_itself)
+
+
+def _template_pck(shares: Mapping[str, Mapping[str, list[float]]], prefix: str = "") -> Iterator[dict[str, Any]]:
+    """PCK@0.10 with a template's poses as a prior, of :func:`template_shares` of some categories."""
+
+    def mean(name: str) -> float:
+        return 100 * float(np.mean([share for one in shares.values() for share in one[name]]))
+
+    n = sum(len(one["zero-shot"]) for one in shares.values())
+    if not n:
+        return
+    alone = mean("zero-shot")
+    yield row(BENCH, f"{prefix}PCK zero-shot light, rigid toys", alone, "%", "higher", n=n)
+    for kind in ("", ", all photos"):
+        for name, figure in {"template": "PCK template alone", "light-template": "PCK light-template"}.items():
+            value = mean(name + kind)
+            versus, ratio = f"zero-shot: {alone:.1f} %", value / alone if alone else None
+            yield row(BENCH, f"{prefix}{figure}{kind}, toys", value, "%", "higher", versus, ratio, n)
 
 
 def _labels(toys: Toys) -> Iterator[dict[str, Any]]:
@@ -275,11 +332,15 @@ def _labels(toys: Toys) -> Iterator[dict[str, Any]]:
     margins: dict[str, np.ndarray] = {}
     totals: dict[tuple[str, str, str], Counts] = {}
     seconds: list[tuple[float, float]] = []
+    shares: dict[str, dict[str, list[float]]] = {}
     posed, inflated = toys.config("template"), toys.config("inflate")
+    prior = toys.config("template", f"match.template_prior={posed.evaluate.template_prior}")
     for category in toys.categories:
         photos = Collection(toys, category)
         rows, after, posing = photos.with_meshes(posed, toy_template(category))
         seconds.append((photos.seconds + after, posing))
+        if category in RIGID:
+            shares[category] = template_shares(toys, category, rows, posed)
         found = np.array([camera_azimuth(one["rotation"], one["translation"]) for one in rows])
         truth = np.array([toys.azimuth(one["image_id"]) for one in rows])
         gaps[category] = np.abs((found - truth + 180) % 360 - 180)
@@ -289,6 +350,7 @@ def _labels(toys: Toys) -> Iterator[dict[str, Any]]:
         kinds = {
             "template": {image_id: image for image_id, image in ready.items() if image_id in sure},
             "template, all photos": ready,
+            "template with the prior": photos.described(prior, [one for one in rows if one["image_id"] in sure]),
             "inflated": photos.described(inflated, photos.with_meshes(inflated)[0]),
         }
         for kind, images in kinds.items():
@@ -299,6 +361,7 @@ def _labels(toys: Toys) -> Iterator[dict[str, Any]]:
     rigid = [category for category in gaps if category in RIGID]
     yield from _yaw(rigid, gaps, margins)
     yield from _wrong(rigid, totals)
+    yield from _template_pck(shares)
     n = sum(len(one) for one in gaps.values())
     yield row(BENCH, "seconds a photo, one core", float(np.mean([both for both, _ in seconds])), "s", "lower", n=n)
     yield row(BENCH, "seconds a photo, one core, pose alone", float(np.mean([one for _, one in seconds])), "s", "lower", n=n)
@@ -321,7 +384,13 @@ def _wrong(categories: Sequence[str], totals: Mapping[tuple[str, str, str], Coun
         return sum((totals.get((category, kind, name), Counts()) for category in categories), Counts())
 
     asked = [("template", tau) for tau in ("0.05", "0.1")] + [("template, all photos", tau) for tau in ("0.05", "0.1")]
-    asked += [("inflated", "0.05"), ("inflated", "none"), ("inflated", "cycle"), ("inflated", "box")]
+    asked += [
+        ("template with the prior", "0.05"),
+        ("inflated", "0.05"),
+        ("inflated", "none"),
+        ("inflated", "cycle"),
+        ("inflated", "box"),
+    ]
     inflated = total("inflated", "0.05")
     for kind, name in asked:
         found = total(kind, name)

@@ -69,7 +69,10 @@ def evaluate(
     run: Run = None,
     method: Annotated[
         list[str] | None,
-        typer.Option("--method", help="What predicts, by name (sc3d methods); adapter:PATH for a checkpoint. Repeatable."),
+        typer.Option(
+            "--method",
+            help="What predicts, by name (sc3d methods), such as light-template; adapter:PATH for a checkpoint. Repeatable.",
+        ),
     ] = None,
     retry_rejects: RetryRejects = False,
     config: Config = None,

@@ -20,6 +20,7 @@ from sc3d.datasets.label_export.card import LabelCard, ModelUse
 from sc3d.datasets.label_export.folder import ExportState
 from sc3d.datasets.label_export.labels import ExportedLabels
 from sc3d.errors import ConfigError, SchemaError, WeightsError
+from sc3d.matching.template_prior import NO_WITNESS, uses_prior
 from sc3d.parsed import read_parsed
 from sc3d.records import LABELLED_SPLIT, Pair
 
@@ -49,6 +50,7 @@ def make_card(
         models=models_used(config) if own else (),
         thresholds=(thresholds.tau_cc, thresholds.tau_geo) if thresholds else None,
         origin="" if own else _origin(source),
+        caveat=NO_WITNESS if own and uses_prior(config) else "",
         licence=source.options.licence,
         layout=layout,
         split_names=split_names,

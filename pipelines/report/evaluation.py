@@ -19,7 +19,7 @@ from sc3d.evaluation.pck import WINDOW, PckPair
 from sc3d.pair_ids import split_pair_id
 from sc3d.report.charts import Series, bars
 from sc3d.report.keypoints import ALPHA, KeypointFigure, keypoint_figure, worst_pairs
-from sc3d.report.metrics import CategoryTable, category_tables, filter_table, pck_tables, published_filter_table
+from sc3d.report.metrics import WITHOUT_PRIOR, CategoryTable, category_tables, filter_table, pck_tables, published_filter_table
 from sc3d.report.page import Missing
 from sc3d.report.pairs import View
 
@@ -84,6 +84,8 @@ def note_counts(view: RunView, metrics: Mapping[str, Any]) -> None:
             )
         if count["flipped"]:
             parts.append(f"{count['flipped']:,} were predicted from the mirrored source")
+        if count.get("without_prior"):
+            parts.append(f"{count['without_prior']:,} were {WITHOUT_PRIOR}")
         if parts:
             view.note("evaluation", f"{count['method']}: of {count['pairs']:,} pairs, " + "; ".join(parts) + ".")
 

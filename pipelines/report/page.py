@@ -35,6 +35,7 @@ from sc3d.errors import Sc3dError, UpstreamError
 from sc3d.mask_signs import count_signs
 from sc3d.matching.described import Described
 from sc3d.matching.explain import explain_pair
+from sc3d.matching.template_prior import NO_WITNESS, uses_prior
 from sc3d.records import Pair
 from sc3d.report.alignment import AlignmentCard, alignment_card, turn_left, yaw_card
 from sc3d.report.charts import Series, curve, histogram
@@ -143,6 +144,8 @@ def pairs(view: RunView) -> Fields | Missing:
         "pairs",
         f"{len(figures)} of {len(kept):,} pairs are shown, spread over the categories and over the share of candidates that is kept.",
     )
+    if uses_prior(view.config):
+        view.note("pairs", f"Not verified independently: {NO_WITNESS}.")
     return {"pairs": figures}
 
 

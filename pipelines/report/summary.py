@@ -24,6 +24,7 @@ from sc3d.config import RunConfig
 from sc3d.console import PlainConsole
 from sc3d.display import near
 from sc3d.errors import UpstreamError
+from sc3d.matching.template_prior import NO_WITNESS, uses_prior
 from sc3d.records import LOW_CONFIDENCE, ImageRecord, Pair, Reject
 from sc3d.store import RunFolder
 
@@ -102,7 +103,7 @@ def print_labels(config: RunConfig, page: str, console: PlainConsole | None = No
     table.add_column("what", style="bold", no_wrap=True)
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("meaning", style="dim")
-    found = [] if is_rehearsal(config) else [*_image_lines(summary), *_pair_lines(summary)]
+    found = [] if is_rehearsal(config) else [*_image_lines(summary), *_pair_lines(summary, uses_prior(config))]
     for row in [*found, *_time_lines(config)]:
         table.add_row(*(cell for cell in row))
     console.print()
@@ -111,6 +112,8 @@ def print_labels(config: RunConfig, page: str, console: PlainConsole | None = No
     if is_rehearsal(config):
         counts = f"{len(summary.orientations['image_id']):,} images and {len(summary.labels['pair_id']):,} pairs"
         console.print(f"A rehearsal: {counts} went through actors that do nothing. The labels mean nothing.")
+    if uses_prior(config):
+        console.print(f"Not verified independently: {NO_WITNESS}.", soft_wrap=True)
     if _nothing_done(config):
         console.print("Everything was there already; nothing was computed.")
     stage = LabelStage(config)
@@ -140,7 +143,8 @@ def _image_lines(summary: RunSummary) -> list[tuple[str, str, str]]:
     return lines
 
 
-def _pair_lines(summary: RunSummary) -> list[tuple[str, str, str]]:
+def _pair_lines(summary: RunSummary, guided: bool) -> list[tuple[str, str, str]]:
+    """``guided``: candidates were found with the prior that verified them, so geometry is no independent witness."""
     matches = summary.labels if len(summary.labels["pair_id"]) else summary.matches
     pairs = len(matches["pair_id"])
     if not pairs:
@@ -153,7 +157,8 @@ def _pair_lines(summary: RunSummary) -> list[tuple[str, str, str]]:
     if "n_kept" in matches:
         kept = matches["n_kept"]
         share = f"{100 * kept.sum() / candidates:.1f} % of the candidates" if candidates else "there were no candidates"
-        lines.append(("labels", f"{int(kept.sum()):,}", f"verified by geometry: {share}"))
+        how = "passed the geodesic filter" if guided else "verified by geometry"
+        lines.append(("labels", f"{int(kept.sum()):,}", f"{how}: {share}"))
         lines.append(("labels a pair", f"{kept.mean():,.0f}", f"mean; {int((kept == 0).sum()):,} pairs have none"))
     return lines
 

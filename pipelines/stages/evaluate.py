@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
+import numpy as np
+
 from actors.base import Actor, Row
 from pipelines.stages.describe import DescribeStage
 from pipelines.stages.methods import ImageCells, adapter_identity, method_config, method_images, trained_adapter
@@ -19,16 +21,18 @@ from sc3d.evaluation.flip import counterparts, descriptor_distance, mirrored_pix
 from sc3d.evaluation.methods import CONTROL, Method, method_of, methods_of, named, resolve
 from sc3d.evaluation.pck import common_keypoints, outside_image, read_cells, score_cells
 from sc3d.evaluation.protocols import protocol_of, unit_of
+from sc3d.evaluation.readout import guided
 from sc3d.evaluation.scores import PairScore
 from sc3d.records import ImageRecord, Pair
 
 _GATHERED = {
-    "source": "descriptors and foreground of the source image",
-    "target": "descriptors and foreground of the target image",
+    "source": "descriptors, foreground and template of the source image",
+    "target": "descriptors, foreground and template of the target image",
     "mirrored": "those of the mirrored source, or None without adaptive flip",
     "annotations": "manifest rows of both images",
     "groups": "repeated and mirrored keypoints of the category",
     "method": "what tables call the method",
+    "prior": "what the poses of a template do, see Method.prior",
     "unit": "what a threshold is a share of",
 }
 
@@ -43,8 +47,10 @@ class ScoreActor(Actor):
 
     @classmethod
     def reads(cls, config: RunConfig) -> Sequence[str]:
-        """Adapters know no flip."""
-        return *cls.options, *(("evaluate.flip",) if method_of(config.evaluate.methods[0]).is_zero_shot else ())
+        """Adapters know no flip, and the weight of the prior is that of the methods with one."""
+        method = method_of(config.evaluate.methods[0])
+        prior = ("evaluate.template_prior",) if method.prior else ()
+        return *cls.options, *(("evaluate.flip",) if _flips(method) else ()), *prior
 
     def process(self, row: Row) -> Row:
         """Score one pair."""
@@ -54,12 +60,19 @@ class ScoreActor(Actor):
         if len(ids) == 0:
             return {"record": PairScore.of(*key, ())}
         boxes = (row["source"].descriptors.letterbox, row["target"].descriptors.letterbox)
-        similarity = row["source"].descriptors.similarity(boxes[0].cells_of(source_xy), row["target"].descriptors)
-        cells = read_cells(similarity, boxes[1].side, self.config.evaluate)
+        source_cells = boxes[0].cells_of(source_xy)
+        similarity = row["source"].descriptors.similarity(source_cells, row["target"].descriptors)
+        found = self._guided(row, source_cells, similarity) if row["prior"] else None
+        cells = read_cells(similarity if found is None else found, boxes[1].side, self.config.evaluate)
         flipped = row["mirrored"] is not None and self._flip(row, ids, cells)
         outside = int((outside_image(source_xy, boxes[0]) | outside_image(target_xy, boxes[1])).sum())
         predictions = score_cells(source, target, cells, boxes[1], row["groups"].repeated, row["method"], row["unit"])
-        return {"record": PairScore.of(*key, predictions, outside, flipped)}
+        return {"record": PairScore.of(*key, predictions, outside, flipped, bool(row["prior"]) and found is None)}
+
+    def _guided(self, row: Row, source_cells: np.ndarray, similarity: np.ndarray) -> np.ndarray | None:
+        """The similarities (K, N) with the prior of the template; ``None`` where the two images share none in sure poses."""
+        templates = row["source"].template, row["target"].template
+        return guided(similarity, source_cells, templates, self.config.evaluate.template_prior, alone=row["prior"] == "alone")
 
     def _flip(self, row: Row, ids: Any, cells: dict[str, Any]) -> bool:
         """Take the predictions of the mirrored source, where it is closer to the target, of the points that it shows too."""
@@ -118,7 +131,7 @@ class EvaluateStage(PairStage):
     @property
     def flips(self) -> bool:
         """Whether mirror images are looked at too."""
-        return self.method.is_zero_shot and self.whole.evaluate.flip != "none"
+        return _flips(self.method) and self.whole.evaluate.flip != "none"
 
     def reads(self) -> Sequence[str]:
         own = None in self.method.weights.values()
@@ -149,8 +162,14 @@ class EvaluateStage(PairStage):
             "annotations": self.annotations(pair),
             "groups": groups_of(self.config, pair.category),
             "method": self.label,
+            "prior": self.method.prior,
             "unit": unit_of(self.config),
         }
+
+
+def _flips(method: Method) -> bool:
+    """Whether mirror images mean something to a method: an adapter was trained on photos, and a pose says itself which side it shows."""
+    return method.is_zero_shot and not method.prior
 
 
 def groups_of(config: RunConfig, category: str) -> KeypointGroups:

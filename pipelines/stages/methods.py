@@ -20,20 +20,23 @@ from sc3d.errors import ConfigError, FeatureError, WeightsError
 from sc3d.evaluation.methods import STAND_INS, TRAINED, Method, missing_options, resolve, set_options, weights_of
 from sc3d.evaluation.readout import CellDescriptors
 from sc3d.features import Features
+from sc3d.matching.template_prior import PosedTemplate
 from sc3d.store import RunFolder
 from training.adapter import Adapter, decode_adapter, load_adapter, source_names
 
 
 class ImageCells(NamedTuple):
-    """An image as its keypoints are predicted: the descriptors of all cells, and the foreground (side, side)."""
+    """An image as its keypoints are predicted: the descriptors of all cells, the foreground (side, side), and its template, if the method
+    asks for the prior of that and its pose is sure."""
 
     descriptors: CellDescriptors
     foreground: np.ndarray
+    template: PosedTemplate | None = None
 
     @property
     def n_bytes(self) -> int:
         """Memory of the arrays."""
-        return self.descriptors.n_bytes + self.foreground.nbytes
+        return self.descriptors.n_bytes + self.foreground.nbytes + (self.template.n_bytes if self.template is not None else 0)
 
 
 def method_images(method: Method, config: RunConfig, described: FeatureStage, cache_mb: int) -> PreparedImages[ImageCells]:
@@ -50,10 +53,11 @@ def method_images(method: Method, config: RunConfig, described: FeatureStage, ca
         return read_adapter(method, config)
 
     def prepare(features: Features) -> ImageCells:
+        template = PosedTemplate.of_features(features) if method.prior else None
         if method.is_zero_shot:
-            return ImageCells(CellDescriptors.of_features(features, weights_of(method, config)), features.foreground)
+            return ImageCells(CellDescriptors.of_features(features, weights_of(method, config)), features.foreground, template)
         cells = adapter().describe(sources_for(adapter(), features))
-        return ImageCells(CellDescriptors.of_map(cells, features.letterbox), features.foreground)
+        return ImageCells(CellDescriptors.of_map(cells, features.letterbox), features.foreground, template)
 
     return PreparedImages(described, prepare, cache_mb)
 

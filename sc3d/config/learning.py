@@ -110,6 +110,13 @@ class EvaluateConfig:
         Literal["zero", "infinity"],
         Field(description="similarities outside the window count as 0, as in GeoAware-SC's code, or not at all"),
     ] = "zero"
+    template_prior: Annotated[
+        Positive,
+        Field(
+            description="of the methods light-template and template: weight of the squared distance from where the template's pose puts a "
+            "point, in boxes of the target's object; 10 suits rigid things, 1 animals"
+        ),
+    ] = 10.0
     flip: Annotated[
         Literal["none", "mutual", "mask"],
         Field(

@@ -157,6 +157,15 @@ class MatchConfig:
         TransferName,
         Field(description="prediction across meshes; transport needs the extra sc3d[transport]; nearest is the paper's"),
     ] = "nearest"
+    template_prior: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="between photos of one template candidates are found near where its pose puts them: weight of the squared distance "
+            "from there, in boxes; 10 suits rigid things, 1 animals. Such labels are not verified independently, since the pose that "
+            "verifies them proposed them; 0: cosines alone",
+        ),
+    ] = 0.0
 
     def __post_init__(self) -> None:
         if self.alpha + self.beta > 1 + 1e-9:

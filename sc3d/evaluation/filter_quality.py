@@ -159,4 +159,6 @@ def summarise(counts: Iterable[Sequence[FilterCounts]]) -> list[FilterQuality]:
 def without_3d(match: MatchConfig) -> MatchConfig:
     """The same fusion of the 2D features alone."""
     total = match.alpha + match.beta
-    return MatchConfig(alpha=match.alpha / total, beta=match.beta / total, transfer=match.transfer)
+    return MatchConfig(
+        alpha=match.alpha / total, beta=match.beta / total, transfer=match.transfer, template_prior=match.template_prior
+    )

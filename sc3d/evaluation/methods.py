@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from sc3d.config import RunConfig
 from sc3d.config_file import parse_config, to_values
@@ -43,6 +43,8 @@ class Method:
         options: option -> value that the method asks for; its features, and the adapter, are those of a run with these.
         published: row of the paper's tables that it reproduces with its models.
         labelling: the adapter is trained on the labels of that (:func:`~sc3d.evaluation.labellings.labelling_named`), not on the run's own.
+        prior: what the poses of a template that both photos show do (:mod:`sc3d.matching.template_prior`): ``add``, they guide the
+            features, or ``alone``, they decide. Pairs without such poses are predicted from the features, and counted.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Method:
     options: Mapping[str, Any] = field(default_factory=dict)
     published: str = ""
     labelling: str = ""
+    prior: Literal["", "add", "alone"] = ""
 
     @property
     def is_zero_shot(self) -> bool:
@@ -71,6 +74,18 @@ _BUILT_IN = (
     Method("dino", "whatever the run has in the DINO slot", {"dino": 1.0}),
     Method("sd", "whatever the run has in the Stable Diffusion slot", {"sd": 1.0}),
     Method("shape", "the 3D descriptors alone; they know nothing of the background", {"shape": 1.0}),
+    Method(
+        "light-template",
+        "as zero-shot, near where the pose of the photos' template shows the same point; pairs without sure poses: as zero-shot",
+        {"sd": None, "dino": None},
+        prior="add",
+    ),
+    Method(
+        "template",
+        f"the place that the template's pose gives, without features; pairs without sure poses: as {CONTROL}",
+        {"position": 1.0},
+        prior="alone",
+    ),
     Method(CONTROL, "the same place in the other object's box: a control, which sees nothing", {"position": 1.0}),
     Method("dinov2", "DINOv2 ViT-B/14, layer 11", {"dino": 1.0}, options=_DINOV2, published="DINOv2 nearest"),
     Method("dinov2-registers", "DINOv2 with registers", {"dino": 1.0}, options={"describe.dino": "dinov2_registers"}),

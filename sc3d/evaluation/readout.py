@@ -21,6 +21,7 @@ from sc3d.matching.box_position import position_descriptors
 from sc3d.matching.candidates import fused_product
 from sc3d.matching.described import CoarseLayer
 from sc3d.matching.fusion import SHAPE, Taps, bilinear_taps, interpolate_shape, layer_values, layers_of
+from sc3d.matching.template_prior import PosedTemplate, share_pose, squared_distances
 
 POSITION = "position"
 
@@ -136,6 +137,28 @@ class CellDescriptors:
         if len(cells) == 0:
             return np.zeros((0, target.letterbox.side**2), np.float32)
         return np.asarray(fused_product(self.rows(cells), target).numpy())
+
+
+def guided(
+    similarity: np.ndarray,
+    cells: np.ndarray,
+    templates: tuple[PosedTemplate | None, PosedTemplate | None],
+    weight: float,
+    alone: bool = False,
+) -> np.ndarray | None:
+    """A similarity (K, N) with the prior of a template (:mod:`sc3d.matching.template_prior`), or ``None`` where there is no prior.
+
+    Args:
+        cells: (K,) flat cells of the source.
+        templates: of the source and of the target.
+        weight: of the squared distance from where the target shows the same place, in boxes of its object.
+        alone: without the similarity. The place itself then counts as a cosine of 1, since readouts take 0 for what is not alike.
+    """
+    source, target = templates
+    if source is None or target is None or not share_pose(source, target):
+        return None
+    distances = squared_distances(cells, source, np.arange(similarity.shape[1]), target).numpy()
+    return np.asarray((np.float32(1) if alone else similarity) - np.float32(weight) * distances)
 
 
 def _scaled(layers: Mapping[str, np.ndarray], scale: float, side: int) -> tuple[list[torch.Tensor], list[CoarseLayer]]:

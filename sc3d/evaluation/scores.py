@@ -17,7 +17,7 @@ from sc3d.schema import Record, array, column
 class PairScore(Record, name="PairScore"):
     """One annotated pair. K keypoints are visible in both images, M methods (readouts of one) predicted them."""
 
-    SCHEMA_VERSION = 2
+    SCHEMA_VERSION = 3
 
     pair_id: str = column("source id ~ target id")
     category: str = column("object category")
@@ -30,6 +30,7 @@ class PairScore(Record, name="PairScore"):
     predicted_xy: np.ndarray = array("float32", -1, 2, doc="predictions in pixels of the target (M * K)")
     outside: int = column("keypoints whose annotation lies outside of its image; they are scored from the nearest border cell", 0)
     flipped: bool = column("the mirrored source was closer to the target, so its predictions were taken", False)
+    without_prior: bool = column("the method asks for a template's prior and the two photos share no template in sure poses", False)
 
     def validate(self) -> None:
         wanted = len(self.methods) * len(self.keypoint_ids)
@@ -38,7 +39,14 @@ class PairScore(Record, name="PairScore"):
 
     @classmethod
     def of(
-        cls, pair_id: str, category: str, split: str, predictions: Sequence[PckPair], outside: int = 0, flipped: bool = False
+        cls,
+        pair_id: str,
+        category: str,
+        split: str,
+        predictions: Sequence[PckPair],
+        outside: int = 0,
+        flipped: bool = False,
+        without_prior: bool = False,
     ) -> PairScore:
         """Collect the predictions of a pair's keypoints by several readouts; none of a pair without common keypoints."""
         none = np.zeros(0)
@@ -54,6 +62,7 @@ class PairScore(Record, name="PairScore"):
             predicted_xy=np.concatenate([_xy(p) for p in predictions]) if predictions else np.zeros((0, 2)),
             outside=outside,
             flipped=flipped,
+            without_prior=without_prior,
         )
 
     def predictions(self) -> list[PckPair]:
@@ -75,7 +84,8 @@ class ScoreCounts:
     """Of one method and split: how many pairs were scored, and what was not.
 
     ``pairs`` were to be scored; ``rejected`` could not be; ``without_common`` show no keypoint in both images, and have no score;
-    ``keypoints`` were scored, of which ``outside`` lie outside of their image; ``flipped`` pairs were predicted from the mirrored source.
+    ``keypoints`` were scored, of which ``outside`` lie outside of their image; ``flipped`` pairs were predicted from the mirrored source,
+    and ``without_prior`` pairs without the template's prior that the method asks for.
     """
 
     method: str
@@ -85,6 +95,7 @@ class ScoreCounts:
     keypoints: int
     outside: int
     flipped: int
+    without_prior: int
 
 
 def count_scores(method: str, wanted: int, scores: Iterable[PairScore]) -> ScoreCounts:
@@ -98,6 +109,7 @@ def count_scores(method: str, wanted: int, scores: Iterable[PairScore]) -> Score
         keypoints=sum(len(score.keypoint_ids) for score in found),
         outside=sum(score.outside for score in found),
         flipped=sum(score.flipped for score in found),
+        without_prior=sum(score.without_prior for score in found),
     )
 
 

@@ -12,6 +12,9 @@ import numpy as np
 
 from sc3d.errors import GeometryError
 
+# Share of the largest eigenvalue that the second smallest of a resection must exceed: below it, float32 hits leave the camera open.
+_OPEN = 1e-10
+
 
 @dataclass(frozen=True)
 class Camera:
@@ -81,6 +84,38 @@ def project(points: np.ndarray, pose: Pose, camera: Camera) -> tuple[np.ndarray,
         xy = (X @ camera.K.T)[:, :2] / depth[:, None]
     xy[depth <= 1e-9] = np.nan
     return xy, depth
+
+
+def resect(points: np.ndarray, xy: np.ndarray) -> np.ndarray:
+    """The projection (3, 4) that takes canonical points (N, 3) to the pixels (N, 2) where a camera saw them, with their depths positive.
+
+    A homogeneous point's image is ``projection @ (X, 1)``, divided by its last coordinate. Exact for exact points: the direct linear
+    transform (Hartley and Zisserman, 7.1), in coordinates scaled to their mean and spread.
+
+    Raises:
+        GeometryError: there are fewer than six points, or they lie so nearly in one plane that they leave the camera open.
+    """
+    if len(points) < 6:
+        raise GeometryError(f"{len(points)} points do not tell a camera; it takes six")
+    X, to_points = _scaled_homogeneous(points)
+    x, to_pixels = _scaled_homogeneous(xy)
+    zero = np.zeros_like(X)
+    rows = np.concatenate([np.concatenate([X, zero, -x[:, :1] * X], axis=1), np.concatenate([zero, X, -x[:, 1:2] * X], axis=1)])
+    values, vectors = np.linalg.eigh(rows.T @ rows)
+    if not values[1] > _OPEN * values[-1]:
+        raise GeometryError("points that lie in one plane do not tell a camera")
+    projection = to_pixels @ vectors[:, 0].reshape(3, 4) @ np.linalg.inv(to_points)
+    depths = np.asarray(points, np.float64) @ projection[2, :3] + projection[2, 3]
+    return np.asarray(projection * np.sign(np.median(depths)))
+
+
+def _scaled_homogeneous(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Homogeneous coordinates (N, D + 1) of values (N, D) with mean 0 and spread 1, and the matrix that takes them back."""
+    values = np.asarray(values, np.float64)
+    mean, spread = values.mean(axis=0), max(float(values.std()), 1e-300)
+    back = np.diag([*np.full(len(mean), spread), 1.0])
+    back[:-1, -1] = mean
+    return np.concatenate([(values - mean) / spread, np.ones((len(values), 1))], axis=1), back
 
 
 def yaw_rotation(degrees: float) -> np.ndarray:

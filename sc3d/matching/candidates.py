@@ -10,11 +10,12 @@ import torch
 
 from sc3d.matching.described import CoarseLayer, Described
 from sc3d.matching.fusion import Taps
+from sc3d.matching.template_prior import share_pose, squared_distances
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Each matching source cell and its nearest target cell. All arrays have N rows.
+    """Each matching source cell and its nearest target cell, with a prior the one that is best with it. All arrays have N rows.
 
     ``source_rows``, ``target_rows`` (N,) int64 rows into the images' ``cells``; ``cosine`` (N,) float32 fused; ``cycle_error`` (N,) float32
     in source pixels.
@@ -38,6 +39,8 @@ class Candidates:
 def find_candidates(source: Described, target: Described) -> Candidates:
     """The nearest target cell of each matching source cell, and the cycle error; none if either image has no matching cell.
 
+    With ``match.template_prior``, the two nearest neighbours of a pair that shares a template are those of :func:`penalty` too.
+
     Raises:
         FeatureError: the images were described by different recipes.
     """
@@ -46,7 +49,7 @@ def find_candidates(source: Described, target: Described) -> Candidates:
     if n == 0 or len(target.cells) == 0:
         return Candidates.none()
     cosines = similarity(source, target)
-    forward, backward = nearest(cosines)
+    forward, backward = nearest(guided(cosines, source, target))
     rows = np.arange(n)
     error = cycle_error(source.cells, forward, backward, source.letterbox.side, source.letterbox.cell_pixels)
     return Candidates(rows, forward, cosines.numpy()[rows, forward], error)
@@ -60,6 +63,22 @@ def similarity(source: Described, target: Described) -> torch.Tensor:
     """
     source.check_pair(target)
     return fused_product(source, target)
+
+
+def guided(cosines: torch.Tensor, source: Described, target: Described) -> torch.Tensor:
+    """Cosines (N, M) of the matching cells less the prior of the template that both images show; the cosines themselves without one."""
+    less = penalty(source, target, cosines.device)
+    return cosines if less is None else cosines - less
+
+
+def penalty(source: Described, target: Described, device: torch.device | str = "cpu") -> torch.Tensor | None:
+    """What the template's prior takes from the cosines (N, M) of the matching cells of two images: its weight times the squared distance,
+    in the target's boxes, from where the target shows what the source's cell sees. ``None`` without a weight, or if the images share no
+    template in poses that are sure."""
+    one, other = source.template, target.template
+    if one is None or other is None or not share_pose(one, other):
+        return None
+    return squared_distances(source.cells, one, target.cells, other, device).mul_(source.template_prior)
 
 
 class FusedLayers(Protocol):

@@ -32,6 +32,7 @@ from sc3d.matching.fusion import (
 )
 from sc3d.matching.search import VertexIndex
 from sc3d.matching.spectral import Spectral, spectral
+from sc3d.matching.template_prior import PosedTemplate
 
 MAX_FILL_DISTANCE = 1.0
 """Distance in cells up to which a cell without an own hit may borrow the nearest covered cell's (3D-SC leaves this open)."""
@@ -123,6 +124,8 @@ class Described:
         coarse: the scaled layers of coarser grids.
         mesh: the mesh side, or ``None`` without a mesh.
         transfer: name of the configured prediction across meshes.
+        template: where it shows the places of its template; ``None`` without one, or if the configuration asks for no prior.
+        template_prior: weight of that prior.
 
     Raises:
         FeatureError: no group has a weight, values are malformed or not finite, or the mesh has no spectrum for a functional map.
@@ -142,6 +145,8 @@ class Described:
         self.mesh = _describe_surface(features, rows)
         self.transfer = config.transfer
         self._prepare_transfer()
+        self.template_prior = config.template_prior
+        self.template = PosedTemplate.of_features(features) if config.template_prior > 0 else None
         present = {name.partition(".")[0] for name in features.sources} | ({SHAPE} if features.surface is not None else set())
         if SHAPE in wanted and features.surface is None:
             # Such an image has no matching cells at all; its other groups only serve the check that the recipes agree.
@@ -157,7 +162,7 @@ class Described:
         """Memory of the arrays, for byte-bounded caches."""
         tensors = [self.dense, *(t for c in self.coarse for t in (c.values, c.taps.nodes, c.taps.weights))]
         total = sum(t.nbytes for t in tensors) + self.cells.nbytes
-        return total + (self.mesh.n_bytes if self.mesh is not None else 0)
+        return total + sum(part.n_bytes for part in (self.mesh, self.template) if part is not None)
 
     def check_pair(self, other: Described) -> None:
         """Raise :class:`FeatureError` unless the two images were described by the same recipe, on the same grid."""

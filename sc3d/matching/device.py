@@ -16,7 +16,7 @@ import torch
 from sc3d.config import MatchConfig
 from sc3d.errors import ConfigError
 from sc3d.geometry.geodesic import LEVELS
-from sc3d.matching.candidates import Candidates, fused_product
+from sc3d.matching.candidates import Candidates, fused_product, guided
 from sc3d.matching.described import Described, DescribedSurface
 from sc3d.matching.label import collect_matches, match_pair
 from sc3d.matching.transfer import share_template
@@ -109,9 +109,11 @@ def match_pairs(pairs: Sequence[tuple[DeviceImage, DeviceImage]], category: str,
 
 def _evidence(source: DeviceImage, target: DeviceImage) -> _Evidence:
     cosines = fused_product(source, target)
-    cosine, forward = cosines.max(dim=1)
+    closeness = guided(cosines, source.image, target.image)
+    forward = closeness.argmax(dim=1)
+    cosine = cosines.gather(1, forward[:, None])[:, 0]
     side, pixels = source.image.letterbox.side, source.image.letterbox.cell_pixels
-    returned = source.cells[cosines.argmax(dim=0)[forward]]
+    returned = source.cells[closeness.argmax(dim=0)[forward]]
     rows, columns = returned // side - source.cells // side, returned % side - source.cells % side
     cycle = (torch.hypot(rows.double(), columns.double()) * pixels).float()
     return _Evidence(forward, cosine, cycle, _geodesic(source, target, forward))

@@ -16,7 +16,7 @@ import torch
 from sc3d.config import LabelConfig, MatchConfig
 from sc3d.errors import FeatureError
 from sc3d.features import Features
-from sc3d.matching.candidates import Candidates, cycle_error, similarity, within_cycle
+from sc3d.matching.candidates import Candidates, cycle_error, penalty, similarity, within_cycle
 from sc3d.matching.described import Described
 from sc3d.matching.fusion import DINO, SD, SHAPE, group_weights, layers_of, renormalise, surface_rows
 from sc3d.matching.lift import spread
@@ -29,7 +29,7 @@ _OUT_OF_REACH = np.float32(-1e30)
 
 
 class GroupedImage(Described):
-    """An image ready to be paired under any weights; those of ``config`` do not matter, its transfer does.
+    """An image ready to be paired under any weights; those of ``config`` do not matter, its transfer and its prior do.
 
     As a :class:`Described` it is that of its first group alone, on all foreground cells.
 
@@ -63,7 +63,9 @@ class GroupedImage(Described):
 
 
 def _alone(config: MatchConfig, group: str) -> MatchConfig:
-    return MatchConfig(alpha=float(group == SD), beta=float(group == DINO), transfer=config.transfer)
+    return MatchConfig(
+        alpha=float(group == SD), beta=float(group == DINO), transfer=config.transfer, template_prior=config.template_prior
+    )
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,13 @@ def _propose(source: GroupedImage, target: GroupedImage, settings: Sequence[Matc
     if not settings or not len(source.cells) or not len(target.cells):
         return [Candidates.none() for _ in settings]
     weights = np.array([[share.get(group, 0.0) for group in (SD, DINO, SHAPE)] for share in shares], np.float32)
-    found = weighted_nearest(_similarities(source, target), weights)
+    cosines, less = _similarities(source, target), penalty(source, target)
+    # Weights sum to 1: what is taken from every group is taken from the fused cosine, whatever the weights.
+    closeness = cosines
+    if less is not None:
+        sd, dino, shape = (matrix - less.numpy() for matrix in cosines)
+        closeness = sd, dino, shape
+    found = weighted_nearest(closeness, weights)
     proposals = []
     for s, share in enumerate(shares):
         rows = np.arange(len(source.cells))
@@ -144,7 +152,11 @@ def _propose(source: GroupedImage, target: GroupedImage, settings: Sequence[Matc
             rows = np.flatnonzero(source.covered) if target.covered.any() else rows[:0]
         forward, box = found.forward[s], source.letterbox
         error = cycle_error(source.cells, forward, found.backward[s], box.side, box.cell_pixels)
-        proposals.append(Candidates(rows, forward[rows], found.similarity[s, rows], error[rows]))
+        cosine = found.similarity[s, rows]
+        if less is not None:
+            at = rows, forward[rows]
+            cosine = sum(weight * matrix[at] for weight, matrix in zip(weights[s], cosines, strict=True))
+        proposals.append(Candidates(rows, forward[rows], cosine, error[rows]))
     return proposals
 
 

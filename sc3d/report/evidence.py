@@ -13,7 +13,7 @@ from sc3d.errors import GeometryError
 from sc3d.geometry.geodesic import lookup
 from sc3d.geometry.mesh import Mesh
 from sc3d.geometry.sampling import scattered
-from sc3d.matching.candidates import cycle_tolerance, nearest, similarity
+from sc3d.matching.candidates import cycle_tolerance, guided, nearest, similarity
 from sc3d.matching.described import Described
 from sc3d.matching.explain import AGREEMENT, CYCLE, GEODESIC, SURFACE, Explanation, explain_pair
 from sc3d.records import Pair
@@ -151,7 +151,7 @@ def gather_evidence(pair: Pair, source: Shown, target: Shown, config: LabelConfi
 def _returned(source: Described, target: Described) -> np.ndarray:
     if len(source.cells) == 0 or len(target.cells) == 0:
         return np.zeros(0, np.int64)
-    forward, backward = nearest(similarity(source, target))
+    forward, backward = nearest(guided(similarity(source, target), source, target))
     return source.cells[backward[forward]]
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import FailFast
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from sc3d.evaluation.protocols import dataset_name
 from sc3d.evaluation.published import published_filter_rows, published_pck_rows
@@ -28,6 +28,7 @@ FILTER_MEANINGS = {
     "cycle + geodesic": "cycle, and close along the surface of both meshes: the labels",
 }
 
+WITHOUT_PRIOR = "predicted without the template's prior, since their photos do not share a template in poses that are sure"
 
 _CATEGORY = "category:"
 
@@ -64,6 +65,7 @@ class Counts(TypedDict):
     keypoints: Whole
     outside: Whole
     flipped: Whole
+    without_prior: NotRequired[Whole]
 
 
 class Metrics(TypedDict, total=False):

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sc3d.console import PlainConsole
-from sc3d.report.metrics import filter_table, pck_tables
+from sc3d.report.metrics import WITHOUT_PRIOR, filter_table, pck_tables
 
 _ALPHA = 0.10
 _AVERAGES = {"image": "per image", "keypoint": "per point"}
@@ -24,7 +24,8 @@ def print_metrics(metrics: Mapping[str, Any], console: PlainConsole | None = Non
 
 
 def _print_counts(metrics: Mapping[str, Any], console: PlainConsole) -> None:
-    """What the tables leave out, or count though something is odd about it; one line, as all methods score the same pairs."""
+    """What the tables leave out, or count though something is odd about it: one line, as all methods score the same pairs, and one for each
+    method that lacked what it asks for."""
     seen = {
         (count["pairs"], count["rejected"], count["without_common"], count["outside"], count["keypoints"])
         for count in metrics.get("counts", ())
@@ -35,6 +36,10 @@ def _print_counts(metrics: Mapping[str, Any], console: PlainConsole) -> None:
         parts += [f"{without:,} pairs show no keypoint in both images"] if without else []
         parts += [f"{outside:,} keypoints lie outside of their image"] if outside else []
         console.print("; ".join(parts), style="dim")
+    for count in metrics.get("counts", ()):
+        if count.get("without_prior"):
+            text = f"{count['method']}: {count['without_prior']:,} of {count['pairs']:,} pairs were {WITHOUT_PRIOR}"
+            console.print(text, style="dim", soft_wrap=True)
 
 
 def _print_filters(metrics: Mapping[str, Any], console: PlainConsole) -> None:

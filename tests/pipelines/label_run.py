@@ -41,10 +41,17 @@ def make_labels(source: ImageRecord, target: ImageRecord, sizes: Sequence[tuple[
 
 
 def make_run(
-    uri: str, photos: Path, *, images: int = 4, categories: Sequence[str] = ("bus", "dining table"), count: int = 7
+    uri: str,
+    photos: Path,
+    *options: str,
+    images: int = 4,
+    categories: Sequence[str] = ("bus", "dining table"),
+    count: int = 7,
 ) -> RunConfig:
     """A labelled run of all ordered pairs of ``images`` photos a category, and a held-out photo each; pair i has i * ``count`` labels."""
-    config = load_config(None, [f"run={json.dumps(uri)}", f"dataset.root={json.dumps(str(photos))}", "ray.pairs_per_shard=5"])
+    config = load_config(
+        None, [f"run={json.dumps(uri)}", f"dataset.root={json.dumps(str(photos))}", "ray.pairs_per_shard=5", *options]
+    )
     run, records, pairs, labels, photographed = RunFolder(uri), [], [], [], []
     for category in categories:
         mine = [_photo(photos, category, i, "trn") for i in range(images)]

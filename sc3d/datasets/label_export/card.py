@@ -48,6 +48,7 @@ class LabelCard:
     ``counts``: category -> split -> counts of what was exported; ``images``: category -> images of the manifest; ``left_out``: pairs with
     too few labels. ``rejects``: (stage, kind of error, count). ``thresholds``: tau_cc and tau_geo, or none for labels that came without.
     ``origin``: a sentence on where labels come from that were not made here; empty for a run's own. ``licence``: of the labels, or none.
+    ``caveat``: what has to be said about how a run's own were verified, or nothing.
     """
 
     title: str
@@ -61,6 +62,7 @@ class LabelCard:
     models: Sequence[ModelUse]
     thresholds: tuple[float, float] | None
     origin: str = ""
+    caveat: str = ""
     licence: str | None = None
     layout: str = ""
     split_names: Mapping[str, str] = field(default_factory=dict)
@@ -131,6 +133,7 @@ class LabelCard:
         total = self.total
         lines = [self.origin] if self.origin else ["The pairs were matched and verified by the method of 3D-SC (arXiv 2605.30093)."]
         lines.append(f"- recipe of the labels: `{self.recipe}`")
+        lines += [f"- **not verified independently**: {self.caveat}"] if self.caveat else []
         lines.append(f"- pairs that were planned: {self.planned_pairs:,}; left out for too few labels: {self.left_out:,}")
         if self.thresholds is not None:
             cycle, geodesic = self.thresholds

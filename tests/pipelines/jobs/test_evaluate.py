@@ -32,8 +32,10 @@ from sc3d.datasets.keypoint_groups import KeypointGroups
 from sc3d.errors import ConfigError
 from sc3d.evaluation.methods import CONTROL, METHODS
 from sc3d.evaluation.readout import CellDescriptors
+from sc3d.evaluation.scores import PairScore
 from sc3d.grid import Letterbox
 from sc3d.images import load_image
+from sc3d.matching.template_prior import PosedTemplate
 from sc3d.records import ImageRecord, Pair
 from sc3d.report.terminal import print_metrics
 from sc3d.store import RunFolder
@@ -75,7 +77,8 @@ def test_toys_run_every_method_and_say_what_stood_in(by_name: tuple[RunConfig, d
     values = pck_at_ten(by_name[1])
     names = {method.rpartition(" nearest")[0] for method in values if method.endswith(" nearest")}
     assert names == {
-        "zero-shot", "zero-shot-3d", "dino", "sd", "shape", "dinov2 (lite0)", "dinov2-registers (lite0)", "dinov3 (lite0)", "dift (lite0)",
+        "zero-shot", "zero-shot-3d", "light-template", "template", "dino", "sd", "shape", "dinov2 (lite0)",
+        "dinov2-registers (lite0)", "dinov3 (lite0)", "dift (lite0)",
         "stable-diffusion (lite0)", "sd-dino (lite0)", "sd-dinov3 (lite0)", "sd-dino-partfield (lite0, spectral)", "adapter",
         "adapter-dinov3 (lite0)", "mine", "copy-position",
     }  # fmt: skip
@@ -85,6 +88,11 @@ def test_toys_run_every_method_and_say_what_stood_in(by_name: tuple[RunConfig, d
     assert values["dift (lite0) nearest"] == values["sd nearest"]
     assert values["mine nearest"] == values["adapter nearest"]
     assert values["zero-shot-3d nearest"] == values["sd-dino-partfield (lite0, spectral) nearest"]
+    # Nothing here has a template, so its methods fall back on what they say.
+    assert values["light-template nearest"] == values["zero-shot nearest"]
+    assert values["template nearest"] == values["copy-position nearest"]
+    counts = {count["method"]: (count["without_prior"], count["pairs"] - count["rejected"]) for count in by_name[1]["counts"]}
+    assert counts["light-template"][0] == counts["template"][0] == counts["template"][1] > 0 == counts["zero-shot"][0]
 
 
 @pytest.mark.slow
@@ -194,6 +202,10 @@ def test_recipes_depend_on_what_a_method_reads_alone(finished: RunConfig) -> Non
     )
     assert len({recipe("dino"), recipe("sd"), *(recipe("dino", change) for change in changes)}) == 2 + len(changes)
     assert recipe("adapter") == recipe("adapter", "evaluate.flip=mask")
+    # A pose says itself which side it shows, and has a weight that the others do not know.
+    for name in ("light-template", "template"):
+        assert recipe(name) == recipe(name, "evaluate.flip=mask") != recipe(name, "evaluate.template_prior=1")
+    assert recipe("zero-shot") == recipe("zero-shot", "evaluate.template_prior=1") != recipe("light-template")
 
 
 @pytest.mark.parametrize(("flip", "right"), [("none", [False, False, True]), ("mutual", [True] * 3), ("mask", [True] * 3)])
@@ -222,7 +234,7 @@ def test_adaptive_flip_finds_points_in_a_mirror_image(tmp_path: Path, flip: str,
     row = {
         "pair_id": "s~t", "category": "car", "split": "test", "source": source, "target": mirrored, "annotations": annotations,
         "mirrored": None if flip == "none" else mirrored, "groups": KeypointGroups((), ((0, 1),), ()),
-        "method": "dino", "unit": "box",
+        "method": "dino", "prior": "", "unit": "box",
     }  # fmt: skip
     score = ScoreActor(config).process(row)["record"]
     assert score.flipped == (flip != "none")
@@ -232,6 +244,48 @@ def test_adaptive_flip_finds_points_in_a_mirror_image(tmp_path: Path, flip: str,
     alone = annotations[0].replace(keypoint_ids=np.array([0, 2]), keypoint_xy=xy[[0, 2]])
     score = ScoreActor(config).process({**row, "annotations": (alone, annotations[1])})["record"]
     assert (score.predictions()[0].distances < 0.01).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("method", ["light-template", "template"])
+def test_the_templates_prior_knows_nothing_of_annotations(tmp_path: Path, method: str) -> None:
+    """Whatever box, keypoints and unit the target is annotated with, what is predicted of a point is the same: the box is the mask's."""
+    config = load_config(None, [f"run={tmp_path}", f"evaluate.methods=[{method}]"])
+    box = Letterbox(840, 840)
+    rng = np.random.default_rng(0)
+    cells = np.arange(3600)
+    corners = np.repeat(cells[:, None], 3, axis=1).astype(np.int32)
+    barycentric = np.full((3600, 3), 1 / 3, np.float32)
+    shift = np.array([70.0, 28.0])
+    template = PosedTemplate("a", box, 300.0, corners, barycentric, box.centres() + shift, cells)
+    described = [CellDescriptors.of_map(rng.normal(size=(32, 60, 60)), box) for _ in range(2)]
+    source, target = (ImageCells(one, np.ones((60, 60), bool), template) for one in described)
+    xy = np.array([[105, 49], [301, 511], [707, 63]], np.float32)
+    ids = np.arange(3)
+
+    def predicted(bbox: list[float], target_xy: np.ndarray, image: ImageCells = target) -> PairScore:
+        annotations = (
+            ImageRecord("s", "s.png", "car", "test", keypoint_ids=ids, keypoint_xy=xy),
+            ImageRecord("t", "t.png", "car", "test", np.array(bbox), keypoint_ids=ids, keypoint_xy=target_xy),
+        )
+        row = {
+            "pair_id": "s~t", "category": "car", "split": "test", "source": source, "target": image, "annotations": annotations,
+            "mirrored": None, "groups": KeypointGroups((), (), ()), "method": method, "prior": METHODS[method].prior, "unit": "box",
+        }  # fmt: skip
+        score: PairScore = ScoreActor(config).process(row)["record"]
+        return score
+
+    one, other = predicted([0, 0, 840, 840], xy), predicted([5, 9, 50, 20], rng.uniform(0, 840, xy.shape).astype(np.float32))
+    np.testing.assert_array_equal(one.predicted_xy, other.predicted_xy)
+    assert (one.distances != other.distances).all()
+    assert not one.without_prior
+    away = np.linalg.norm(one.predicted_xy - np.tile(xy + shift, (2, 1)), axis=1)
+    # Random features, and a cosine falls by 1 over 95 pixels: they move a point, not far.
+    assert away.max() < (1e-3 if method == "template" else 60)
+    without = predicted([0, 0, 840, 840], xy, target._replace(template=None))
+    assert without.without_prior
+    plain = predicted([0, 0, 840, 840], xy, target._replace(template=dataclasses.replace(template, numbering="b")))
+    np.testing.assert_array_equal(plain.predicted_xy, without.predicted_xy)
+    assert np.linalg.norm(without.predicted_xy - one.predicted_xy, axis=1).max() > 60
 
 
 def test_mirror_images_are_described_for_the_flip(finished: RunConfig, tmp_path: Path) -> None:

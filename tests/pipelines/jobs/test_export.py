@@ -206,6 +206,13 @@ def test_card_counts(run: RunConfig, tmp_path: Path) -> None:
     assert "No licence of the labels was chosen" in card
 
 
+def test_the_card_says_what_verified_labels_with_a_prior(tmp_path: Path) -> None:
+    for name, options, says in (("plain", (), False), ("guided", ("reconstruct.mesh=template", "match.template_prior=10"), True)):
+        guided = make_run(str(tmp_path / name / "run"), tmp_path / name / "photos", *options)
+        export_labels(guided, str(tmp_path / name / "out"), ExportOptions())
+        assert ("not verified independently" in (tmp_path / name / "out" / "README.md").read_text()) == says
+
+
 def test_card_names_models_and_what_binds(run: RunConfig) -> None:
     values = ["profile=foundation", "models.variant=tiny", "describe.shape=partfield", "describe.dino=dinov2"]
     used = models_used(load_config(None, values))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import shutil
 from pathlib import Path
 
@@ -11,15 +12,23 @@ import pytest
 import trimesh
 
 from pipelines.folder.manifest import prepare, read_dataset
+from pipelines.jobs import evaluate, label
 from pipelines.jobs.templates import assign_templates, find_templates
+from pipelines.report import page as report
+from pipelines.report.metrics import METRICS_FILE
+from pipelines.report.summary import print_labels
+from pipelines.stages.evaluate import evaluate_stages
+from pipelines.stages.match import MatchStage
 from pipelines.stages.reconstruct import ReconstructStage
 from pipelines.stages.registry import columns_read
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config
+from sc3d.console import PlainConsole
 from sc3d.datasets.toys import ToysConfig, generate_toys
 from sc3d.datasets.toys.template import toy_template
 from sc3d.errors import ConfigError, GeometryError, InputError
 from sc3d.geometry.templates.template import Template, decode_template
+from sc3d.report.terminal import print_metrics
 from sc3d.store import RunFolder
 
 CATEGORIES = ("bottle", "car")
@@ -121,6 +130,70 @@ def test_a_template_that_does_not_fit_is_refused(tmp_path: Path, photos: Path, s
     stopping = dataclasses.replace(config, reconstruct=dataclasses.replace(config.reconstruct, template_misfit="stop"))
     with pytest.raises(InputError, match=r"bottle: no template fits.*0\.ply"):
         assign_templates(stopping, bottles)
+
+
+@pytest.fixture(scope="module")
+def annotated(tmp_path_factory: pytest.TempPathFactory, shapes: Path, ray_session: None) -> RunConfig:
+    """A run up to features: cars in poses of a template that all count, and bottles, for which there is none."""
+    root = tmp_path_factory.mktemp("annotated")
+    images = {"trn": 2, "val": 0, "test": 2}
+    generate_toys(
+        root / "toys", ToysConfig(CATEGORIES, images, occlusion=0.0, truncation=0.0, workers=1, seed=70, held_out_seed=71)
+    )
+    options = ("reconstruct.min_template_fit=-2", "reconstruct.min_confidence=0", "evaluate.filter_pairs=0")
+    config = configured(root / "run", root / "toys", shapes, *options)
+    label.run(config, until="describe")
+    return config
+
+
+@pytest.mark.slow
+def test_evaluate_takes_the_templates_prior_where_there_is_one_and_counts_the_others(annotated: RunConfig) -> None:
+    """sc3d evaluate --method light-template: cars are found near their places; bottles as without it, and that is said."""
+    names = ("copy-position", "zero-shot", "template", "light-template")
+    config = dataclasses.replace(annotated, evaluate=dataclasses.replace(annotated.evaluate, methods=names))
+    metrics = evaluate.run(config).read_json(METRICS_FILE)
+    found = {stage.label: {score.pair_id: score for score in stage.catalogue().read_all()} for stage in evaluate_stages(config)}
+    pairs = found["zero-shot"].values()
+    bottles = {score.pair_id for score in pairs if score.category == "bottle"}
+    cars = {score.pair_id for score in pairs} - bottles
+    assert bottles
+    assert cars
+    for name, fallback in {"light-template": "zero-shot", "template": "copy-position"}.items():
+        assert {pair_id for pair_id, score in found[name].items() if score.without_prior} == bottles
+        for pair_id in bottles:
+            np.testing.assert_array_equal(found[name][pair_id].predicted_xy, found[fallback][pair_id].predicted_xy)
+        assert all((found[name][pair_id].predicted_xy != found[fallback][pair_id].predicted_xy).any() for pair_id in cars)
+    counts = {count["method"]: count["without_prior"] for count in metrics["counts"]}
+    assert counts == {"copy-position": 0, "zero-shot": 0, "template": len(bottles), "light-template": len(bottles)}
+    console = PlainConsole(file=io.StringIO(), width=200)
+    print_metrics(metrics, console)
+    said = f"light-template: {len(bottles)} of {len(found['zero-shot'])} pairs were predicted without the template's prior"
+    assert said in console.file.getvalue()  # type: ignore[attr-defined]
+    page = Path(report.run(config)).read_text("utf-8")
+    assert f"{len(bottles)} were predicted without the template" in page
+
+
+@pytest.mark.slow
+def test_labels_with_the_prior_say_what_verified_them(annotated: RunConfig, tmp_path: Path) -> None:
+    shutil.copytree(annotated.run, tmp_path / "run")
+    plain = dataclasses.replace(annotated, run=str(tmp_path / "run"))
+    config = dataclasses.replace(plain, match=dataclasses.replace(plain.match, template_prior=10.0))
+    for one in (plain, config):
+        label.run(one)
+    before, after = (MatchStage(one).catalogue().read_all() for one in (plain, config))
+    cosines = [np.concatenate([one.cosine for one in found if one.category == "car"]).mean() for found in (before, after)]
+    kept = [sum(len(one.cosine) for one in found if one.category == "car") for found in (before, after)]
+    assert kept[1] > kept[0] > 0
+    # The cosine stays that of the features, which the prior has not chosen by alone.
+    assert cosines[1] < cosines[0]
+    for one, says in ((plain, False), (config, True)):
+        console = PlainConsole(file=io.StringIO(), width=200)
+        page = report.run(one)
+        print_labels(one, page, console)
+        printed = console.file.getvalue()  # type: ignore[attr-defined]
+        assert ("Not verified independently" in printed) == says
+        assert ("verified by geometry" in printed) != says
+        assert ("Not verified independently" in Path(page).read_text("utf-8")) == says
 
 
 def test_nothing_is_looked_at_without_templates(tmp_path: Path, photos: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from sc3d.errors import GeometryError
-from sc3d.geometry.camera import Camera, Pose, camera_azimuth, project, yaw_rotation
+from sc3d.geometry.camera import Camera, Pose, camera_azimuth, project, resect, yaw_rotation
 
 POINTS = np.random.default_rng(0).uniform(-0.5, 0.5, (20, 3))
 
@@ -98,3 +98,22 @@ def test_azimuths_of_many_cameras_and_of_poses_that_are_not_finite() -> None:
     azimuths = camera_azimuth(rotations, np.tile([0, 0, 3.0], (5, 1)))
     np.testing.assert_allclose(azimuths, [0, 90, 180, 0, np.nan], atol=1e-9)
     assert (azimuths[:4] < 360).all()
+
+
+@given(poses(), st.sampled_from([6, 20]), st.sampled_from([1.0, 1e-3, 1e4]))
+def test_a_camera_is_found_again_from_what_it_saw(pose: Pose, n: int, unit: float) -> None:
+    """From some points, for others; whatever the points' unit."""
+    points = np.random.default_rng(n).uniform(-0.5, 0.5, (n, 3))
+    camera = Camera(np.array([[900, 0, 300], [0, 800, 250], [0, 0, 1.0]]), 640, 480)
+    projection = resect(points * unit, project(points, pose, camera)[0])
+    seen = np.concatenate([POINTS * unit, np.ones((len(POINTS), 1))], axis=1) @ projection.T
+    assert (seen[:, 2] > 0).all()
+    np.testing.assert_allclose(seen[:, :2] / seen[:, 2:], project(POINTS, pose, camera)[0], atol=1e-3)
+
+
+def test_points_that_leave_the_camera_open_are_refused() -> None:
+    pose, camera = Pose(np.eye(3), np.array([0, 0, 3.0])), Camera.from_focal(300, 200, 100)
+    flat = POINTS * (1, 1, 0)
+    for points, message in ((POINTS[:5], "5 points"), (flat, "one plane"), (np.repeat(POINTS[:1], 9, axis=0), "one plane")):
+        with pytest.raises(GeometryError, match=message):
+            resect(points, project(points, pose, camera)[0])

@@ -1,5 +1,7 @@
 """Matching on a device gives what matching on the host gives, pair by pair."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -49,6 +51,14 @@ def test_a_tile_equals_its_pairs_on_the_host(make_features, seed, config, n):
 def test_the_property_above_sees_kept_matches(make_features):
     config = MatchConfig()
     assert assert_equal_to_the_host([Described(make_features(i, f"i{i}"), config) for i in range(3)], config, "cpu") > 50
+
+
+def test_a_device_goes_by_the_templates_prior_too(make_features):
+    config = MatchConfig(alpha=0.6, beta=0.4, tau_cc=0.3, template_prior=5.0)
+    features = [make_features(i, f"i{i}") for i in range(3)]
+    images = [Described(replace(f, surface=replace(f.surface, numbering="template")), config) for f in features]
+    assert all(image.template is not None for image in images)
+    assert assert_equal_to_the_host(images, config, "cpu") > 50
 
 
 def test_images_without_foreground_or_mesh_keep_nothing(make_features):

@@ -129,3 +129,15 @@ def test_the_configured_transfer_is_used(make_features):
     [nearest] = match_settings(*(GroupedImage(image, MatchConfig()) for image in images), [config], WIDEST)
     assert assert_as_if_alone(*images, config, found) > 0
     assert (found.geodesic_error != nearest.geodesic_error).any()
+
+
+def test_the_templates_prior_is_that_of_matching_alone(make_features):
+    """Under every setting of the weights, with cosines that are cosines."""
+    images = [make_features(i, f"i{i}", n_foreground=100, n_covered=90) for i in (3, 4)]
+    images = [dataclasses.replace(one, surface=dataclasses.replace(one.surface, numbering="template")) for one in images]
+    settings_ = [dataclasses.replace(one, template_prior=5.0) for one in WEIGHTS]
+    found = match_settings(*(GroupedImage(image, settings_[0]) for image in images), settings_, WIDEST)
+    plain = match_settings(*(GroupedImage(image, WEIGHTS[0]) for image in images), WEIGHTS, WIDEST)
+    for setting, mine, without in zip(settings_, found, plain, strict=True):
+        assert assert_as_if_alone(*images, setting, mine) > 0
+        assert (mine.target_cells != without.target_cells).any()

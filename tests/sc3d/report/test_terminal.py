@@ -55,6 +55,15 @@ def test_what_the_tables_leave_out_is_said_once_for_all_methods() -> None:
     assert "could not" not in plain
 
 
+def test_pairs_without_the_prior_that_a_method_asks_for_are_said_of_that_method() -> None:
+    counts = [{**COUNT, "without_prior": 0}, {**COUNT, "method": "light-template", "without_prior": 217}]
+    text = " ".join(printed({**METRICS, "counts": counts}).split())
+    assert text.count("light-template: 217 of 1,234 pairs were predicted without the template's prior") == 1
+    assert text.count("prior") == 1
+    # An evaluation of before knows nothing of it.
+    assert "prior" not in printed({**METRICS, "counts": [COUNT]})
+
+
 def test_nothing_evaluated_is_said() -> None:
     text = printed({"filters": [], "pck": []})
     assert "No annotated pair was evaluated" in text
