@@ -33,7 +33,7 @@ from sc3d.config import LabelConfig, RunConfig
 from sc3d.config_file import load_config
 from sc3d.datasets.toys import CATEGORIES, ToysConfig, generate_toys, toy_truth
 from sc3d.datasets.toys.template import toy_template
-from sc3d.evaluation.filter_quality import ALPHA, judge
+from sc3d.evaluation.filter_quality import ALPHA, FilterCounts, filter_quality
 from sc3d.evaluation.methods import METHODS, weights_of
 from sc3d.evaluation.pck import box_size, common_keypoints
 from sc3d.evaluation.readout import CellDescriptors, cell_to_square, guided, window_soft_argmax
@@ -43,8 +43,6 @@ from sc3d.geometry.templates.choose import choose_template
 from sc3d.geometry.templates.template import Template
 from sc3d.grid import Letterbox
 from sc3d.matching.described import Described
-from sc3d.matching.explain import explain_pair
-from sc3d.matching.filters import keep_cycle
 from sc3d.matching.template_prior import PosedTemplate
 from sc3d.records import LOW_CONFIDENCE, ImageRecord, Pair
 from sc3d.store import RunFolder
@@ -54,9 +52,8 @@ RIGID = ("aeroplane", "bus", "car", "chair")
 # The thresholds, the weights and the options were chosen on toys of the seed 901.
 SEED = 7
 RIGHT_DEGREES = 30.0
-WIDE, NARROW = LabelConfig(tau_geo=0.1), LabelConfig(tau_geo=0.05)
-# Farthest apart of two positions in the boxes of the objects, in box sides: what any filter on 3D has to beat.
-BOX_DISTANCE = 0.1
+TAUS = (0.05, 0.1)
+LABELS, BOX = "cycle + geodesic", "position in the 2D box"
 
 
 @dataclass(frozen=True)
@@ -68,8 +65,9 @@ class Counts:
     judged: int = 0
     wrong: int = 0
 
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(self.pairs + other.pairs, self.kept + other.kept, self.judged + other.judged, self.wrong + other.wrong)
+    def __add__(self, other: Counts | FilterCounts) -> Counts:
+        pairs = other.pairs if isinstance(other, Counts) else 1
+        return Counts(self.pairs + pairs, self.kept + other.kept, self.judged + other.judged, self.wrong + other.wrong)
 
     @property
     def share(self) -> float:
@@ -146,9 +144,9 @@ class Collection:
         """Image id -> the image of a row, prepared for matching."""
         return {one["image_id"]: Described(_features(one), config.match) for one in rows}
 
-    def counts(self, ready: Mapping[str, Described]) -> dict[str, Counts]:
+    def counts(self, ready: Mapping[str, Described], config: RunConfig) -> dict[str, Counts]:
         """What each filter keeps of the category's pairs, of those whose images are ready."""
-        return wrong_labels(self.toys.pairs_of([self.category]), ready, self.toys.images)
+        return wrong_labels(self.toys.pairs_of([self.category]), ready, self.toys.images, config.label.min_agreement)
 
 
 def _actors(config: RunConfig) -> tuple[list[Actor], list[Actor]]:
@@ -186,6 +184,11 @@ def _features(found: Row) -> Features:
     )
 
 
+def is_sure(found: Row) -> bool:
+    """Whether the pose of a row counts."""
+    return LOW_CONFIDENCE not in found["flags"]
+
+
 def _flat_features(found: Row) -> Features:
     """Those without a mesh."""
     box = Letterbox(found["width"], found["height"])
@@ -194,35 +197,27 @@ def _flat_features(found: Row) -> Features:
     return Features(found["image_id"], box, box.sample_mask(found["mask"]), extent, sources)
 
 
-def wrong_labels(pairs: Sequence[Pair], images: Mapping[str, Described], records: Mapping[str, ImageRecord]) -> dict[str, Counts]:
-    """Filter -> what it keeps: none, cycle, cycle and the position in the 2D box, cycle and geodesic at 0.05 and 0.1."""
+def wrong_labels(
+    pairs: Sequence[Pair], images: Mapping[str, Described], records: Mapping[str, ImageRecord], agreement: float
+) -> dict[str, Counts]:
+    """Filter -> what it keeps: none, cycle, cycle and the position in the 2D box, and the labels at geodesic errors of 0.05 and 0.1.
+
+    Args:
+        agreement: least one of a pair that gives labels.
+    """
     totals: dict[str, Counts] = {}
     for pair in pairs:
         if pair.source_id not in images or pair.target_id not in images:
             continue
-        source, target = images[pair.source_id], images[pair.target_id]
-        found = explain_pair(source, target, WIDE)
-        rows, correct = judge(found, source.letterbox, (records[pair.source_id], records[pair.target_id]))
-        cycle = keep_cycle(found, WIDE)
-        places = [_in_box(found.source_xy), _in_box(found.target_xy)] if len(found) else [np.zeros((0, 2))] * 2
-        keeps = {
-            "none": np.ones(len(found), bool),
-            "cycle": cycle,
-            "box": cycle & (np.abs(places[0] - places[1]).max(axis=1) <= BOX_DISTANCE),
-            "0.05": cycle & (found.geodesic_error <= NARROW.tau_geo),
-            "0.1": cycle & (found.geodesic_error <= WIDE.tau_geo),
-        }
-        for name, keep in keeps.items():
-            survives = keep[rows]
-            one = Counts(1, int(keep.sum()), int(survives.sum()), int((survives & ~correct).sum()))
-            totals[name] = totals.get(name, Counts()) + one
+        sides = images[pair.source_id], images[pair.target_id]
+        annotations = records[pair.source_id], records[pair.target_id]
+        for tau in TAUS:
+            label = LabelConfig(tau_geo=tau, min_agreement=agreement)
+            for found in filter_quality(*sides, annotations, label, BENCH):
+                name = f"{tau:g}" if found.filter == LABELS else found.filter
+                if name != found.filter or tau == TAUS[0]:
+                    totals[name] = totals.get(name, Counts()) + found
     return totals
-
-
-def _in_box(xy: np.ndarray) -> np.ndarray:
-    """Positions (N, 2) in the box of all of them, 0 to 1."""
-    low, high = xy.min(axis=0), xy.max(axis=0)
-    return np.asarray((xy - low) / np.maximum(high - low, 1))
 
 
 def run(
@@ -284,7 +279,7 @@ def template_shares(toys: Toys, category: str, rows: Sequence[Row], config: RunC
     """What is found of each annotated pair of a category by the features, by the template, and by both, as ``evaluate`` does it: photos
     with unsure poses are matched without the prior. With all poses, too."""
     features = {one["image_id"]: _features(one) for one in rows}
-    sure = {one["image_id"] for one in rows if LOW_CONFIDENCE not in one["flags"]}
+    sure = {one["image_id"] for one in rows if is_sure(one)}
     every = {image_id: PosedTemplate.of_features(one) for image_id, one in features.items()}
     some = {image_id: template if image_id in sure else None for image_id, template in every.items()}
     shares: dict[str, list[float]] = {}
@@ -346,7 +341,7 @@ def _labels(toys: Toys) -> Iterator[dict[str, Any]]:
         gaps[category] = np.abs((found - truth + 180) % 360 - 180)
         margins[category] = np.array([one["confidence"] for one in rows])
         ready = photos.described(posed, rows)
-        sure = {one["image_id"] for one in rows if LOW_CONFIDENCE not in one["flags"]}
+        sure = {one["image_id"] for one in rows if is_sure(one)}
         kinds = {
             "template": {image_id: image for image_id, image in ready.items() if image_id in sure},
             "template, all photos": ready,
@@ -354,7 +349,7 @@ def _labels(toys: Toys) -> Iterator[dict[str, Any]]:
             "inflated": photos.described(inflated, photos.with_meshes(inflated)[0]),
         }
         for kind, images in kinds.items():
-            for name, counts in photos.counts(images).items():
+            for name, counts in photos.counts(images, inflated if kind == "inflated" else posed).items():
                 totals[category, kind, name] = counts
         yield from _yaw([category], gaps, margins, f"{category}: ")
         yield from _wrong([category], totals, f"{category}: ")
@@ -389,16 +384,14 @@ def _wrong(categories: Sequence[str], totals: Mapping[tuple[str, str, str], Coun
         ("inflated", "0.05"),
         ("inflated", "none"),
         ("inflated", "cycle"),
-        ("inflated", "box"),
+        ("inflated", BOX),
     ]
     inflated = total("inflated", "0.05")
     for kind, name in asked:
         found = total(kind, name)
         if not found.pairs:
             continue
-        figure = (
-            f"{kind}, {name}" if name[0] == "0" else {"none": "no filter", "cycle": "cycle", "box": "position in the box"}[name]
-        )
+        figure = f"{kind}, {name}" if name[0] == "0" else {"none": "no filter", "cycle": "cycle", BOX: "position in the box"}[name]
         if found.judged:
             versus = None if kind == "inflated" else f"inflated, 0.05: {inflated.share:.1f} %"
             ratio = inflated.share / found.share if versus and found.wrong and inflated.judged else None
@@ -424,12 +417,16 @@ def _foreign(toys: Toys, most: int) -> Iterator[dict[str, Any]]:
             foreign = toy_template(other)
             assert foreign is not None
             fits = choose_template([foreign], framed, describe, least).fits
-            found = photos.counts(photos.described(config, photos.with_meshes(config, foreign)[0]))
-            harmful = found["0.05"].judged == 0 or found["0.05"].share >= found["none"].share
+            ready = photos.described(config, [one for one in photos.with_meshes(config, foreign)[0] if is_sure(one)])
+            found = photos.counts(ready, config)
+            harmful = bool(found) and found["0.05"].share >= found["none"].share
             others.append((not fits, harmful))
     if others:
         refused = [one for one, _ in others]
         yield row(BENCH, "foreign templates refused", 100 * float(np.mean(refused)), "%", "higher", n=len(others))
+        taken = sum(harmful and not refused for refused, harmful in others)
+        figure = "foreign templates that are taken and make labels no better than without a filter"
+        yield row(BENCH, figure, taken, "templates", "lower", n=len(others))
     if harmful_refused := [one for one, harmful in others if harmful]:
         figure = "foreign templates refused, of those with labels no better than without a filter"
         yield row(BENCH, figure, 100 * float(np.mean(harmful_refused)), "%", "higher", n=len(harmful_refused))
