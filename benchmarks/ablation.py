@@ -60,15 +60,21 @@ def _train(config: RunConfig, name: str, seeds: int) -> list[str]:
     items = read_pair_items(stage.run)
     with RaySession(config.ray) as ray, Progress() as progress:
         run_graph([stage], items, progress, ray)
+    return train_seeds(chosen, name, seeds)
+
+
+def train_seeds(config: RunConfig, name: str, seeds: int) -> list[str]:
+    """Train one adapter a seed on the labels of a configuration; returns them as methods of ``evaluate``."""
+    with RaySession(config.ray) as ray, Progress() as progress:
         ray.start()
         # Not before: Ray reads the settings of the session when it is imported.
         from training.train import train
 
         methods = []
         for seed in range(seeds):
-            job = train_job(chosen)
+            job = train_job(config)
             job = dataclasses.replace(job, seed=config.seed + seed, folder=f"{job.folder}-{seed}")
-            task = progress.start(f"{name}, {seed}", chosen.train.steps)
+            task = progress.start(f"{name}, {seed}", config.train.steps)
             train(dataclasses.replace(job, on_step=lambda _, task=task: task.advance(1)))  # type: ignore[misc]
             task.finish()
             methods.append(f"{name.replace(',', ' ')} {seed}=adapter:{job.run.path(job.adapter_file)}")

@@ -35,7 +35,9 @@ PROFILES: dict[str, dict[str, Any]] = {
 }
 """What a profile chooses where neither file nor option says otherwise."""
 
-MESHES: dict[str, dict[str, Any]] = {"template": {"orient": {"estimator": "none"}, "label": {"min_agreement": 0.15}}}
+MESHES: dict[str, dict[str, Any]] = {
+    "template": {"orient": {"estimator": "none"}, "match": {"tau_reprojection": 0.06}, "label": {"min_agreement": 0.15}}
+}
 """What ``reconstruct.mesh`` chooses of other stages where neither file nor option says otherwise: a template is posed with its front, and
 fits all photos so alike that only its pairs tell which of its poses are wrong."""
 

@@ -13,6 +13,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import ClassVar
 
+from threadpoolctl import threadpool_limits
+
 from actors.base import Actor, run_actors
 from actors.light.frames import frame_describer
 from actors.light.network import Lite0
@@ -135,10 +137,13 @@ def _found(config: RunConfig, key: str, templates: dict[str, Template], images: 
     """Compare the templates of a category on a sample of its images, and write the one that fits into the run folder."""
     describe = frame_describer(Lite0.from_package())
     names, category = list(templates), images[0].category
-    photos = framed_photos(config, sorted(images, key=lambda image: sha256(image.image_id.encode()).digest())[:SAMPLE], describe)
-    if not photos:
-        return CategoryTemplate(category, key, "", names[0], 0.0, 0.0, 0)
-    choice = choose_template(list(templates.values()), photos, describe, config.reconstruct.min_template_fit)
+    sample = sorted(images, key=lambda image: sha256(image.image_id.encode()).digest())[:SAMPLE]
+    # Many small products: beside any other busy process threads that wait for each other take eight times as long.
+    with threadpool_limits(1):
+        photos = framed_photos(config, sample, describe)
+        if not photos:
+            return CategoryTemplate(category, key, "", names[0], 0.0, 0.0, 0)
+        choice = choose_template(list(templates.values()), photos, describe, config.reconstruct.min_template_fit)
     best = templates[names[choice.best]]
     file = f"{FOLDER}/{best.digest}.safetensors" if choice.fits else ""
     if file:

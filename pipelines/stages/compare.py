@@ -77,7 +77,11 @@ class CompareStage(PairStage):
     command = "compare"
 
     def reads(self) -> Sequence[str]:
-        return "match.alpha", "match.beta", *(() if self._labelling.chained else ("match.transfer", "match.template_prior"))
+        return (
+            "match.alpha",
+            "match.beta",
+            *(() if self._labelling.chained else ("match.transfer", "match.template_prior", "match.tau_reprojection")),
+        )
 
     def identities(self) -> Mapping[str, Any]:
         return {"code": self._labelling.code, **(chain_identities(self.other(OrientStage)) if self._labelling.chained else {})}

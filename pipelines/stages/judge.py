@@ -68,7 +68,15 @@ class JudgeStage(PairStage):
     folder = "filters"
     record = FilterScore
     annotated = True
-    options = ("match.alpha", "match.beta", "match.transfer", "match.template_prior", "evaluate.unit", "dataset.kind")
+    options = (
+        "match.alpha",
+        "match.beta",
+        "match.transfer",
+        "match.template_prior",
+        "match.tau_reprojection",
+        "evaluate.unit",
+        "dataset.kind",
+    )
     slots = (JudgeActor,)
     gathers = _GATHERED
     command = "evaluate"

@@ -63,7 +63,7 @@ class SweepStage(PairStage):
     folder = "sweeps"
     record = SettingCounts
     annotated = True
-    options = ("match.transfer", "match.template_prior", "sweep.objective")
+    options = ("match.transfer", "match.template_prior", "match.tau_reprojection", "sweep.objective")
     slots = (SweepActor,)
     gathers = _GATHERED
     command = "sweep"

@@ -81,7 +81,7 @@ class ReconstructConfig:
     min_confidence: Annotated[
         float,
         Field(ge=0, description="margin below which a template's pose is unsure, and its photo is not labelled; 0: all count"),
-    ] = 2.5
+    ] = 1.0
 
     @property
     def takes_mask_files(self) -> bool:
@@ -157,6 +157,14 @@ class MatchConfig:
         TransferName,
         Field(description="prediction across meshes; transport needs the extra sc3d[transport]; nearest is the paper's"),
     ] = "nearest"
+    tau_reprojection: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="where both photos show one template: widest distance of a match from where the template puts its point in the "
+            "other photo, in object extents, the mean of both ways; 0: it is not looked at. With reconstruct.mesh=template 0.06",
+        ),
+    ] = 0.0
     template_prior: Annotated[
         float,
         Field(

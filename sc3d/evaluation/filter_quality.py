@@ -6,6 +6,7 @@ filter; kept is the mean number of surviving candidates of a pair (3D-SC, its ta
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -159,6 +160,4 @@ def summarise(counts: Iterable[Sequence[FilterCounts]]) -> list[FilterQuality]:
 def without_3d(match: MatchConfig) -> MatchConfig:
     """The same fusion of the 2D features alone."""
     total = match.alpha + match.beta
-    return MatchConfig(
-        alpha=match.alpha / total, beta=match.beta / total, transfer=match.transfer, template_prior=match.template_prior
-    )
+    return dataclasses.replace(match, alpha=match.alpha / total, beta=match.beta / total)

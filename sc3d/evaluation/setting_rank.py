@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -19,10 +20,7 @@ def weight_grid(steps: int, present: MatchConfig) -> list[MatchConfig]:
     grid = [(a / steps, b / steps) for a in range(steps + 1) for b in range(steps + 1 - a) if a + b > 0]
     if not any(math.isclose(alpha, present.alpha) and math.isclose(beta, present.beta) for alpha, beta in grid):
         grid.append((present.alpha, present.beta))
-    return [
-        MatchConfig(alpha=alpha, beta=beta, transfer=present.transfer, template_prior=present.template_prior)
-        for alpha, beta in grid
-    ]
+    return [dataclasses.replace(present, alpha=alpha, beta=beta) for alpha, beta in grid]
 
 
 def collect_rows(config: RunConfig, pairs: Sequence[SettingCounts]) -> list[dict[str, Any]]:

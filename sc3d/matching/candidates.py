@@ -76,7 +76,7 @@ def penalty(source: Described, target: Described, device: torch.device | str = "
     in the target's boxes, from where the target shows what the source's cell sees. ``None`` without a weight, or if the images share no
     template in poses that are sure."""
     one, other = source.template, target.template
-    if one is None or other is None or not share_pose(one, other):
+    if source.template_prior == 0 or one is None or other is None or not share_pose(one, other):
         return None
     return squared_distances(source.cells, one, target.cells, other, device).mul_(source.template_prior)
 

@@ -124,8 +124,9 @@ class Described:
         coarse: the scaled layers of coarser grids.
         mesh: the mesh side, or ``None`` without a mesh.
         transfer: name of the configured prediction across meshes.
-        template: where it shows the places of its template; ``None`` without one, or if the configuration asks for no prior.
+        template: where it shows the places of its template; ``None`` without one, or if the configuration does not ask for it.
         template_prior: weight of that prior.
+        tau_reprojection: widest reprojection error of a match of images that share a template; 0: none is known.
 
     Raises:
         FeatureError: no group has a weight, values are malformed or not finite, or the mesh has no spectrum for a functional map.
@@ -146,7 +147,9 @@ class Described:
         self.transfer = config.transfer
         self._prepare_transfer()
         self.template_prior = config.template_prior
-        self.template = PosedTemplate.of_features(features) if config.template_prior > 0 else None
+        self.tau_reprojection = config.tau_reprojection
+        asked = config.template_prior > 0 or config.tau_reprojection > 0
+        self.template = PosedTemplate.of_features(features) if asked else None
         present = {name.partition(".")[0] for name in features.sources} | ({SHAPE} if features.surface is not None else set())
         if SHAPE in wanted and features.surface is None:
             # Such an image has no matching cells at all; its other groups only serve the check that the recipes agree.

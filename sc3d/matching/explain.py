@@ -15,7 +15,9 @@ from sc3d.matching.thresholds import agreement, passes_geodesic
 from sc3d.matching.transfer import Transfer, transfer_of
 from sc3d.matching.verify import Verified, check_radii, verify_pair
 
-CYCLE, SURFACE, GEODESIC, AGREEMENT = "cycle", "surface", "geodesic", "agreement"
+CYCLE, SURFACE, GEODESIC, REPROJECTION, AGREEMENT = "cycle", "surface", "geodesic", "reprojection", "agreement"
+PAIRWISE = (REPROJECTION, AGREEMENT)
+"""What rejects a candidate that both meshes agree on."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Explanation:
     predicts, -1 without a hit; ``shape_cosine`` (N,) of the 3D descriptors at the two hits; ``source_position``, ``target_position`` (N, 3)
     canonical positions from the box's centre in mesh diagonals, NaN without a hit; ``source_box``, ``target_box`` (N, 2) positions in the
     2D box around the object's matching cells, 0 to 1; ``rejected_by`` (N,) the first filter that rejects the candidate: ``cycle``,
-    ``surface`` (no hit), ``geodesic``, ``agreement`` (too few candidates of the pair pass the others), or an empty string if it is kept.
+    ``surface`` (no hit), ``geodesic``, ``reprojection`` (the template puts it elsewhere in the other photo), ``agreement`` (too few
+    candidates of the pair pass the others), or an empty string if it is kept.
     """
 
     source_cells: np.ndarray
@@ -86,9 +89,10 @@ def _rejected_by(source: Described, candidates: Candidates, verified: Verified, 
         CYCLE: within_cycle(source, candidates.cycle_error, config.tau_cc),
         SURFACE: verified.source_hits >= 0,
         GEODESIC: passes_geodesic(verified.error, config.tau_geo),
+        REPROJECTION: verified.reprojects,
     }
     unit = float(source.extent), source.letterbox.cell_pixels
-    agreed = agreement(len(candidates), candidates.cycle_error, verified.error, unit, config)
+    agreed = agreement(len(candidates), candidates.cycle_error, verified.evidence, unit, config)
     kept_by[AGREEMENT] = np.full(len(candidates), agreed >= config.min_agreement)
     return np.select([~kept for kept in kept_by.values()], list(kept_by), default="")
 

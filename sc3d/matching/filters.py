@@ -16,7 +16,7 @@ import numpy as np
 from sc3d import plugins
 from sc3d.config import LabelConfig
 from sc3d.errors import ConfigError
-from sc3d.matching.explain import AGREEMENT, CYCLE, Explanation
+from sc3d.matching.explain import CYCLE, PAIRWISE, Explanation
 from sc3d.matching.thresholds import passes_geodesic
 
 MIN_SHAPE_COSINE = 0.8
@@ -76,9 +76,9 @@ def keep_box(explanation: Explanation, config: LabelConfig) -> np.ndarray:
 
 
 def keep_geodesic(explanation: Explanation, config: LabelConfig) -> np.ndarray:
-    """Relaxed cycle and bicyclic geodesic error, in pairs whose meshes agree often enough: the labels."""
+    """Relaxed cycle and bicyclic geodesic error, and what a template adds (reprojection, agreement of the pair): the labels."""
     passes = keep_cycle(explanation, config) & passes_geodesic(explanation.geodesic_error, config.tau_geo)
-    return np.asarray(passes & (explanation.rejected_by != AGREEMENT))
+    return np.asarray(passes & ~np.isin(explanation.rejected_by, PAIRWISE))
 
 
 FILTERS: dict[str, Filter] = {

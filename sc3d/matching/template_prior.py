@@ -126,6 +126,22 @@ def places_of(cells: np.ndarray, source: PosedTemplate, target: PosedTemplate) -
     return np.asarray(seen)
 
 
+def reprojection_errors(
+    source_cells: np.ndarray, source: PosedTemplate, target_cells: np.ndarray, target: PosedTemplate
+) -> np.ndarray:
+    """How far matches (N,) between flat cells are from where the template puts their points, (N,) float32: in each photo in object extents,
+    the mean of both; ``inf`` behind a camera.
+
+    A geodesic error is in diagonals of the mesh, however small the photo shows it: where an object is seen end on, one that passes can be
+    half the object's width.
+    """
+    errors = np.zeros(len(source_cells))
+    for here, cells, there, others in ((source, source_cells, target, target_cells), (target, target_cells, source, source_cells)):
+        away = there.letterbox.centres(others) - places_of(cells, here, there)
+        errors += np.linalg.norm(away, axis=1) / there.extent / 2
+    return np.nan_to_num(errors, nan=np.inf).astype(np.float32)
+
+
 def squared_distances(
     source_cells: np.ndarray,
     source: PosedTemplate,

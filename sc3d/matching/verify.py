@@ -17,6 +17,7 @@ from sc3d.geometry.geodesic import lookup
 from sc3d.matching.candidates import Candidates, find_candidates, within_cycle
 from sc3d.matching.described import Described, DescribedSurface
 from sc3d.matching.lift import Lifted, lift, spread
+from sc3d.matching.template_prior import reprojection_errors, share_pose
 from sc3d.matching.transfer import Transfer, transfer_between
 
 
@@ -25,7 +26,9 @@ class Verified:
     """What both meshes say of N matches; of one without a hit on both surfaces nothing: -1 and ``inf``. All arrays have N rows.
 
     ``source_hits``, ``target_hits`` (N,) rows of each image's surface; ``predicted_target``, ``predicted_source`` (N,) vertices vhat, -1
-    where the way was not searched; ``error`` (N,) float32 in mesh diagonals, ``inf`` if a prediction is outside its ball.
+    where the way was not searched; ``error`` (N,) float32 in mesh diagonals, ``inf`` if a prediction is outside its ball;
+    ``reprojects`` (N,) whether the reprojection error is within the limit of the images, if they have one
+    (:func:`~sc3d.matching.template_prior.reprojection_errors`).
     """
 
     source_hits: np.ndarray
@@ -33,6 +36,12 @@ class Verified:
     predicted_target: np.ndarray
     predicted_source: np.ndarray
     error: np.ndarray
+    reprojects: np.ndarray
+
+    @property
+    def evidence(self) -> np.ndarray:
+        """The error (N,) of what reprojects, ``inf`` for the others: what labels are decided by."""
+        return np.where(self.reprojects, self.error, np.float32(np.inf))
 
 
 @dataclass(frozen=True)
@@ -45,8 +54,8 @@ class VerifiedPair:
 
     @property
     def geodesic_error(self) -> np.ndarray:
-        """The error of each candidate (N,) float32 in mesh diagonals, ``inf`` for those not searched."""
-        return spread(len(self.candidates), self.searched, self.verified.error, np.inf)
+        """The error of each candidate (N,) float32 in mesh diagonals, ``inf`` for those that were not searched or do not reproject."""
+        return spread(len(self.candidates), self.searched, self.verified.evidence, np.inf)
 
 
 def verify_pair(source: Described, target: Described, transfer: Transfer, limit: MatchConfig | None = None) -> VerifiedPair:
@@ -94,7 +103,16 @@ def verify_matches(
         predicted_target=spread(n, at, there, -1),
         predicted_source=spread(n, at, back, -1),
         error=spread(n, at, error, np.inf),
+        reprojects=_reprojects(source, target, source_rows, target_rows),
     )
+
+
+def _reprojects(source: Described, target: Described, source_rows: np.ndarray, target_rows: np.ndarray) -> np.ndarray:
+    one, other, limit = source.template, target.template, source.tau_reprojection
+    if limit == 0 or one is None or other is None or not share_pose(one, other):
+        return np.ones(len(source_rows), bool)
+    errors = reprojection_errors(source.cells[source_rows], one, target.cells[target_rows], other)
+    return np.asarray(errors <= np.float32(limit))
 
 
 def check_radii(source: Described, target: Described, limit: float) -> None:

@@ -63,9 +63,7 @@ class GroupedImage(Described):
 
 
 def _alone(config: MatchConfig, group: str) -> MatchConfig:
-    return MatchConfig(
-        alpha=float(group == SD), beta=float(group == DINO), transfer=config.transfer, template_prior=config.template_prior
-    )
+    return dataclasses.replace(config, alpha=float(group == SD), beta=float(group == DINO))
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,7 @@ def match_settings(
     matches, position = np.unique(np.concatenate([*flat, np.zeros(0, np.int64)]), return_inverse=True)
     pairs_of_rows = matches // n_target, matches % n_target
     verified = verify_matches(source, target, *pairs_of_rows, transfer or transfer_of(source.transfer), widest.tau_geo)
-    errors = verified.error[position]
+    errors = verified.evidence[position]
     centres = target.letterbox.centres(target.cells)
     result, first = [], 0
     for one, rows in zip(proposals, passing, strict=True):

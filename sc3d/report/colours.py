@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from sc3d.matching.explain import AGREEMENT, CYCLE, GEODESIC, SURFACE
+from sc3d.matching.explain import AGREEMENT, CYCLE, GEODESIC, REPROJECTION, SURFACE
 
-FILTERS = {CYCLE: "#4aa3ff", SURFACE: "#ffb000", GEODESIC: "#dc267f", AGREEMENT: "#5b3fd6"}
+FILTERS = {CYCLE: "#4aa3ff", SURFACE: "#ffb000", GEODESIC: "#dc267f", REPROJECTION: "#7a4a00", AGREEMENT: "#5b3fd6"}
 """What a rejected match is drawn in: distinct from each other with any common colour blindness, and readable on photos."""
 
 TURNS = {0: "#66717e", 90: "#a86500", 180: "#b23a70", 270: "#3069bd"}

@@ -10,7 +10,7 @@ import numpy as np
 
 from sc3d.geometry.sampling import scattered
 from sc3d.grid import Letterbox
-from sc3d.matching.explain import AGREEMENT, CYCLE, GEODESIC, SURFACE, Explanation
+from sc3d.matching.explain import AGREEMENT, CYCLE, GEODESIC, PAIRWISE, REPROJECTION, SURFACE, Explanation
 from sc3d.report.colours import FILTERS, hex_of, position_colours
 from sc3d.report.pictures import enlarge, faded, grid_picture, jpeg_uri, outline_mask, png_uri, shrink, shrink_mask
 
@@ -23,7 +23,7 @@ _PHOTO_PIXELS = 440
 _MARGIN = 0.12
 _KEPT_LINES = 22
 _REJECTED_LINES = 12
-_CODES = (KEPT, CYCLE, SURFACE, GEODESIC, AGREEMENT)
+_CODES = (KEPT, CYCLE, SURFACE, GEODESIC, REPROJECTION, AGREEMENT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +137,9 @@ def pair_figure(
         source=source,
         target=target,
         layers=tuple(
-            _layer(name, explanation, fate == name, views, (source, target)) for name in _CODES if name != AGREEMENT or counts[name]
+            _layer(name, explanation, fate == name, views, (source, target))
+            for name in _CODES
+            if name not in PAIRWISE or counts[name]
         ),
         evidence=_evidence(explanation, fate),
     )
@@ -190,6 +192,7 @@ _TITLES = {
     CYCLE: "matched back, they do not land near where they started",
     SURFACE: "no mesh behind the spot",
     GEODESIC: "the meshes disagree on where on the surface they are",
+    REPROJECTION: "they pass, but the template puts them elsewhere in the other photo",
     AGREEMENT: "they pass, but too few of the pair do: one of the poses is likely wrong",
 }
 
@@ -211,7 +214,7 @@ def _layer(name: str, explanation: Explanation, rows: np.ndarray, views: Sequenc
     ends_of = np.round(np.concatenate([starts, ends], axis=1), 1).tolist()
     lines = tuple(Line(x1, y1, x2, y2, hex_of(c)) for (x1, y1, x2, y2), c in zip(ends_of, colours[drawn], strict=True))
     # A pair without labels shows what its last test rejected instead of nothing.
-    shown = name == KEPT or (name in (GEODESIC, AGREEMENT) and not (explanation.rejected_by == "").any())
+    shown = name == KEPT or (name in (GEODESIC, *PAIRWISE) and not (explanation.rejected_by == "").any())
     return Layer(name, _TITLES[name], colour, len(xy), shown, grids[0], grids[1], lines)
 
 

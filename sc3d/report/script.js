@@ -1,7 +1,7 @@
 "use strict";
 // Follow a match: pointing at a cell of the left photo shows where it was matched to, and why it was kept or rejected.
 document.documentElement.classList.add("js");
-const FATES = ["kept", "rejected by the cycle", "rejected by the surface", "rejected by the geodesic test", "passes, but too few of the pair do"];
+const FATES = ["kept", "rejected by the cycle", "rejected by the surface", "rejected by the geodesic test", "passes, but the template puts it elsewhere in the other photo", "passes, but too few of the pair do"];
 
 function decode(text) {
   const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));

@@ -118,7 +118,7 @@ def test_a_template_is_chosen_with_its_align_and_its_orientation(tmp_path):
     config = configured(tmp_path)
     assert actor_of(config, "reconstruct.mesh") is TemplateReconstruct
     assert actor_of(config, "align") is JudgeTemplate
-    assert config.label.min_agreement == 0.15
+    assert (config.match.tau_reprojection, config.label.min_agreement) == (0.06, 0.15)
     assert configured(tmp_path, "label.min_agreement=0").label.min_agreement == 0
     assert load_config(None, ["reconstruct.mesh=inflate"]).label.min_agreement == 0
     assert config.orient.estimator == "none"

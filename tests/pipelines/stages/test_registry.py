@@ -59,6 +59,7 @@ READ_BY: dict[str, set[str]] = {
     "match.tau_cc": {"match"},
     "match.tau_geo": {"match"},
     "match.transfer": {"match", "compare", "judge", "sweep"},
+    "match.tau_reprojection": {"match", "compare", "judge", "sweep"},
     "label.tau_cc": {"label", "compare", "judge"},
     "label.tau_geo": {"label", "compare", "judge"},
     "label.max_mask_signs": {"label"},

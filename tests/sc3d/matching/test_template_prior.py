@@ -4,7 +4,7 @@ matching makes of that."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from pipelines.stages.describe import DescribeStage
 from pipelines.stages.judge import JudgeStage
 from pipelines.stages.match import MatchStage
 from pipelines.stages.sweep import SweepStage
-from sc3d.config import MatchConfig
+from sc3d.config import LabelConfig, MatchConfig, RunConfig
 from sc3d.config_file import load_config
 from sc3d.evaluation.readout import guided, nearest_cells, window_soft_argmax
 from sc3d.features import Features, GeodesicBalls, Surface
@@ -27,8 +27,10 @@ from sc3d.geometry.raster import Raster
 from sc3d.grid import Letterbox
 from sc3d.matching.candidates import find_candidates, nearest, similarity
 from sc3d.matching.described import Described
+from sc3d.matching.explain import REPROJECTION, explain_pair
+from sc3d.matching.filters import keep_geodesic
 from sc3d.matching.label import match_pair
-from sc3d.matching.template_prior import PosedTemplate, places_of, share_pose, squared_distances, uses_prior
+from sc3d.matching.template_prior import PosedTemplate, places_of, reprojection_errors, share_pose, squared_distances, uses_prior
 
 SIDE = 20
 FLAT = MatchConfig(alpha=0.6, beta=0.4, tau_cc=0.3)
@@ -145,6 +147,51 @@ def test_distances_are_those_of_a_plain_loop_in_boxes_of_the_object(two: tuple[P
     np.testing.assert_allclose(squared_distances(mine, posed(source), theirs, smaller), 4 * found, rtol=1e-4, atol=1e-5)
 
 
+def test_reprojection_errors_are_those_of_a_plain_loop_both_ways(two: tuple[Photo, Photo]) -> None:
+    source, target = (posed(one) for one in two)
+    target = dataclasses.replace(target, extent=60.0)
+    rng = np.random.default_rng(0)
+    mine, theirs = (rng.choice(np.flatnonzero(one.features.foreground.reshape(-1)), 30) for one in two)
+    found = reprojection_errors(mine, source, theirs, target)
+    for i in range(30):
+        ways = [
+            np.linalg.norm(there.letterbox.centres(at[[i]])[0] - places_of(cells[[i]], here, there)[0]) / there.extent
+            for here, cells, there, at in ((source, mine, target, theirs), (target, theirs, source, mine))
+        ]
+        assert found[i] == pytest.approx(sum(ways) / 2, rel=1e-5)
+    np.testing.assert_allclose(reprojection_errors(theirs, target, mine, source), found, rtol=1e-6)
+    behind = dataclasses.replace(target, projected=np.full_like(target.projected, np.nan))
+    assert np.isinf(reprojection_errors(mine, source, theirs, behind)).all()
+
+
+def test_matches_that_do_not_reproject_are_no_labels_and_say_so(two: tuple[Photo, Photo]) -> None:
+    """Found with the prior, so that many pass the geodesic test."""
+    plain = dataclasses.replace(FLAT, template_prior=10.0, tau_geo=0.19)
+    label = LabelConfig(tau_cc=0.3, tau_geo=0.19)
+    images = [
+        [Described(one.features, match) for one in two] for match in (plain, dataclasses.replace(plain, tau_reprojection=0.08))
+    ]
+    before, after = (match_pair(*pair, "body", plain) for pair in images)
+    explained = explain_pair(*images[1], label)
+    errors = reprojection_errors(explained.source_cells, posed(two[0]), explained.target_cells, posed(two[1]))
+    passes = explain_pair(*images[0], label).rejected_by == ""
+    assert 0 < (passes & (errors <= 0.08)).sum() < passes.sum()
+    np.testing.assert_array_equal(explained.rejected_by == "", passes & (errors <= 0.08))
+    np.testing.assert_array_equal(explained.rejected_by == REPROJECTION, passes & (errors > 0.08))
+    np.testing.assert_array_equal(keep_geodesic(explained, label), explained.rejected_by == "")
+    assert (len(before), len(after)) == (passes.sum(), (passes & (errors <= 0.08)).sum())
+
+
+@pytest.mark.parametrize("why", ["numbering", "unsure"])
+def test_without_shared_sure_poses_nothing_has_to_reproject(two: tuple[Photo, Photo], why: str) -> None:
+    other = changed(two[1], **({"numbering": "other"} if why == "numbering" else {"is_sure": False}))
+    found = []
+    for limit in (0.0, 1e-9):
+        config = dataclasses.replace(FLAT, tau_geo=0.19, tau_reprojection=limit)
+        found.append(match_pair(Described(two[0].features, config), Described(other, config), "body", config))
+    assert len(found[0]) == len(found[1])
+
+
 def test_what_is_behind_the_camera_has_no_prior(two: tuple[Photo, Photo]) -> None:
     source, target = (posed(one) for one in two)
     behind = dataclasses.replace(target, projected=np.full_like(target.projected, np.nan))
@@ -233,7 +280,12 @@ def test_memory_counts_the_template(two: tuple[Photo, Photo]) -> None:
 
 
 def test_the_weight_is_part_of_the_recipes_of_what_matches_and_of_nothing_before() -> None:
-    configs = [load_config(None, ["run=nowhere", f"match.template_prior={weight}"]) for weight in (0, 1, 10)]
+    for option, values in {"match.template_prior": (0, 1, 10), "match.tau_reprojection": (0, 0.1, 0.2)}.items():
+        configs = [load_config(None, ["run=nowhere", f"{option}={value}"]) for value in values]
+        check_recipes(configs)
+
+
+def check_recipes(configs: Sequence[RunConfig]) -> None:
     for stage in (MatchStage, JudgeStage, CompareStage, SweepStage):
         assert len({stage(config).recipe for config in configs}) == 3
     assert len({DescribeStage(config).recipe for config in configs}) == 1
