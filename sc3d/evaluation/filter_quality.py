@@ -6,7 +6,6 @@ filter; kept is the mean number of surviving candidates of a pair (3D-SC, its ta
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from sc3d.matching.box_position import copied_cells
 from sc3d.matching.described import Described
 from sc3d.matching.explain import explain_pair
 from sc3d.matching.filters import FILTERS, survivors
+from sc3d.matching.fusion import reweighted
 from sc3d.records import ImageRecord
 
 ALPHA = 0.1
@@ -160,4 +160,4 @@ def summarise(counts: Iterable[Sequence[FilterCounts]]) -> list[FilterQuality]:
 def without_3d(match: MatchConfig) -> MatchConfig:
     """The same fusion of the 2D features alone."""
     total = match.alpha + match.beta
-    return dataclasses.replace(match, alpha=match.alpha / total, beta=match.beta / total)
+    return reweighted(match, match.alpha / total, match.beta / total)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -13,6 +12,7 @@ import numpy as np
 from sc3d.config import MatchConfig, RunConfig
 from sc3d.errors import InputError
 from sc3d.evaluation.setting_counts import SettingCounts
+from sc3d.matching.fusion import reweighted
 
 
 def weight_grid(steps: int, present: MatchConfig) -> list[MatchConfig]:
@@ -20,7 +20,7 @@ def weight_grid(steps: int, present: MatchConfig) -> list[MatchConfig]:
     grid = [(a / steps, b / steps) for a in range(steps + 1) for b in range(steps + 1 - a) if a + b > 0]
     if not any(math.isclose(alpha, present.alpha) and math.isclose(beta, present.beta) for alpha, beta in grid):
         grid.append((present.alpha, present.beta))
-    return [dataclasses.replace(present, alpha=alpha, beta=beta) for alpha, beta in grid]
+    return [reweighted(present, alpha, beta) for alpha, beta in grid]
 
 
 def collect_rows(config: RunConfig, pairs: Sequence[SettingCounts]) -> list[dict[str, Any]]:

@@ -21,6 +21,13 @@ SD, DINO, SHAPE = "sd", "dino", "shape"
 _TINY = 1e-12
 
 
+def reweighted(match: MatchConfig, alpha: float, beta: float) -> MatchConfig:
+    """A configuration with other weights, and all else by which pairs are told apart; what bounds the stored matches is the default."""
+    return MatchConfig(
+        alpha, beta, transfer=match.transfer, tau_reprojection=match.tau_reprojection, template_prior=match.template_prior
+    )
+
+
 def group_weights(config: MatchConfig) -> dict[str, float]:
     """Group -> its weight, in the order of concatenation; groups of weight 0 are left out."""
     weights = {SD: config.alpha, DINO: config.beta, SHAPE: config.gamma}

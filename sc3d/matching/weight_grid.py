@@ -18,7 +18,7 @@ from sc3d.errors import FeatureError
 from sc3d.features import Features
 from sc3d.matching.candidates import Candidates, cycle_error, penalty, similarity, within_cycle
 from sc3d.matching.described import Described
-from sc3d.matching.fusion import DINO, SD, SHAPE, group_weights, layers_of, renormalise, surface_rows
+from sc3d.matching.fusion import DINO, SD, SHAPE, group_weights, layers_of, renormalise, reweighted, surface_rows
 from sc3d.matching.lift import spread
 from sc3d.matching.transfer import Transfer, transfer_of
 from sc3d.matching.verify import check_radii, verify_matches
@@ -63,7 +63,7 @@ class GroupedImage(Described):
 
 
 def _alone(config: MatchConfig, group: str) -> MatchConfig:
-    return dataclasses.replace(config, alpha=float(group == SD), beta=float(group == DINO))
+    return reweighted(config, float(group == SD), float(group == DINO))
 
 
 @dataclass(frozen=True)
