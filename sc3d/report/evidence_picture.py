@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from sc3d.geometry.camera import project
 from sc3d.geometry.mesh import Mesh
-from sc3d.matching.explain import GEODESIC
+from sc3d.matching.explain import GEODESIC, PAIRWISE
 from sc3d.report.evidence import FATE_COLOURS, FATES, WIDTH, PairEvidence
 from sc3d.report.pairs import KEPT, Side, cropped_photo, place_sides
 from sc3d.report.pictures import MeshView, mesh_view
@@ -25,7 +25,7 @@ _MESH_PIXELS = 900
 _MESH_HEIGHT = 320.0
 _MESH_WIDTH = 440.0
 _GREY = (158, 165, 174)
-_MARKERS = ("o", "x", "s", "^")
+_MARKERS = ("o", "x", "s", "^", "v", "D")
 _PREDICTED = "#ffe14d"
 _HIDDEN_BEHIND = 0.012
 """A point counts as seen when the mesh lies in front of it by no more than this part of its diagonal."""
@@ -122,7 +122,7 @@ def _draw_rejected(axes: Axes, evidence: PairEvidence, sides: tuple[Side, Side])
     handles = []
     for code, name in enumerate(FATES):
         rows = np.flatnonzero(evidence.fate == code)
-        if name == KEPT:
+        if name == KEPT or (name in PAIRWISE and not len(rows)):
             continue
         colour, marker = FATE_COLOURS[code], _MARKERS[code]
         for xy in _ends(evidence, sides, rows):

@@ -25,7 +25,7 @@ from sc3d.config import LabelConfig, MatchConfig
 from sc3d.console import PlainConsole
 from sc3d.errors import ConfigError, GeometryError, InputError, StoreError, UpstreamError
 from sc3d.matching.described import Described
-from sc3d.matching.explain import explain_pair
+from sc3d.matching.explain import PAIRWISE, explain_pair
 from sc3d.report.evidence import FATES, PairEvidence, Shown, evidence_page, gather_evidence
 from sc3d.report.evidence_picture import evidence_figure
 
@@ -97,9 +97,24 @@ def test_page_holds_every_candidate(evidence: PairEvidence) -> None:
     assert candidates["predicted"][1] == x.predicted_target.tolist()
     assert candidates["dominant"][0] == x.source_vertex.tolist()
     for name, count in evidence.counts.items():
-        assert re.search(rf">{'kept' if name == 'kept' else name} {count:,}</label>", page), name
+        # What only a template can reject is named where it did.
+        wanted = count or name not in PAIRWISE
+        assert bool(re.search(rf">{name} {count:,}</label>", page)) == bool(wanted), name
     assert "at most max(tau_cc" in page
     assert "0.03 mesh diagonals" in page
+
+
+def test_a_pair_that_disagrees_keeps_nothing_and_says_so(made: Any, evidence: PairEvidence) -> None:
+    """Codes on the page are places in the list of fates, whichever of them are shown."""
+    strict = evidence_of(made, "blob-0~blob-1", tau_geo=0.03, min_agreement=1.0)
+    assert strict.counts["kept"] == 0
+    assert strict.counts["agreement"] == evidence.counts["kept"]
+    page = evidence_page(strict)
+    assert f'value="{FATES.index("agreement")}"' in page
+    assert f'value="{FATES.index("reprojection")}"' not in page
+    assert "rejected by the agreement" in page
+    labels = [text.get_text() for text in evidence_figure(strict).axes[1].get_legend().get_texts()]
+    assert labels[-1] == f"agreement {strict.counts['agreement']:,}"
 
 
 def test_page_carries_both_meshes(evidence: PairEvidence) -> None:
