@@ -103,7 +103,7 @@ def print_labels(config: RunConfig, page: str, console: PlainConsole | None = No
     table.add_column("what", style="bold", no_wrap=True)
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("meaning", style="dim")
-    found = [] if is_rehearsal(config) else [*_image_lines(summary), *_pair_lines(summary, uses_prior(config))]
+    found = [] if is_rehearsal(config) else [*_image_lines(summary), *_pair_lines(summary, config)]
     for row in [*found, *_time_lines(config)]:
         table.add_row(*(cell for cell in row))
     console.print()
@@ -143,8 +143,7 @@ def _image_lines(summary: RunSummary) -> list[tuple[str, str, str]]:
     return lines
 
 
-def _pair_lines(summary: RunSummary, guided: bool) -> list[tuple[str, str, str]]:
-    """``guided``: candidates were found with the prior that verified them, so geometry is no independent witness."""
+def _pair_lines(summary: RunSummary, config: RunConfig) -> list[tuple[str, str, str]]:
     matches = summary.labels if len(summary.labels["pair_id"]) else summary.matches
     pairs = len(matches["pair_id"])
     if not pairs:
@@ -157,9 +156,12 @@ def _pair_lines(summary: RunSummary, guided: bool) -> list[tuple[str, str, str]]
     if "n_kept" in matches:
         kept = matches["n_kept"]
         share = f"{100 * kept.sum() / candidates:.1f} % of the candidates" if candidates else "there were no candidates"
-        how = "passed the geodesic filter" if guided else "verified by geometry"
+        # Where the prior that verifies them has found them, geometry is no independent witness.
+        how = "passed the geodesic filter" if uses_prior(config) else "verified by geometry"
         lines.append(("labels", f"{int(kept.sum()):,}", f"{how}: {share}"))
-        lines.append(("labels a pair", f"{kept.mean():,.0f}", f"mean; {int((kept == 0).sum()):,} pairs have none"))
+        none, least = f"{int((kept == 0).sum()):,} pairs have none", config.label.min_agreement
+        asked = f": labels need agreement on {100 * least:g} % of a pair's spots (label.min_agreement)" if least else ""
+        lines.append(("labels a pair", f"{kept.mean():,.0f}", f"mean; {none}{asked}"))
     return lines
 
 

@@ -121,6 +121,16 @@ def test_the_table_has_the_numbers(full: Made) -> None:
     assert "nothing was computed" not in text
 
 
+def test_the_table_says_what_pairs_without_labels_lacked(made: Made) -> None:
+    made.reconstruct()
+    made.describe()
+    made.match()
+    made.config = dataclasses.replace(made.config, label=dataclasses.replace(made.config.label, min_agreement=1.0))
+    made.label()
+    text = " ".join(printed(made.config, width=200).split())
+    assert "mean; 6 pairs have none: labels need agreement on 100 % of a pair's spots (label.min_agreement)" in text
+
+
 def test_the_table_says_when_everything_was_there(full: Made) -> None:
     for stage in STAGES:
         assert "nothing was computed" not in printed(full.config), f"before {stage.name} ran again"
