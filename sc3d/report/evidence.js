@@ -41,7 +41,7 @@ function why(i) {
   if (fate === 1) return `${first}Rejected by the cycle: ${back}, more than ${LIMITS.cycle.toFixed(1)} px.` + (lifted(i) ? ` For what it is worth, ${surface}.` : "");
   if (fate === 2) return `${first}Rejected by the surface: no mesh lies behind one of the two spots, so nothing can be verified (${back}).`;
   if (fate === 4) return `${first}It passes (${back}; ${surface}), but the template puts its point elsewhere in the other photo.`;
-  if (fate === 5) return `${first}It passes (${back}; ${surface}), but too few candidates of this pair do: one of the two poses is likely wrong.`;
+  if (fate === 5) return `${first}It passes (${back}; ${surface}), but too few candidates of this pair do: the photos share too little, or a pose is wrong.`;
   return `${first}Rejected by the geodesic test: ${surface}, more than ${LIMITS.geodesic} (${back}).`;
 }
 

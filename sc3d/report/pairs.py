@@ -193,7 +193,7 @@ _TITLES = {
     SURFACE: "no mesh behind the spot",
     GEODESIC: "the meshes disagree on where on the surface they are",
     REPROJECTION: "they pass, but the template puts them elsewhere in the other photo",
-    AGREEMENT: "they pass, but too few of the pair do: one of the poses is likely wrong",
+    AGREEMENT: "they pass, but too few of the pair do: the photos share too little, or a pose is wrong",
 }
 
 
