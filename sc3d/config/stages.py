@@ -197,7 +197,8 @@ class LabelConfig:
         Fraction,
         Field(
             description="share of the source's cells that must be matched to where both meshes agree, to within 0.05, for a pair to give "
-            "labels: where fewer do, the photos share too little or a pose is wrong; 0: every pair counts. With reconstruct.mesh=template 0.15"
+            "labels: where fewer do, the photos share too little or a pose is wrong; 0: every pair counts. With "
+            "reconstruct.mesh=template 0.15"
         ),
     ] = 0.0
     max_mask_signs: Annotated[
