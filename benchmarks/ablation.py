@@ -89,17 +89,25 @@ def _scores(config: RunConfig, methods: dict[str, list[str]]) -> Iterator[dict[s
         for average in ("image", "keypoint"):
             for name, found in {"zero-shot": ["zero-shot="], **methods}.items():
                 labels = [method.partition("=")[0] for method in found]
-                values = [100 * _value(pck, label, subset, average) for label in labels]
-                what = f"{name}: PCK@0.10 of {subset} points, per {average}"
-                yield row(bench="ablation", figure=what, value=float(np.mean(values)), unit="%", better="higher", n=len(values))
-                if len(values) > 1:
-                    spread = float(np.std(values, ddof=1))
-                    yield row(bench="ablation", figure=f"{what}, spread", value=spread, unit="%", better="lower", n=len(values))
+                values = [pck_of(pck, label, subset, average) for label in labels]
+                yield from mean_and_spread("ablation", f"{name}: PCK@0.10 of {subset} points, per {average}", values)
 
 
-def _value(pck: Sequence[dict[str, Any]], label: str, subset: str, average: str) -> float:
-    wanted = {"subset": subset, "average": average, "alpha": 0.1}
-    return float(
+def mean_and_spread(
+    bench: str, figure: str, values: Sequence[float], beside: tuple[str, float] | None = None
+) -> Iterator[dict[str, Any]]:
+    """The mean of percentages of several seeds, and their standard deviation if there are several; ``beside``: what it is compared with."""
+    mean, (name, other) = float(np.mean(values)), beside or ("", 0.0)
+    versus, ratio = (f"{name}: {other:.1f} %", mean / other) if other else (None, None)
+    yield row(bench, figure, mean, "%", "higher", versus, ratio, len(values))
+    if len(values) > 1:
+        yield row(bench, f"{figure}, spread", float(np.std(values, ddof=1)), "%", "lower", n=len(values))
+
+
+def pck_of(pck: Sequence[dict[str, Any]], label: str, subset: str, average: str, alpha: float = 0.1) -> float:
+    """PCK in per cent of the method whose name begins so, window soft-argmax, from the metrics of a run."""
+    wanted = {"subset": subset, "average": average, "alpha": alpha}
+    return 100 * float(
         next(
             one["value"]
             for one in pck

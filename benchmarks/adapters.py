@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import row
-from benchmarks.ablation import READOUT, train_seeds
+from benchmarks.ablation import mean_and_spread, pck_of, train_seeds
 from benchmarks.light import RIGID, SEED
 from pipelines.jobs import evaluate, label
 from pipelines.jobs.demo import DEFAULTS, HELD_OUT_SEED
@@ -59,21 +59,12 @@ def _config(folder: Path, mesh: str, steps: int, seed: int) -> RunConfig:
 def _scores(config: RunConfig, methods: Sequence[str], name: str, with_features: bool) -> Iterator[dict[str, Any]]:
     settings = dataclasses.replace(config.evaluate, methods=("zero-shot", *methods), filter_pairs=0)
     pck = evaluate.run(dataclasses.replace(config, evaluate=settings)).read_json(METRICS_FILE)["pck"]
-    wanted = {"subset": "all", "average": "image"}
     for alpha in ALPHAS:
-        found = {
-            one["method"].partition(" ")[0] if one["method"].startswith("zero-shot") else one["method"]: 100 * float(one["value"])
-            for one in pck
-            if one["method"].endswith(READOUT) and one["alpha"] == alpha and all(one[key] == value for key, value in wanted.items())
-        }
-        features = found.pop("zero-shot")
+        features = pck_of(pck, "zero-shot", "all", "image", alpha)
         if with_features:
             yield row(BENCH, f"zero-shot: PCK@{alpha:.2f}, per image", features, "%", "higher")
-        values = list(found.values())
-        figure, versus = f"adapter, {name}: PCK@{alpha:.2f}, per image", f"zero-shot: {features:.1f} %"
-        yield row(BENCH, figure, float(np.mean(values)), "%", "higher", versus, float(np.mean(values)) / features, len(values))
-        if len(values) > 1:
-            yield row(BENCH, f"{figure}, spread over seeds", float(np.std(values, ddof=1)), "%", "lower", n=len(values))
+        values = [pck_of(pck, method.partition("=")[0], "all", "image", alpha) for method in methods]
+        yield from mean_and_spread(BENCH, f"adapter, {name}: PCK@{alpha:.2f}, per image", values, ("zero-shot", features))
 
 
 if __name__ == "__main__":

@@ -154,10 +154,10 @@ def guided(
         weight: of the squared distance from where the target shows the same place, in boxes of its object.
         alone: without the similarity. The place itself then counts as a cosine of 1, since readouts take 0 for what is not alike.
     """
-    source, target = templates
-    if source is None or target is None or not share_pose(source, target):
+    posed = share_pose(*templates)
+    if posed is None:
         return None
-    distances = squared_distances(cells, source, np.arange(similarity.shape[1]), target).numpy()
+    distances = squared_distances(cells, posed[0], np.arange(similarity.shape[1]), posed[1]).numpy()
     return np.asarray((np.float32(1) if alone else similarity) - np.float32(weight) * distances)
 
 

@@ -75,10 +75,10 @@ def penalty(source: Described, target: Described, device: torch.device | str = "
     """What the template's prior takes from the cosines (N, M) of the matching cells of two images: its weight times the squared distance,
     in the target's boxes, from where the target shows what the source's cell sees. ``None`` without a weight, or if the images share no
     template in poses that are sure."""
-    one, other = source.template, target.template
-    if source.template_prior == 0 or one is None or other is None or not share_pose(one, other):
+    posed = share_pose(source.template, target.template)
+    if source.template_prior == 0 or posed is None:
         return None
-    return squared_distances(source.cells, one, target.cells, other, device).mul_(source.template_prior)
+    return squared_distances(source.cells, posed[0], target.cells, posed[1], device).mul_(source.template_prior)
 
 
 class FusedLayers(Protocol):

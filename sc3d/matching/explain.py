@@ -16,7 +16,7 @@ from sc3d.matching.transfer import Transfer, transfer_of
 from sc3d.matching.verify import Verified, check_radii, verify_pair
 
 CYCLE, SURFACE, GEODESIC, REPROJECTION, AGREEMENT = "cycle", "surface", "geodesic", "reprojection", "agreement"
-PAIRWISE = (REPROJECTION, AGREEMENT)
+AFTER_GEODESIC = (REPROJECTION, AGREEMENT)
 """What rejects a candidate that both meshes agree on."""
 
 

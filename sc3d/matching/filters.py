@@ -16,7 +16,7 @@ import numpy as np
 from sc3d import plugins
 from sc3d.config import LabelConfig
 from sc3d.errors import ConfigError
-from sc3d.matching.explain import CYCLE, PAIRWISE, Explanation
+from sc3d.matching.explain import AFTER_GEODESIC, CYCLE, Explanation
 from sc3d.matching.thresholds import passes_geodesic
 
 MIN_SHAPE_COSINE = 0.8
@@ -78,7 +78,7 @@ def keep_box(explanation: Explanation, config: LabelConfig) -> np.ndarray:
 def keep_geodesic(explanation: Explanation, config: LabelConfig) -> np.ndarray:
     """Relaxed cycle and bicyclic geodesic error, and what a template adds (reprojection, agreement of the pair): the labels."""
     passes = keep_cycle(explanation, config) & passes_geodesic(explanation.geodesic_error, config.tau_geo)
-    return np.asarray(passes & ~np.isin(explanation.rejected_by, PAIRWISE))
+    return np.asarray(passes & ~np.isin(explanation.rejected_by, AFTER_GEODESIC))
 
 
 FILTERS: dict[str, Filter] = {

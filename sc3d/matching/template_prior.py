@@ -107,9 +107,11 @@ def _projected(vertices: np.ndarray, projection: np.ndarray) -> np.ndarray:
     return np.asarray(seen[:, :2] / seen[:, 2:])
 
 
-def share_pose(source: PosedTemplate | None, target: PosedTemplate | None) -> bool:
-    """Whether there is a prior for a pair: both photos show one template, in poses that count."""
-    return source is not None and target is not None and source.numbering == target.numbering
+def share_pose(source: PosedTemplate | None, target: PosedTemplate | None) -> tuple[PosedTemplate, PosedTemplate] | None:
+    """Both, if both photos show one template in poses that count; else nothing is known of the pair."""
+    if source is None or target is None or source.numbering != target.numbering:
+        return None
+    return source, target
 
 
 def places_of(cells: np.ndarray, source: PosedTemplate, target: PosedTemplate) -> np.ndarray:

@@ -108,10 +108,10 @@ def verify_matches(
 
 
 def _reprojects(source: Described, target: Described, source_rows: np.ndarray, target_rows: np.ndarray) -> np.ndarray:
-    one, other, limit = source.template, target.template, source.tau_reprojection
-    if limit == 0 or one is None or other is None or not share_pose(one, other):
+    posed, limit = share_pose(source.template, target.template), source.tau_reprojection
+    if limit == 0 or posed is None:
         return np.ones(len(source_rows), bool)
-    errors = reprojection_errors(source.cells[source_rows], one, target.cells[target_rows], other)
+    errors = reprojection_errors(source.cells[source_rows], posed[0], target.cells[target_rows], posed[1])
     return np.asarray(errors <= np.float32(limit))
 
 

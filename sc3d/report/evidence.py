@@ -15,14 +15,12 @@ from sc3d.geometry.mesh import Mesh
 from sc3d.geometry.sampling import scattered
 from sc3d.matching.candidates import cycle_tolerance, guided, nearest, similarity
 from sc3d.matching.described import Described
-from sc3d.matching.explain import AGREEMENT, CYCLE, GEODESIC, REPROJECTION, SURFACE, Explanation, explain_pair
+from sc3d.matching.explain import Explanation, explain_pair
 from sc3d.records import Pair
 from sc3d.report.colours import FILTERS, hex_of, position_colours
 from sc3d.report.page import render_template
-from sc3d.report.pairs import KEPT, Side, View, place_sides
+from sc3d.report.pairs import FATES, KEPT, Side, View, place_sides
 
-FATES = (KEPT, CYCLE, SURFACE, GEODESIC, REPROJECTION, AGREEMENT)
-"""What became of a candidate, in the order of their codes."""
 FATE_COLOURS = ("#ffffff", *(FILTERS[name] for name in FATES[1:]))
 WIDTH = 960.0
 _MAX_HEIGHT = 470.0

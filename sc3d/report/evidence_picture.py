@@ -12,9 +12,9 @@ from matplotlib.lines import Line2D
 
 from sc3d.geometry.camera import project
 from sc3d.geometry.mesh import Mesh
-from sc3d.matching.explain import GEODESIC, PAIRWISE
-from sc3d.report.evidence import FATE_COLOURS, FATES, WIDTH, PairEvidence
-from sc3d.report.pairs import KEPT, Side, cropped_photo, place_sides
+from sc3d.matching.explain import AFTER_GEODESIC, GEODESIC
+from sc3d.report.evidence import FATE_COLOURS, WIDTH, PairEvidence
+from sc3d.report.pairs import FATES, KEPT, Side, cropped_photo, place_sides
 from sc3d.report.pictures import MeshView, mesh_view
 
 _INCHES = 10.0
@@ -122,7 +122,7 @@ def _draw_rejected(axes: Axes, evidence: PairEvidence, sides: tuple[Side, Side])
     handles = []
     for code, name in enumerate(FATES):
         rows = np.flatnonzero(evidence.fate == code)
-        if name == KEPT or (name in PAIRWISE and not len(rows)):
+        if name == KEPT or (name in AFTER_GEODESIC and not len(rows)):
             continue
         colour, marker = FATE_COLOURS[code], _MARKERS[code]
         for xy in _ends(evidence, sides, rows):

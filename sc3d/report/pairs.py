@@ -10,7 +10,7 @@ import numpy as np
 
 from sc3d.geometry.sampling import scattered
 from sc3d.grid import Letterbox
-from sc3d.matching.explain import AGREEMENT, CYCLE, GEODESIC, PAIRWISE, REPROJECTION, SURFACE, Explanation
+from sc3d.matching.explain import AFTER_GEODESIC, AGREEMENT, CYCLE, GEODESIC, REPROJECTION, SURFACE, Explanation
 from sc3d.report.colours import FILTERS, hex_of, position_colours
 from sc3d.report.pictures import enlarge, faded, grid_picture, jpeg_uri, outline_mask, png_uri, shrink, shrink_mask
 
@@ -23,7 +23,8 @@ _PHOTO_PIXELS = 440
 _MARGIN = 0.12
 _KEPT_LINES = 22
 _REJECTED_LINES = 12
-_CODES = (KEPT, CYCLE, SURFACE, GEODESIC, REPROJECTION, AGREEMENT)
+FATES = (KEPT, CYCLE, SURFACE, GEODESIC, REPROJECTION, AGREEMENT)
+"""What became of a candidate, in the order of their codes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +125,7 @@ def pair_figure(
     """
     source, target = place_sides(views, WIDTH, _MAX_HEIGHT, _PHOTO_PIXELS)
     fate = np.where(explanation.rejected_by == "", KEPT, explanation.rejected_by)
-    counts = {name: int((fate == name).sum()) for name in _CODES}
+    counts = {name: int((fate == name).sum()) for name in FATES}
     return PairFigure(
         pair_id=pair_id,
         source_id=ids[0],
@@ -138,8 +139,8 @@ def pair_figure(
         target=target,
         layers=tuple(
             _layer(name, explanation, fate == name, views, (source, target))
-            for name in _CODES
-            if name not in PAIRWISE or counts[name]
+            for name in FATES
+            if name not in AFTER_GEODESIC or counts[name]
         ),
         evidence=_evidence(explanation, fate),
     )
@@ -214,14 +215,14 @@ def _layer(name: str, explanation: Explanation, rows: np.ndarray, views: Sequenc
     ends_of = np.round(np.concatenate([starts, ends], axis=1), 1).tolist()
     lines = tuple(Line(x1, y1, x2, y2, hex_of(c)) for (x1, y1, x2, y2), c in zip(ends_of, colours[drawn], strict=True))
     # A pair without labels shows what its last test rejected instead of nothing.
-    shown = name == KEPT or (name in (GEODESIC, *PAIRWISE) and not (explanation.rejected_by == "").any())
+    shown = name == KEPT or (name in (GEODESIC, *AFTER_GEODESIC) and not (explanation.rejected_by == "").any())
     return Layer(name, _TITLES[name], colour, len(xy), shown, grids[0], grids[1], lines)
 
 
 def _evidence(explanation: Explanation, fate: np.ndarray) -> str:
     """See :class:`PairFigure`; an error beyond what is measured is -1."""
     geodesic = np.where(np.isfinite(explanation.geodesic_error), explanation.geodesic_error * 10_000, -1)
-    code = np.select([fate == name for name in _CODES], range(len(_CODES)))
+    code = np.select([fate == name for name in FATES], range(len(FATES)))
     rows = np.stack(
         [
             explanation.source_cells,

@@ -25,9 +25,10 @@ from sc3d.config import LabelConfig, MatchConfig
 from sc3d.console import PlainConsole
 from sc3d.errors import ConfigError, GeometryError, InputError, StoreError, UpstreamError
 from sc3d.matching.described import Described
-from sc3d.matching.explain import PAIRWISE, explain_pair
-from sc3d.report.evidence import FATES, PairEvidence, Shown, evidence_page, gather_evidence
+from sc3d.matching.explain import AFTER_GEODESIC, explain_pair
+from sc3d.report.evidence import PairEvidence, Shown, evidence_page, gather_evidence
 from sc3d.report.evidence_picture import evidence_figure
+from sc3d.report.pairs import FATES
 
 EVIL = "</script><img src=x onerror=alert(1)>"
 
@@ -98,7 +99,7 @@ def test_page_holds_every_candidate(evidence: PairEvidence) -> None:
     assert candidates["dominant"][0] == x.source_vertex.tolist()
     for name, count in evidence.counts.items():
         # What only a template can reject is named where it did.
-        wanted = count or name not in PAIRWISE
+        wanted = count or name not in AFTER_GEODESIC
         assert bool(re.search(rf">{name} {count:,}</label>", page)) == bool(wanted), name
     assert "at most max(tau_cc" in page
     assert "0.03 mesh diagonals" in page
