@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from sc3d.config.options import STRICT, Count, Fraction, Positive
 
-TransferName = Literal["nearest", "transport", "functional_map"]
+TransferName = Literal["nearest", "registration", "transport", "functional_map"]
 BUILT_IN = "toys"
 """As ``reconstruct.template``: the shapes of the toys' categories."""
 
@@ -155,7 +155,10 @@ class MatchConfig:
     ] = "cpu"
     transfer: Annotated[
         TransferName,
-        Field(description="prediction across meshes; transport needs the extra sc3d[transport]; nearest is the paper's"),
+        Field(
+            description="prediction across meshes: registration warps each onto three references of its category, nearest (the paper's) "
+            "takes the nearest shape descriptor; functional_map; transport, which needs the extra sc3d[transport]"
+        ),
     ] = "nearest"
     tau_reprojection: Annotated[
         float,

@@ -76,6 +76,15 @@ class Mesh:
         return unique_edges(self.faces)
 
 
+def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Unit normals (V, 3) of ``vertices`` (V, 3), area-weighted over the ``faces`` (F, 3) around each; 0 where there are none."""
+    corners = vertices[faces]
+    weighted = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    at = faces.ravel()
+    normals = np.stack([np.bincount(at, np.repeat(axis, 3), len(vertices)) for axis in weighted.T], axis=1)
+    return np.asarray(normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12))
+
+
 def unique_edges(faces: np.ndarray) -> np.ndarray:
     """Undirected edges (E, 2) int32 of ``faces`` (F, 3), each once, smaller vertex first, in ascending order; loops are left out."""
     pairs = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1).astype(np.int64)

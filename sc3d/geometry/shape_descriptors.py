@@ -39,7 +39,7 @@ def shape_descriptors(mesh: Mesh) -> np.ndarray:
     if not 0 < mesh.diagonal < np.inf:
         raise GeometryError(f"no descriptors for a mesh whose box has the diagonal {mesh.diagonal}")
     position = np.sqrt(_POSITION_WEIGHT) * _position_encoding(mesh.vertices)
-    shape = np.sqrt(1 - _POSITION_WEIGHT) * _signatures(*laplacian_spectrum(mesh, _EIGENPAIRS))
+    shape = np.sqrt(1 - _POSITION_WEIGHT) * kernel_signatures(*laplacian_spectrum(mesh, _EIGENPAIRS))
     return np.concatenate([position, shape], axis=1).astype(np.float32)
 
 
@@ -57,8 +57,13 @@ def _position_encoding(vertices: np.ndarray) -> np.ndarray:
     return np.concatenate([np.cos(angles), np.sin(angles)], axis=1) / np.sqrt(waves.shape[1])
 
 
-def _signatures(values: np.ndarray, functions: np.ndarray) -> np.ndarray:
-    """Heat and wave kernel signatures (V, 2 * signatures), each standardised over the mesh, together of unit length."""
+def kernel_signatures(values: np.ndarray, functions: np.ndarray) -> np.ndarray:
+    """Heat and wave kernel signatures (V, 32), each standardised over the mesh, together of unit length.
+
+    Args:
+        values: (k,) ascending eigenvalues of the mesh's Laplacian, the first of them that of the constant.
+        functions: (V, k) their eigenfunctions.
+    """
     values, squared = values[1:], functions[:, 1:] ** 2
     first, last = max(float(values[0]), 1e-9), max(float(values[-1]), 2e-9)
     times = np.geomspace(4 * np.log(10) / last, 4 * np.log(10) / first, _SIGNATURES)

@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 
 from sc3d.config import MatchConfig
 from sc3d.errors import FeatureError, GeometryError
@@ -64,7 +65,8 @@ class DescribedSurface:
     """The mesh side of a described image.
 
     ``hits`` (N,) row of ``surface`` that each matching cell may be lifted to, -1 if none; ``queries`` (H, D) float32 L2-normalised shape
-    descriptors at all rows of ``surface``; ``vertices`` the mesh's vertex descriptors, searchable.
+    descriptors at all rows of ``surface``; ``vertices`` the mesh's vertex descriptors, searchable; ``places`` (R, V, 6) where each of R
+    references puts the vertices (:func:`sc3d.geometry.registration.warp.places`), ``None`` for a mesh that was not registered.
 
     What a transfer needs besides is computed on first use and kept. :class:`Described` asks for what its configuration's transfer uses.
     """
@@ -73,6 +75,12 @@ class DescribedSurface:
     hits: np.ndarray
     queries: torch.Tensor
     vertices: VertexIndex
+    places: np.ndarray | None = None
+
+    @cached_property
+    def place_trees(self) -> tuple[cKDTree, ...]:
+        """One a reference, of the places of all vertices."""
+        return tuple(cKDTree(places) for places in self.places.astype(np.float32)) if self.places is not None else ()
 
     @cached_property
     def landmarks(self) -> torch.Tensor:
@@ -109,6 +117,10 @@ class DescribedSurface:
         made = vars(self)
         total += made["landmarks"].nbytes if "landmarks" in made else 0
         total += made["spectral"].n_bytes if "spectral" in made else 0
+        # A tree holds its points in float64, and about as much besides.
+        total += (
+            self.places.nbytes + sum(2 * tree.data.nbytes for tree in made.get("place_trees", ())) if self.places is not None else 0
+        )
         return int(total)
 
 
@@ -128,11 +140,14 @@ class Described:
         template_prior: weight of that prior.
         tau_reprojection: widest reprojection error of a match of images that share a template; 0: none is known.
 
+    Args:
+        places: (R, V, 6) of the registered mesh, which the transfer "registration" needs.
+
     Raises:
         FeatureError: no group has a weight, values are malformed or not finite, or the mesh has no spectrum for a functional map.
     """
 
-    def __init__(self, features: Features, config: MatchConfig) -> None:
+    def __init__(self, features: Features, config: MatchConfig, places: np.ndarray | None = None) -> None:
         self.image_id = features.image_id
         self.letterbox = features.letterbox
         self.extent = features.extent
@@ -143,7 +158,7 @@ class Described:
         self.cells = foreground[rows >= 0] if SHAPE in wanted else foreground
         rows = rows[rows >= 0] if SHAPE in wanted else rows
         self._check_groups(features)
-        self.mesh = _describe_surface(features, rows)
+        self.mesh = _describe_surface(features, rows, places)
         self.transfer = config.transfer
         self._prepare_transfer()
         self.template_prior = config.template_prior
@@ -197,6 +212,8 @@ class Described:
             # Now rather than at the first pair, so that a cache of images counts its memory.
             if self.transfer == "transport":
                 _ = self.mesh.landmarks
+            elif self.transfer == "registration":
+                _ = self.mesh.place_trees
             elif self.transfer == "functional_map":
                 _ = self.mesh.spectral
         except GeometryError as error:
@@ -239,11 +256,15 @@ def _touched(values: torch.Tensor, taps: Taps) -> CoarseLayer:
     return CoarseLayer(values[nodes].contiguous(), Taps(position, taps.weights))
 
 
-def _describe_surface(features: Features, rows: np.ndarray) -> DescribedSurface | None:
+def _describe_surface(features: Features, rows: np.ndarray, places: np.ndarray | None) -> DescribedSurface | None:
     surface = features.surface
     if surface is None or features.shape is None:
         return None
+    if places is not None and places.shape[1] != len(surface.vertices):
+        raise FeatureError(
+            f"{features.image_id}: {places.shape[1]} registered places for {len(surface.vertices)} vertices; describe it again"
+        )
     liftable = np.zeros(len(rows), bool)
     liftable[rows >= 0] = surface.fill_distance[rows[rows >= 0]].astype(np.float32) <= MAX_FILL_DISTANCE
     queries = interpolate_shape(features.shape, surface, np.arange(len(surface.cells)))
-    return DescribedSurface(surface, np.where(liftable, rows, -1), queries, VertexIndex(features.shape))
+    return DescribedSurface(surface, np.where(liftable, rows, -1), queries, VertexIndex(features.shape), places)

@@ -43,9 +43,14 @@ def spread(n: int, rows: np.ndarray, values: np.ndarray, elsewhere: float) -> np
     return result
 
 
+def interpolated(values: np.ndarray, surface: Surface, hits: np.ndarray) -> np.ndarray:
+    """What vertices have, ``values`` (V, C), at surface ``hits`` (K,): (K, C) float64."""
+    corners = values[surface.corners[hits]].astype(np.float64)
+    return np.asarray((corners * surface.barycentric[hits][..., None]).sum(axis=1))
+
+
 def positions(surface: Surface, hits: np.ndarray) -> np.ndarray:
     """Canonical positions (K, 3) float64 of surface ``hits`` (K,), centred on the mesh's box and in units of its diagonal."""
-    corners = surface.vertices[surface.corners[hits]].astype(np.float64)
-    points = (corners * surface.barycentric[hits][..., None]).sum(axis=1)
+    points = interpolated(surface.vertices, surface, hits)
     low, high = surface.vertices.min(axis=0), surface.vertices.max(axis=0)
     return (points - (low.astype(np.float64) + high) / 2) / surface.diagonal

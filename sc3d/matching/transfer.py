@@ -1,7 +1,7 @@
 """Cross-mesh prediction: where a point of one mesh lies on another (3D-SC, stage 2).
 
-The paper takes the nearest descriptor, and names optimal transport and functional maps as what may come after it; all three are here behind
-:class:`Transfer`. Two images of one template need no prediction: the same vertex is the same place.
+The paper takes the nearest descriptor, and names optimal transport, functional maps and denser registration as what may come after it; all
+are here behind :class:`Transfer`. Two images of one template need no prediction: the same vertex is the same place.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from sc3d.config import TransferName
 from sc3d.matching.described import DescribedSurface
 from sc3d.matching.functional_map import FunctionalMapTransfer
 from sc3d.matching.optimal_transport import TransportTransfer
+from sc3d.matching.registration import RegistrationTransfer
 
 
 class Transfer(Protocol):
@@ -44,9 +45,12 @@ class TemplateTransfer:
         return origin.surface.dominant[hits].astype(np.int64)
 
 
-def transfer_between(origin: DescribedSurface, destination: DescribedSurface, otherwise: Transfer) -> Transfer:
-    """The template's numbering where two meshes share it, else the configured transfer."""
-    return TemplateTransfer() if share_template(origin, destination) else otherwise
+def transfers_between(origin: DescribedSurface, destination: DescribedSurface, otherwise: Transfer) -> tuple[Transfer, ...]:
+    """Those that are asked about a pair: the template's numbering where two meshes share it, else the configured transfer, of which a
+    registration has one a reference."""
+    if share_template(origin, destination):
+        return (TemplateTransfer(),)
+    return otherwise.each(origin) if isinstance(otherwise, RegistrationTransfer) else (otherwise,)
 
 
 def share_template(one: DescribedSurface, other: DescribedSurface) -> bool:
@@ -56,6 +60,7 @@ def share_template(one: DescribedSurface, other: DescribedSurface) -> bool:
 
 _TRANSFERS: dict[TransferName, type[Transfer]] = {
     "nearest": NearestTransfer,
+    "registration": RegistrationTransfer,
     "transport": TransportTransfer,
     "functional_map": FunctionalMapTransfer,
 }

@@ -18,7 +18,7 @@ from sc3d.matching.candidates import Candidates, find_candidates, within_cycle
 from sc3d.matching.described import Described, DescribedSurface
 from sc3d.matching.lift import Lifted, lift, spread
 from sc3d.matching.template_prior import reprojection_errors, share_pose
-from sc3d.matching.transfer import Transfer, transfer_between
+from sc3d.matching.transfer import Transfer, transfers_between
 
 
 @dataclass(frozen=True)
@@ -131,26 +131,39 @@ def check_radii(source: Described, target: Described, limit: float) -> None:
 def _bicyclic_error(
     source: Described, target: Described, lifted: Lifted, transfer: Transfer, limit: float | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The vertices predicted on the target and back on the source, and the float32 errors of K lifted matches; see :class:`Verified`."""
+    """The vertices predicted on the target and back on the source, and the float32 errors of K lifted matches; see :class:`Verified`.
+
+    Where several transfers are asked, of each match what the one with the median error says: one that is wrong there does not count.
+    """
     k = len(lifted.index)
-    there, back = np.full(k, -1, np.int64), np.full(k, -1, np.int64)
-    error = np.full(k, np.inf)
     if k == 0 or source.mesh is None or target.mesh is None:
-        return there, back, error.astype(np.float32)
-    transfer = transfer_between(source.mesh, target.mesh, transfer)
-    there = transfer.predict(lifted.source_hits, source.mesh, target.mesh)
-    first = _term(target, target.mesh, lifted.target_hits, there)
+        return np.full(k, -1), np.full(k, -1), np.full(k, np.inf, np.float32)
+    asked = transfers_between(source.mesh, target.mesh, transfer)
+    try:
+        answers = [_ask(source.mesh, target.mesh, lifted, one, limit) for one in asked]
+    except GeometryError as error:
+        raise FeatureError(f"{source.image_id} and {target.image_id}: {error}") from None
+    there, back, error = (np.stack(parts) for parts in zip(*answers, strict=True))
+    middle = np.argsort(error, axis=0, kind="stable")[(len(asked) - 1) // 2], np.arange(k)
+    return there[middle], back[middle], error[middle].astype(np.float32)
+
+
+def _ask(
+    source: DescribedSurface, target: DescribedSurface, lifted: Lifted, transfer: Transfer, limit: float | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What one transfer predicts there and back, and the float64 errors."""
+    k = len(lifted.index)
+    back, error = np.full(k, -1, np.int64), np.full(k, np.inf)
+    there = transfer.predict(lifted.source_hits, source, target)
+    first = _term(target, lifted.target_hits, there)
     open_ = np.flatnonzero(first <= 2 * limit * (1 + 1e-6)) if limit is not None else np.arange(k)
     if len(open_):
-        back[open_] = transfer.predict(lifted.target_hits[open_], target.mesh, source.mesh)
-        second = _term(source, source.mesh, lifted.source_hits[open_], back[open_])
+        back[open_] = transfer.predict(lifted.target_hits[open_], target, source)
+        second = _term(source, lifted.source_hits[open_], back[open_])
         error[open_] = (first[open_] + second) / 2
-    return there, back, error.astype(np.float32)
+    return there, back, error
 
 
-def _term(image: Described, mesh: DescribedSurface, hits: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    try:
-        distance = lookup(mesh.surface.balls, mesh.surface.dominant[hits], predicted)
-    except GeometryError as error:
-        raise FeatureError(f"{image.image_id}: {error}") from None
+def _term(mesh: DescribedSurface, hits: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    distance = lookup(mesh.surface.balls, mesh.surface.dominant[hits], predicted)
     return distance.astype(np.float64) / mesh.surface.diagonal
