@@ -36,6 +36,7 @@ FIXED: dict[str, str] = {
     "align": "actors.align:AlignActor",
     "align of a template": "actors.align:JudgeTemplate",
     "surface": "actors.surface:SurfaceActor",
+    "register": "actors.register:RegisterActor",
     "embed": "actors.embed:EmbedActor",
     "match": "actors.match:MatchActor",
     "match on a GPU": "actors.match:MatchOnGpu",

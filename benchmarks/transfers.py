@@ -25,8 +25,8 @@ from pipelines.folder.images import ImageManifest
 from pipelines.folder.manifest import read_pairs
 from pipelines.jobs import label
 from pipelines.stages.describe import DescribeStage
-from pipelines.stages.match import described_images
 from pipelines.stages.pairs import PreparedImages
+from pipelines.stages.verifying import described_images
 from sc3d.config import LabelConfig, RunConfig, TransferName
 from sc3d.config_file import parse_config
 from sc3d.datasets.toys import ToysConfig, generate_toys

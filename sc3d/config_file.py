@@ -21,25 +21,32 @@ PROFILES: dict[str, dict[str, Any]] = {
         "reconstruct": {"mask": "file_or_activation", "mesh": "auto"},
         "orient": {"estimator": "consensus"},
         "describe": {"dino": "lite0", "sd": "lite0", "shape": "spectral"},
+        "match": {"transfer": "registration"},
     },
     "offline": {
         "reconstruct": {"mask": "file", "mesh": "auto"},
         "orient": {"estimator": "consensus"},
         "describe": {"dino": "daisy", "sd": "hog", "shape": "spectral"},
+        "match": {"transfer": "registration"},
     },
     "foundation": {
         "reconstruct": {"mask": "sam3", "mesh": "sam3d"},
         "orient": {"estimator": "orient_anything_v2"},
         "describe": {"dino": "dinov2", "sd": "stable_diffusion", "shape": "partfield"},
+        "match": {"transfer": "nearest"},
     },
 }
 """What a profile chooses where neither file nor option says otherwise."""
 
 MESHES: dict[str, dict[str, Any]] = {
-    "template": {"orient": {"estimator": "none"}, "match": {"tau_reprojection": 0.06}, "label": {"min_agreement": 0.15}}
+    "template": {
+        "orient": {"estimator": "none"},
+        "match": {"tau_reprojection": 0.06, "transfer": "nearest"},
+        "label": {"min_agreement": 0.15},
+    }
 }
 """What ``reconstruct.mesh`` chooses of other stages where neither file nor option says otherwise: a template is posed with its front, and
-fits all photos so alike that only its pairs tell which of its poses are wrong."""
+fits all photos so alike that only its pairs tell which of its poses are wrong. Its own numbering needs no transfer."""
 
 PRESETS: dict[str, dict[str, Any]] = {
     "3d-sc": {
@@ -172,13 +179,18 @@ def _with_mesh(given: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:
     if now == before:
         return _merge(MESHES.get(now, {}), given)
     if before in MESHES:
-        given = _merge(given, {"orient": _oriented({**given, **chosen})})
+        given = _merge(given, _without_mesh(before, {**given, **chosen}))
     return _merge(given, MESHES.get(now, {}))
 
 
-def _oriented(values: dict[str, Any]) -> dict[str, Any]:
-    """What the profile of some values chooses for the stage orient."""
-    return _section(PROFILES.get(str(values.get("profile", RunConfig.profile)), {}), "orient")
+def _without_mesh(mesh: str, values: dict[str, Any]) -> dict[str, Any]:
+    """What the options that a ``reconstruct.mesh`` chose are without it, in the profile of some values."""
+    profile = PROFILES.get(str(values.get("profile", RunConfig.profile)), {})
+    plain = to_values(RunConfig())
+    return {
+        stage: {option: _section(profile, stage).get(option, plain[stage][option]) for option in options}
+        for stage, options in MESHES[mesh].items()
+    }
 
 
 def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
@@ -242,8 +254,8 @@ def without(values: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
         # What was chosen by one name goes back with it, as if the default one were chosen anew.
         if name == "profile":
             left = _merge(left, PROFILES[RunConfig.profile])
-        elif name in ("reconstruct", "reconstruct.mesh") and _section(values, "reconstruct").get("mesh") in MESHES:
-            left = _merge(left, {"orient": _oriented(left)})
+        elif name in ("reconstruct", "reconstruct.mesh") and (mesh := _section(values, "reconstruct").get("mesh")) in MESHES:
+            left = _merge(left, _without_mesh(str(mesh), left))
         elif name == "train.preset":
             left = _merge(left, {"train": PRESETS["3d-sc"]})
     return left

@@ -189,6 +189,41 @@ class Orientation(Record, name="Orientation"):
 
 
 @dataclass(frozen=True, eq=False)
+class Registration(Record, name="Registration"):
+    """One mesh, warped onto the references of its category: where each of them puts its vertices."""
+
+    image_id: str = column("image id")
+    category: str = column("object category")
+    references: tuple[str, ...] = column("image ids of the meshes that it was warped onto")
+    places: np.ndarray = array(
+        "float32", -1, 6, doc="place and a twentieth of the normal of each vertex, in diagonals; one reference after the other"
+    )
+    seconds: float = column("time spent on this image", 0.0)
+
+    def validate(self) -> None:
+        where = f"registration of {self.image_id}"
+        if not self.references or len(self.places) % len(self.references):
+            raise SchemaError(f"{where}: {len(self.places)} places under {len(self.references)} references")
+        _check_finite(where, places=self.places)
+
+    @property
+    def by_reference(self) -> np.ndarray:
+        """The places (R, V, 6) under each of the R references."""
+        return self.places.reshape(len(self.references), -1, 6)
+
+
+@dataclass(frozen=True, eq=False)
+class References(Record, name="References"):
+    """The images whose meshes the others of their category are registered to, and how."""
+
+    category: str = column("object category")
+    image_ids: tuple[str, ...] = column("image ids")
+    articulated: bool = column(
+        "whether bodies of the category bend, so that distances along the surface guide the registration", False
+    )
+
+
+@dataclass(frozen=True, eq=False)
 class FeatureIndex(Record, name="FeatureIndex"):
     """One line about the feature file of an image; the arrays are in ``<image_id>.safetensors`` beside it."""
 

@@ -12,6 +12,7 @@ from actors.catalogue import pin_sources
 from pipelines.folder.manifest import prepare, read_pair_items
 from pipelines.jobs.job import Job
 from pipelines.jobs.preflight import check_models
+from pipelines.jobs.references import assign_references
 from pipelines.jobs.templates import assign_templates
 from pipelines.runner.flow import Flow, Leg
 from pipelines.runner.progress import Progress
@@ -19,6 +20,7 @@ from pipelines.runner.run import GraphRun
 from pipelines.runner.stage import Stage
 from pipelines.runner.timings import record_summary
 from pipelines.stages.planning import plan_from_images
+from pipelines.stages.register import RegisterStage
 from pipelines.stages.registry import columns_read, graphs_of
 from sc3d.config import RunConfig
 from sc3d.records import ImageRecord
@@ -71,7 +73,10 @@ def _items(
     if first.key == "image_id":
         chosen = set(categories)
         items = item_table((image.category, image.image_id) for image in images if image.category in chosen)
-        return before.catalogue().among(items) if before else items
+        items = before.catalogue().among(items) if before else items
+        if isinstance(first, RegisterStage):
+            assign_references(RegisterStage(config), items)
+        return items
     if config.pairs.needs_cues:
         plan_from_images(config, [image for image in images if image.category in set(categories)], progress.say)
     pairs = read_pair_items(first.run)

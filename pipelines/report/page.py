@@ -24,11 +24,12 @@ from pipelines.report.view import RunView, view_run
 from pipelines.runner.timings import read_summaries
 from pipelines.stages.adapter import train_job
 from pipelines.stages.describe import DescribeStage
-from pipelines.stages.match import MatchStage, described_images
+from pipelines.stages.match import MatchStage
 from pipelines.stages.orient import OrientStage
 from pipelines.stages.pairs import PreparedImages
 from pipelines.stages.reconstruct import ReconstructStage
 from pipelines.stages.registry import TIMED, stages_of
+from pipelines.stages.verifying import described_images
 from sc3d.config import RunConfig
 from sc3d.config_file import to_values
 from sc3d.errors import Sc3dError, UpstreamError

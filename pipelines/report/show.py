@@ -14,9 +14,9 @@ from rich.table import Table
 
 from pipelines.report.view import RunView, view_run
 from pipelines.stages.describe import DescribeStage
-from pipelines.stages.match import described_images
 from pipelines.stages.orient import OrientStage
 from pipelines.stages.reconstruct import ReconstructStage
+from pipelines.stages.verifying import described_images
 from sc3d.config import RunConfig
 from sc3d.console import PlainConsole
 from sc3d.errors import ConfigError, InputError, StoreError, UpstreamError

@@ -89,6 +89,10 @@ class Stage(ABC):
         its content."""
         return {}
 
+    def sources(self) -> Sequence[type[Stage]]:
+        """The stages whose artefacts it reads under this configuration: :attr:`upstream`, where that does not depend on it."""
+        return self.upstream
+
     @abstractmethod
     def load(self, shard: Shard) -> Iterable[Row]:
         """The rows of a shard in the order of its ids, in the worker. A row that cannot be read may hold an ``error`` key instead: it
@@ -115,7 +119,7 @@ class Stage(ABC):
     def items(self) -> pa.Table:
         """What it answers for (:data:`~sc3d.shards.ITEMS`): what the manifest or the plan names and the stages before it have."""
         items = self.named()
-        for kind in self.upstream:
+        for kind in self.sources():
             if kind.key == self.key:
                 items = self.other(kind).catalogue().among(items)
         return items
@@ -201,7 +205,7 @@ class Stage(ABC):
             "options": values_of(self.whole, self.reads()),
             "actors": [actor.made_of(self.whole) for actor in self.actors()],
             "identities": dict(self.identities()),
-            "upstream": [self.other(stage).recipe for stage in self.upstream],
+            "upstream": [self.other(stage).recipe for stage in self.sources()],
         }
         return recipe_of(self.name, made_of)
 

@@ -14,9 +14,9 @@ import numpy as np
 from actors.base import Actor, Row
 from pipelines.stages.azimuths import read_azimuths
 from pipelines.stages.describe import DescribeStage
-from pipelines.stages.match import described_images
 from pipelines.stages.orient import OrientStage
-from pipelines.stages.pairs import SIDES, PairStage, PreparedImages
+from pipelines.stages.pairs import SIDES, PreparedImages
+from pipelines.stages.verifying import VerifyingStage, described_images
 from sc3d.config import MatchConfig, RunConfig
 from sc3d.contents import folder_version
 from sc3d.errors import InputError
@@ -66,7 +66,7 @@ def kept_matches(labelling: Labelling, row: Row, config: RunConfig) -> KeptMatch
     return matches if row["spheres"] is None else matches.select(on_one_spot(matches, row["spheres"]))
 
 
-class CompareStage(PairStage):
+class CompareStage(VerifyingStage):
     """Labels of the run's pairs by another labelling. ``train.labels`` takes the recipe of this stage."""
 
     name = "compare"

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 from actors.base import Actor, Row
 from pipelines.stages.compare import CHAINED, NO_CHAIN, Chains, chain_identities, kept_matches
 from pipelines.stages.describe import DescribeStage
-from pipelines.stages.match import described_images
 from pipelines.stages.orient import OrientStage
-from pipelines.stages.pairs import SIDES, PairStage, PreparedImages
+from pipelines.stages.pairs import SIDES, PreparedImages
+from pipelines.stages.verifying import VerifyingStage, described_images
 from sc3d.config import RunConfig
 from sc3d.evaluation.filter_quality import COPY, FilterCounts, filter_quality, judge, unit_of_pair, without_3d
 from sc3d.evaluation.labellings import Labelling, labelling_named
@@ -61,7 +61,7 @@ class JudgeActor(Actor):
         return FilterCounts(labelling.name, kind, len(matches.cosine), len(rows), int((~correct).sum()))
 
 
-class JudgeStage(PairStage):
+class JudgeStage(VerifyingStage):
     """Filter counts of annotated pairs."""
 
     name = "judge"

@@ -7,13 +7,13 @@ from functools import cached_property
 
 from actors.base import Row
 from pipelines.stages.describe import DescribeStage
-from pipelines.stages.pairs import SIDES, PairStage, PreparedImages
-from sc3d.config import MatchConfig
+from pipelines.stages.pairs import SIDES, PreparedImages
+from pipelines.stages.verifying import VerifyingStage, described_images
 from sc3d.matching.described import Described
 from sc3d.records import Matches, Pair
 
 
-class MatchStage(PairStage):
+class MatchStage(VerifyingStage):
     """All candidates of each pair up to the wide thresholds."""
 
     name = "match"
@@ -33,8 +33,3 @@ class MatchStage(PairStage):
 
     def caches(self) -> Sequence[PreparedImages[Described]]:
         return (self._images,)
-
-
-def described_images(stage: DescribeStage, match: MatchConfig, cache_mb: int) -> PreparedImages[Described]:
-    """The described images of a run, prepared for matching."""
-    return PreparedImages(stage, lambda features: Described(features, match), cache_mb)

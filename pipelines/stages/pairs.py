@@ -47,10 +47,17 @@ class PreparedImages(Generic[PreparedT]):
         described: the stage whose feature files are read.
         prepare: makes of an image's features what a pair needs of it.
         cache_mb: bound of the cache, in MB.
+        needed: other stages that must have the image too.
     """
 
-    def __init__(self, described: FeatureStage, prepare: Callable[[Features], PreparedT], cache_mb: int) -> None:
-        self._stage, self._prepare = described, prepare
+    def __init__(
+        self,
+        described: FeatureStage,
+        prepare: Callable[[Features], PreparedT],
+        cache_mb: int,
+        needed: Sequence[Stage] = (),
+    ) -> None:
+        self._stage, self._prepare, self._needed = described, prepare, (described, *needed)
         self._cache: ByteCache[str, PreparedT] = ByteCache(self._load, lambda image: image.n_bytes, cache_mb * 2**20)
 
     @property
@@ -64,9 +71,9 @@ class PreparedImages(Generic[PreparedT]):
         Raises:
             UpstreamError: an earlier stage rejected it.
         """
-        if image_id not in self._stage.known:
+        if any(image_id not in stage.known for stage in self._needed):
             raise UpstreamError(
-                f"image {image_id} was rejected by an earlier stage; see the rejects of reconstruct, orient and describe"
+                f"image {image_id} was rejected by an earlier stage; see the rejects of reconstruct, orient, register and describe"
             )
         return self._cache.get(image_id)
 
@@ -90,7 +97,7 @@ class PairStage(Stage):
     by_category = True
     upstream: ClassVar[tuple[type[Stage], ...]] = (DescribeStage,)
     annotated: ClassVar[bool] = False
-    gathers: ClassVar[Mapping[str, str]]
+    gathers: ClassVar[Mapping[str, str]] = {}
 
     def __init_subclass__(cls) -> None:
         cls.given = {**column_meanings(Pair), **cls.gathers}

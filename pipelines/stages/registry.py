@@ -13,6 +13,7 @@ from pipelines.stages.match import MatchStage
 from pipelines.stages.mirror import MirrorStage
 from pipelines.stages.orient import OrientStage
 from pipelines.stages.reconstruct import ReconstructStage
+from pipelines.stages.register import RegisterStage, is_registered
 from pipelines.stages.sweep import SweepStage
 from sc3d.config import RunConfig
 from sc3d.records import ImageRecord
@@ -21,6 +22,7 @@ from sc3d.schema import column_meanings
 STAGES: tuple[type[Stage], ...] = (
     ReconstructStage,
     OrientStage,
+    RegisterStage,
     DescribeStage,
     EmbedStage,
     MatchStage,
@@ -45,8 +47,10 @@ def stages_of(config: RunConfig) -> list[Stage]:
 
 
 def chain_to(config: RunConfig, last: str) -> list[type[Stage]]:
-    """The stages from photos to the one of a name, in order, that a configuration needs: embeddings only where pairs go by them."""
-    needed = [kind for kind in LABELLING if kind.name != EmbedStage.name or config.pairs.strategy == "nearest"]
+    """The stages from photos to the one of a name, in order, that a configuration needs: embeddings only where pairs go by them,
+    registrations only where matches are verified by them."""
+    needless = {EmbedStage: config.pairs.strategy != "nearest", RegisterStage: not is_registered(config)}
+    needed = [kind for kind in LABELLING if not needless.get(kind, False)]
     return needed[: [kind.name for kind in needed].index(last) + 1]
 
 

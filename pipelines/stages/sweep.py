@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from actors.base import Actor, Row
 from pipelines.folder.manifest import read_pairs
 from pipelines.stages.describe import DescribeStage
-from pipelines.stages.pairs import SIDES, PairStage, PreparedImages
+from pipelines.stages.pairs import SIDES, PreparedImages
+from pipelines.stages.verifying import VerifyingStage, verifiable_images
 from sc3d.config import MatchConfig, RunConfig
 from sc3d.errors import InputError
 from sc3d.evaluation.protocols import unit_of
@@ -56,7 +57,7 @@ class SweepActor(Actor):
         return {"record": SettingCounts(row["pair_id"], row["category"], counts.reshape(-1, 3), points)}
 
 
-class SweepStage(PairStage):
+class SweepStage(VerifyingStage):
     """Counts of every setting on annotated pairs."""
 
     name = "sweep"
@@ -85,9 +86,9 @@ class SweepStage(PairStage):
     @cached_property
     def _images(self) -> PreparedImages[GroupedImage]:
         cache, match = self.whole.ray.cache_mb, self.config.match
-        return PreparedImages(
+        return verifiable_images(
             self.other(DescribeStage),
-            lambda features: GroupedImage(features, match),
+            lambda features, places: GroupedImage(features, match, places),
             cache // 2 if self._finds_pck else cache,
         )
 

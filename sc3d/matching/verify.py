@@ -143,9 +143,9 @@ def _bicyclic_error(
         answers = [_ask(source.mesh, target.mesh, lifted, one, limit) for one in asked]
     except GeometryError as error:
         raise FeatureError(f"{source.image_id} and {target.image_id}: {error}") from None
-    there, back, error = (np.stack(parts) for parts in zip(*answers, strict=True))
-    middle = np.argsort(error, axis=0, kind="stable")[(len(asked) - 1) // 2], np.arange(k)
-    return there[middle], back[middle], error[middle].astype(np.float32)
+    there, back, errors = (np.stack(parts) for parts in zip(*answers, strict=True))
+    middle = np.argsort(errors, axis=0, kind="stable")[(len(asked) - 1) // 2], np.arange(k)
+    return there[middle], back[middle], errors[middle].astype(np.float32)
 
 
 def _ask(

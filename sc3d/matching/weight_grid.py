@@ -42,9 +42,9 @@ class GroupedImage(Described):
         FeatureError: values are malformed or not finite.
     """
 
-    def __init__(self, features: Features, config: MatchConfig) -> None:
+    def __init__(self, features: Features, config: MatchConfig, places: np.ndarray | None = None) -> None:
         present = [group for group in (SD, DINO) if layers_of(features, group)]
-        super().__init__(features, _alone(config, present[0] if present else SHAPE))
+        super().__init__(features, _alone(config, present[0] if present else SHAPE), places)
         flat = dataclasses.replace(features, shape=None, surface=None)
         self.groups: dict[str, Described] = dict.fromkeys(present[:1], self)
         self.groups |= {group: Described(flat, _alone(config, group)) for group in present[1:]}

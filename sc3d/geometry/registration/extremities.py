@@ -32,7 +32,7 @@ class Extremities:
     places: np.ndarray
 
     def coordinates(self, order: np.ndarray) -> np.ndarray:
-        """Geodesic distances (V, 6) to the ends in an order (6,), each over its largest: where on the body a vertex is, however it bends."""
+        """Geodesic distances (V, 6) to the ends in an order (6,), each over its largest: places on a body, however that bends."""
         largest = np.maximum(self.distances.max(axis=0), 1e-12)
         return np.asarray((self.distances / largest)[:, order])
 

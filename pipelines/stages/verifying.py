@@ -1,0 +1,60 @@
+"""What all stages share that verify matches: images with their mesh side, registered where the transfer asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.runner.stage import Stage
+from pipelines.stages.describe import DescribeStage
+from pipelines.stages.pairs import PairStage, PreparedImages
+from pipelines.stages.register import RegisterStage, is_registered
+from sc3d.config import MatchConfig
+from sc3d.features import Features
+from sc3d.matching.described import Described
+from sc3d.pair_ids import split_pair_ids
+
+DescribedT = TypeVar("DescribedT", bound=Described)
+
+
+class VerifyingStage(PairStage):
+    """A stage of pairs whose matches both meshes have their say on."""
+
+    def sources(self) -> Sequence[type[Stage]]:
+        return (*self.upstream, RegisterStage) if is_registered(self.whole) else self.upstream
+
+    def inputs_of(self, ids: pa.Array) -> pa.Array:
+        inputs = super().inputs_of(ids)
+        if not is_registered(self.whole):
+            return inputs
+        # Both images of a pair are of one category, and so have the same references.
+        references = self.other(RegisterStage).reference_inputs(split_pair_ids(ids)[0])
+        return pc.binary_join_element_wise(inputs, references, " ")
+
+
+def verifiable_images(
+    stage: DescribeStage, prepare: Callable[[Features, np.ndarray | None], DescribedT], cache_mb: int
+) -> PreparedImages[DescribedT]:
+    """The described images of a run for those who verify matches.
+
+    Args:
+        prepare: makes of an image's features, and of its registered places (R, V, 6) if there are any, what a pair needs of it.
+    """
+    if not is_registered(stage.whole):
+        return PreparedImages(stage, lambda features: prepare(features, None), cache_mb)
+    registered = stage.other(RegisterStage)
+
+    def with_places(features: Features) -> DescribedT:
+        one = registered.known.read([features.image_id])[features.image_id]
+        return prepare(features, one.by_reference)
+
+    return PreparedImages(stage, with_places, cache_mb, needed=[registered])
+
+
+def described_images(stage: DescribeStage, match: MatchConfig, cache_mb: int) -> PreparedImages[Described]:
+    """The described images of a run, prepared for matching."""
+    return verifiable_images(stage, lambda features, places: Described(features, match, places), cache_mb)
