@@ -10,7 +10,7 @@ import numpy as np
 from actors.base import Actor, Row
 from sc3d.geometry.mesh import Mesh
 from sc3d.geometry.registration.registrable import registrable
-from sc3d.geometry.registration.warp import articulated_guide, places, rigid_guide, warp
+from sc3d.geometry.registration.warp import places, warp
 
 
 class RegisterActor(Actor):
@@ -20,7 +20,6 @@ class RegisterActor(Actor):
         "vertices": "(V, 3) welded mesh, canonical frame",
         "faces": "(F, 3) triangles, vertex indices",
         "references": "the references, prepared",
-        "articulated": "whether bodies of the category bend",
     }
     provides: ClassVar[Mapping[str, str]] = {"places": "(R * V, 6) float32, where each of R references puts the vertices"}
     version: ClassVar[str] = "register-1"
@@ -28,6 +27,5 @@ class RegisterActor(Actor):
     def process(self, row: Row) -> Row:
         """Register one mesh; raises :class:`~sc3d.errors.GeometryError` if it cannot be used."""
         mesh = registrable(Mesh(row["vertices"], row["faces"]))
-        guide = articulated_guide if row["articulated"] else rigid_guide
-        found = [places(mesh, warp(mesh, reference, guide)) for reference in row["references"]]
+        found = [places(mesh, warp(mesh, reference)) for reference in row["references"]]
         return {"places": np.concatenate(found).astype(np.float32)}

@@ -214,13 +214,10 @@ class Registration(Record, name="Registration"):
 
 @dataclass(frozen=True, eq=False)
 class References(Record, name="References"):
-    """The images whose meshes the others of their category are registered to, and how."""
+    """The images whose meshes the others of their category are registered to."""
 
     category: str = column("object category")
-    image_ids: tuple[str, ...] = column("image ids")
-    articulated: bool = column(
-        "whether bodies of the category bend, so that distances along the surface guide the registration", False
-    )
+    image_ids: tuple[str, ...] = column("image ids, that of the most central mesh first")
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,7 +44,6 @@ class RegisterStage(Stage):
         "faces": "triangles",
         "reference_ids": "images of the references",
         "references": "the references, prepared",
-        "articulated": "whether bodies of the category bend",
     }
 
     def __init__(self, config: RunConfig) -> None:
@@ -73,7 +72,7 @@ class RegisterStage(Stage):
         if chosen is None:
             return ""
         made = self.image_inputs(pa.array(chosen.image_ids, pa.string()), "inputs").to_pylist()
-        return shard_name([str(chosen.articulated), *(f"{i} {m}" for i, m in zip(chosen.image_ids, made, strict=True))])
+        return shard_name(f"{i} {m}" for i, m in zip(chosen.image_ids, made, strict=True))
 
     @cached_property
     def _categories(self) -> pa.Table:
@@ -98,7 +97,6 @@ class RegisterStage(Stage):
                     "faces": mesh.faces,
                     "reference_ids": chosen.image_ids,
                     "references": references,
-                    "articulated": chosen.articulated,
                 }
             )
         return rows

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from scipy.spatial import cKDTree
 
@@ -21,35 +19,23 @@ _RIGIDITY_AT = 10
 """The eigenvalue that the penalty of the others is relative to."""
 _PLACE_NORMAL_WEIGHT = 0.05
 
-Guide = tuple[np.ndarray, np.ndarray, tuple[float, float, float]]
-"""What beside place and normal tells where on a body a vertex is, of a mesh (V, n) and of the reference (W, n), and how its weight begins,
-falls from stage to stage, and ends."""
+_GUIDE_WEIGHT, _GUIDE_FALL, _GUIDE_LEAST = 0.2, 0.6, 0.02
+"""How much of the matching space the guide is at first, by what it falls from stage to stage, and where it ends."""
 
 
-def rigid_guide(mesh: Registrable, reference: Registrable) -> Guide:
-    """Heat and wave kernel signatures: for things without joints."""
-    return mesh.signatures, reference.signatures, (0.2, 0.7, 0.04)
-
-
-def articulated_guide(mesh: Registrable, reference: Registrable) -> Guide:
-    """These, and the geodesic distances to matched extremities: for bodies that move."""
-    order, _ = match_extremities(mesh.extremities, reference.extremities)
-    mine, theirs = mesh.extremities.coordinates(order), reference.extremities.coordinates(np.arange(len(order)))
-    return np.hstack([mesh.signatures, mine]), np.hstack([reference.signatures, theirs]), (0.2, 0.6, 0.02)
-
-
-def warp(
-    mesh: Registrable,
-    reference: Registrable,
-    guided: Callable[[Registrable, Registrable], Guide] = rigid_guide,
-) -> np.ndarray:
+def warp(mesh: Registrable, reference: Registrable) -> np.ndarray:
     """The vertices (V, 3) of ``mesh``, in mesh diagonals, moved onto ``reference``.
 
     The box is stretched to the reference's. Then matches of scattered vertices, both ways, in the space of place, normal and guide pull
     the mesh; each is weighted by ``1 / (1 + (d / 2 median d)^2)`` of its distance there. The displacement is the ridge regression of the
     pulls on the mesh's own smoothest functions, rough ones penalised by their eigenvalue.
+
+    The guide tells where on a body a vertex is, however that bends: kernel signatures, and geodesic distances to matched extremities.
     """
-    mine, theirs, (weight, fall, least) = guided(mesh, reference)
+    order, _ = match_extremities(mesh.extremities, reference.extremities)
+    mine = np.hstack([mesh.signatures, mesh.extremities.coordinates(order)])
+    theirs = np.hstack([reference.signatures, reference.extremities.coordinates(np.arange(len(order)))])
+    weight = _GUIDE_WEIGHT
     start = mesh.mesh.vertices * (reference.extent / mesh.extent)
     goal = reference.mesh.vertices
     moved = start
@@ -67,7 +53,7 @@ def warp(
             moved = start + functions @ _fit(
                 functions[rows], _rigidity(mesh.values, values), targets - start[rows], np.concatenate([out, back])
             )
-        weight = max(weight * fall, least)
+        weight = max(weight * _GUIDE_FALL, _GUIDE_LEAST)
     return np.asarray(moved)
 
 
