@@ -20,7 +20,12 @@ class RegistrationTransfer:
         self._reference = reference
 
     def predict(self, hits: np.ndarray, origin: DescribedSurface, destination: DescribedSurface) -> np.ndarray:
-        """See :meth:`~sc3d.matching.transfer.Transfer.predict`.
+        """See :meth:`~sc3d.matching.transfer.Transfer.predict`; raises as :meth:`find`."""
+        return self.find(hits, origin, destination)[0]
+
+    def find(self, hits: np.ndarray, origin: DescribedSurface, destination: DescribedSurface) -> tuple[np.ndarray, np.ndarray]:
+        """The predicted vertices (K,), and the gaps (K,) float64 that the registrations leave between them and the hits, in diagonals: where
+        one body lacks what the other has, the nearest place is far.
 
         Raises:
             FeatureError: the meshes were not registered.
@@ -29,7 +34,8 @@ class RegistrationTransfer:
             raise FeatureError("match.transfer = registration, but the meshes were not registered; run sc3d label")
         distinct, inverse = np.unique(hits, return_inverse=True)
         queries = interpolated(origin.places[self._reference], origin.surface, distinct)
-        return np.asarray(destination.place_trees[self._reference].query(queries)[1][inverse], np.int64)
+        gap, vertex = destination.place_trees[self._reference].query(queries)
+        return np.asarray(vertex[inverse], np.int64), np.asarray(gap[inverse])
 
     def each(self, origin: DescribedSurface) -> tuple[RegistrationTransfer, ...]:
         """One a reference of a mesh."""

@@ -53,6 +53,15 @@ def transfers_between(origin: DescribedSurface, destination: DescribedSurface, o
     return otherwise.each(origin) if isinstance(otherwise, RegistrationTransfer) else (otherwise,)
 
 
+def predict_with_gap(
+    transfer: Transfer, hits: np.ndarray, origin: DescribedSurface, destination: DescribedSurface
+) -> tuple[np.ndarray, np.ndarray]:
+    """The predicted vertices (K,), and how far from the hits the transfer itself finds them (K,), in diagonals; 0 where it cannot tell."""
+    if isinstance(transfer, RegistrationTransfer):
+        return transfer.find(hits, origin, destination)
+    return transfer.predict(hits, origin, destination), np.zeros(len(hits))
+
+
 def share_template(one: DescribedSurface, other: DescribedSurface) -> bool:
     """Whether two meshes are stretched from one template, so that their vertices have the same numbers."""
     return one.surface.numbering == other.surface.numbering != ""

@@ -3,6 +3,9 @@
 ``d = 1/2 (d_Mt(vhat_t, vbar_t) / diag(Mt) + d_Ms(vhat_s, vbar_s) / diag(Ms))``: vbar is the dominant vertex of the hit that a match was
 lifted to, vhat the vertex that the other mesh predicts. Since d is the mean of two non-negative terms, a term over twice the threshold
 rejects by itself; so geodesic balls of that radius around the dominant vertices decide exactly as full distances would.
+
+A registration adds to each term the gap that it leaves between the hit and vhat: where it could not bring two bodies together, it is a poor
+witness.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from sc3d.matching.candidates import Candidates, find_candidates, within_cycle
 from sc3d.matching.described import Described, DescribedSurface
 from sc3d.matching.lift import Lifted, lift, spread
 from sc3d.matching.template_prior import reprojection_errors, share_pose
-from sc3d.matching.transfer import Transfer, transfers_between
+from sc3d.matching.transfer import Transfer, predict_with_gap, transfers_between
 
 
 @dataclass(frozen=True)
@@ -154,12 +157,12 @@ def _ask(
     """What one transfer predicts there and back, and the float64 errors."""
     k = len(lifted.index)
     back, error = np.full(k, -1, np.int64), np.full(k, np.inf)
-    there = transfer.predict(lifted.source_hits, source, target)
-    first = _term(target, lifted.target_hits, there)
+    there, gap = predict_with_gap(transfer, lifted.source_hits, source, target)
+    first = _term(target, lifted.target_hits, there) + gap
     open_ = np.flatnonzero(first <= 2 * limit * (1 + 1e-6)) if limit is not None else np.arange(k)
     if len(open_):
-        back[open_] = transfer.predict(lifted.target_hits[open_], target, source)
-        second = _term(source, lifted.source_hits[open_], back[open_])
+        back[open_], gap = predict_with_gap(transfer, lifted.target_hits[open_], target, source)
+        second = _term(source, lifted.source_hits[open_], back[open_]) + gap
         error[open_] = (first[open_] + second) / 2
     return there, back, error
 

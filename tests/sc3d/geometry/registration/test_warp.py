@@ -117,7 +117,9 @@ def test_it_is_the_algorithm_as_it_is_written_down() -> None:
 
 
 def test_the_smallest_meshes_are_registered() -> None:
-    tetrahedron = Mesh(np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1.0]]), np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [0, 3, 2]]))
+    tetrahedron = Mesh(
+        np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1.0]]), np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [0, 3, 2]])
+    )
     reference = registrable(toy("chair", 0, 300)[0])
     found = places(registrable(tetrahedron), warp(registrable(tetrahedron), reference))
     assert found.shape == (4, 6)
