@@ -55,7 +55,7 @@ def test_points_in_sight_of_two_photos_are_right_where_both_show_them() -> None:
     assert np.median(judged.error[judged.known]) < 0.01
     assert judged.wrong(0.05) / judged.known.sum() < 0.02
     assert judged.wrong_part / judged.known.sum() < 0.02
-    shifted = judge_labels(source, target, source_xy, target_xy + [0.2 * target.size, 0])
+    shifted = judge_labels(source, target, source_xy, target_xy + np.array([0.2 * target.size, 0]))
     np.testing.assert_allclose(np.median(shifted.error[shifted.known]), 0.2, atol=0.02)
     assert shifted.wrong(0.10) > 0.95 * shifted.known.sum()
 
