@@ -15,7 +15,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from actors.offline.disturb import disturb, seeded_generator
 from benchmarks import row
 from benchmarks.meshes import SAMPLES
 from benchmarks.placed_samples import FAMILIES, placed_samples
+from pipelines.folder.manifest import read_images
 from pipelines.jobs import label
 from pipelines.stages.label import label_catalogue
 from sc3d.config_file import load_config
@@ -104,19 +105,15 @@ def label_counts(folder: Path, seed: int, images: int, options: Mapping[str, str
     generate_toys(folder / "toys", drawn)
     places = {"run": str(folder / "run"), "dataset.root": str(folder / "toys"), "dataset.kind": "toys", "seed": str(seed)}
     config = load_config(None, [f"{name}={value}" for name, value in {**places, **options}.items()])
-    label.run(config)
-    seen: dict[str, SeenToy] = {}
+    truths = {image.image_id: image.truth_path for image in read_images(label.run(config))}
 
-    def toy(category: str, image_id: str) -> SeenToy:
-        if image_id not in seen:
-            stem = image_id.rpartition("/")[2]
-            seen[image_id] = SeenToy(toy_truth(folder / "toys" / "truth" / category / f"{stem}.npz"))
-        return seen[image_id]
+    @cache
+    def toy(image_id: str) -> SeenToy:
+        return SeenToy(toy_truth(str(truths[image_id])))
 
     counts = []
     for pair in label_catalogue(config).read_all():
-        source, target = toy(pair.category, pair.source_id), toy(pair.category, pair.target_id)
-        judged = judge_labels(source, target, pair.source_xy, pair.target_xy)
+        judged = judge_labels(toy(pair.source_id), toy(pair.target_id), pair.source_xy, pair.target_xy)
         wrong = (judged.wrong(0.10), judged.wrong(0.05), judged.wrong_part)
         counts.append(PairCounts(pair.category, len(judged.known), int(judged.known.sum()), *wrong))
     return counts
