@@ -199,7 +199,7 @@ def _spread(figure: str, share: tuple[float, float, float], better: str, n: int)
 
 def options_of(profile: str, mesh: str, given: Sequence[str]) -> dict[str, str]:
     """The run's options from those of the command line."""
-    meshes = {"true": {}, "template": {"reconstruct.mesh": "template", "reconstruct.template": "toys"}}
+    meshes: dict[str, dict[str, str]] = {"true": {}, "template": {"reconstruct.mesh": "template", "reconstruct.template": "toys"}}
     return {"profile": profile, **meshes[mesh], **dict(one.split("=", 1) for one in given)}
 
 
