@@ -1,8 +1,8 @@
 """Charts: where a point lies within a part, in coordinates that mean the same on every toy of a category.
 
 A chart undoes what makes instances differ (place, size, taper, sweep, bend), so that the corresponding point of another toy is the one
-with the same coordinates on the part of the same name. They are near [-1, 1] on the part's surface. Their axes are the toy's, x to the
-left, y up, z to the front, however the part is turned; along a limb, y goes from its root to its end.
+with the same coordinates on the part of the same name. They are near [-1, 1] on the part's surface, and their signs mean the same on
+every toy: x grows to the left, y upwards and z to the front, on wings and limbs y from the root to the end.
 """
 
 from __future__ import annotations

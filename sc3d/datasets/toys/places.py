@@ -55,15 +55,17 @@ def places_of(toy: Toy, points: np.ndarray) -> Places | None:
         closer = distance < nearest
         nearest[closer], owner[closer] = distance[closer], index
     on = np.array([part.name for part in toy.parts])[owner]
-    charts: list[tuple[str, Shape, Chart | None, bool]] = [(p.name, p.shape, p.chart, p.mirrored) for p in toy.parts]
+    charts: list[tuple[str, Shape, Chart | None]] = [(part.name, part.shape, part.chart) for part in toy.parts]
     for zone in toy.zones:
         inside = (on == zone.on) & (zone.shape.distance(_folded(points, zone.mirrored)) < 0)
         owner[inside] = len(charts)
-        charts.append((zone.name, zone.shape, zone.chart, zone.mirrored))
+        charts.append((zone.name, zone.shape, zone.chart))
     names, within = np.empty(len(points), object), np.empty((len(points), 3), np.float32)
     for index in np.unique(owner):
         rows = np.flatnonzero(owner == index)
-        name, shape, chart, both = charts[index]
+        name, shape, chart = charts[index]
+        # What is mirrored and has one name is one part over both sides, as the posts of a backrest are.
+        both = "*" in name
         within[rows] = (chart or chart_of(shape)).within(_folded(points[rows], both))
         left = points[rows, 0] >= 0
         names[rows] = np.where(left, side_name(name, 1), side_name(name, -1)) if both else name
