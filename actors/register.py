@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from actors.base import Actor, Row
+from sc3d.errors import GeometryError
 from sc3d.geometry.mesh import Mesh
 from sc3d.geometry.registration.registrable import registrable
 from sc3d.geometry.registration.warp import places, warp
@@ -25,7 +26,9 @@ class RegisterActor(Actor):
     version: ClassVar[str] = "register-1"
 
     def process(self, row: Row) -> Row:
-        """Register one mesh; raises :class:`~sc3d.errors.GeometryError` if it cannot be used."""
+        """Register one mesh; raises :class:`~sc3d.errors.GeometryError` if it, or every mesh of its category, cannot be used."""
         mesh = registrable(Mesh(row["vertices"], row["faces"]))
+        if not row["references"]:
+            raise GeometryError("no mesh of the category could be a reference when they were chosen")
         found = [places(mesh, warp(mesh, reference)) for reference in row["references"]]
         return {"places": np.concatenate(found).astype(np.float32)}

@@ -194,7 +194,7 @@ class Registration(Record, name="Registration"):
 
     image_id: str = column("image id")
     category: str = column("object category")
-    references: tuple[str, ...] = column("image ids of the meshes that it was warped onto")
+    references: int = column("how many references there are")
     places: np.ndarray = array(
         "float32", -1, 6, doc="place and a twentieth of the normal of each vertex, in diagonals; one reference after the other"
     )
@@ -202,22 +202,25 @@ class Registration(Record, name="Registration"):
 
     def validate(self) -> None:
         where = f"registration of {self.image_id}"
-        if not self.references or len(self.places) % len(self.references):
-            raise SchemaError(f"{where}: {len(self.places)} places under {len(self.references)} references")
+        if self.references < 1 or len(self.places) % self.references:
+            raise SchemaError(f"{where}: {len(self.places)} places under {self.references} references")
         _check_finite(where, places=self.places)
 
     @property
     def by_reference(self) -> np.ndarray:
         """The places (R, V, 6) under each of the R references."""
-        return self.places.reshape(len(self.references), -1, 6)
+        return self.places.reshape(self.references, -1, 6)
 
 
 @dataclass(frozen=True, eq=False)
-class References(Record, name="References"):
-    """The images whose meshes the others of their category are registered to."""
+class Reference(Record, name="Reference"):
+    """A mesh that the others of its category are registered to."""
 
     category: str = column("object category")
-    image_ids: tuple[str, ...] = column("image ids, that of the most central mesh first")
+    number: int = column("which of the category's references, from 0, the most central first")
+    image_id: str = column("image that it was reconstructed from; what becomes of that does not matter any more")
+    vertices: np.ndarray = array("float32", -1, 3, doc="canonical mesh, after the yaw correction")
+    faces: np.ndarray = array("int32", -1, 3, doc="triangles, vertex indices")
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,4 @@
-"""Which meshes the others of each category are registered to: chosen once, when a category's meshes are there.
-
-They stay while their images do: photos that come later do not make the others' registrations anew.
-"""
+"""Which meshes the others of each category are registered to: chosen once, when a category's meshes are there, and kept."""
 
 from __future__ import annotations
 
@@ -11,35 +8,32 @@ from hashlib import sha256
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.folder.references import read_references, store_references
 from pipelines.stages.register import RegisterStage
 from sc3d.errors import GeometryError
 from sc3d.geometry.mesh import Mesh
 from sc3d.geometry.registration.reference import choose_references
 from sc3d.geometry.registration.registrable import registrable
-from sc3d.records import References
 
 SAMPLE = 20
 """Meshes of a category that its references are chosen among."""
 
 
 def assign_references(stage: RegisterStage, items: pa.Table) -> None:
-    """Choose the references of the categories of ``items`` (:data:`~sc3d.shards.ITEMS`) that have none, or have lost one."""
-    known, chosen = read_references(stage.run), {}
+    """Choose the references of those categories of ``items`` (:data:`~sc3d.shards.ITEMS`) that have none."""
+    chosen = {}
     for category in pc.unique(items["category"]).to_pylist():
-        ids = set(items.filter(pc.equal(items["category"], category))["id"].to_pylist())
-        before = known.get(category)
-        if before is None or not ids.issuperset(before.image_ids):
-            chosen[category] = References(category, tuple(_choose(stage, sorted(ids, key=_shuffled)[:SAMPLE])))
+        if stage.book.get(category) is None:
+            ids = items.filter(pc.equal(items["category"], category))["id"].to_pylist()
+            chosen[category] = _choose(stage, sorted(ids, key=_shuffled)[:SAMPLE])
     if chosen:
-        store_references(stage.run, chosen)
+        stage.book.store(chosen)
 
 
-def _choose(stage: RegisterStage, image_ids: Sequence[str]) -> list[str]:
+def _choose(stage: RegisterStage, image_ids: Sequence[str]) -> dict[str, Mesh]:
     meshes = stage.meshes(image_ids)
     while unfit := [image_id for image_id in choose_references(meshes) if not _is_registrable(meshes[image_id])]:
         meshes = {image_id: mesh for image_id, mesh in meshes.items() if image_id not in unfit}
-    return choose_references(meshes)
+    return {image_id: meshes[image_id] for image_id in choose_references(meshes)}
 
 
 def _is_registrable(mesh: Mesh) -> bool:

@@ -11,24 +11,22 @@ import pyarrow.compute as pc
 
 from actors.base import Row
 from actors.registry import is_rehearsal
-from pipelines.folder.references import ReferenceBook
+from pipelines.folder.references import CategoryReferences, ReferenceBook
 from pipelines.runner.stage import Stage
 from pipelines.stages.orient import OrientStage
 from pipelines.stages.reconstruct import ReconstructStage
 from sc3d.config import RunConfig
-from sc3d.errors import UpstreamError
 from sc3d.geometry.camera import yaw_rotation
 from sc3d.geometry.mesh import Mesh
 from sc3d.geometry.registration.registrable import Registrable, registrable
-from sc3d.records import Orientation, Reconstruction, References, Registration
-from sc3d.shards import Shard, shard_name
+from sc3d.records import Orientation, Reconstruction, Registration
+from sc3d.shards import Shard
 
 
 class RegisterStage(Stage):
     """Each mesh under the references of its category, which :mod:`pipelines.jobs.references` chooses before.
 
-    A row is made from its own image and from those of the references: other references make a category's rows anew, and what is made
-    of them.
+    A row is made from its own image and from the references: others make a category's rows anew, and what is made of them.
     """
 
     name = "register"
@@ -42,13 +40,12 @@ class RegisterStage(Stage):
         "category": "object category",
         "vertices": "canonical mesh, after the yaw correction",
         "faces": "triangles",
-        "reference_ids": "images of the references",
         "references": "the references, prepared",
     }
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
-        self._prepared: tuple[References | None, list[Registrable]] = (None, [])
+        self._prepared: tuple[CategoryReferences | None, list[Registrable]] = (None, [])
 
     def needs_whole_category(self) -> bool:
         return True
@@ -61,18 +58,12 @@ class RegisterStage(Stage):
         return pc.binary_join_element_wise(self.image_inputs(ids, "inputs"), self.reference_inputs(ids), " ")
 
     def reference_inputs(self, image_ids: pa.Array) -> pa.Array:
-        """What the references of some images are made from; an empty text where none were chosen."""
+        """What stands for the references of some images; an empty text where none were chosen."""
         rows = pc.index_in(image_ids, value_set=self._categories["id"].combine_chunks())
         categories = pc.dictionary_encode(self._categories["category"].combine_chunks().take(rows))
-        keys = pa.array([self._key(category) for category in categories.dictionary.to_pylist()], pa.string())
+        found = [self.book.get(category) for category in categories.dictionary.to_pylist()]
+        keys = pa.array([one.key if one is not None else "" for one in found], pa.string())
         return pc.fill_null(keys.take(categories.indices), "")
-
-    def _key(self, category: str) -> str:
-        chosen = self.book.get(category)
-        if chosen is None:
-            return ""
-        made = self.image_inputs(pa.array(chosen.image_ids, pa.string()), "inputs").to_pylist()
-        return shard_name(f"{i} {m}" for i, m in zip(chosen.image_ids, made, strict=True))
 
     @cached_property
     def _categories(self) -> pa.Table:
@@ -81,11 +72,11 @@ class RegisterStage(Stage):
     @cached_property
     def book(self) -> ReferenceBook:
         """The references that were chosen."""
-        return ReferenceBook(self.run)
+        return ReferenceBook(self.run, self.recipe)
 
     def load(self, shard: Shard) -> list[Row]:
         reconstructions, orientations = self.made_from(ReconstructStage, shard), self.made_from(OrientStage, shard)
-        chosen, references = self._references(shard.category)
+        references = self._references(shard.category)
         rows: list[Row] = []
         for image_id in shard.ids:
             mesh = turned_mesh(reconstructions[image_id], orientations[image_id])
@@ -95,24 +86,17 @@ class RegisterStage(Stage):
                     "category": shard.category,
                     "vertices": mesh.vertices,
                     "faces": mesh.faces,
-                    "reference_ids": chosen.image_ids,
                     "references": references,
                 }
             )
         return rows
 
-    def _references(self, category: str) -> tuple[References, list[Registrable]]:
-        """The references of a category. Those of one are kept: its shards follow each other."""
+    def _references(self, category: str) -> list[Registrable]:
+        """The references of a category, prepared. Those of one are kept: its shards follow each other."""
         chosen = self.book.get(category)
-        if chosen is None:
-            raise UpstreamError(f"no references of {category} were chosen; run sc3d label again")
-        if self._prepared[0] is not chosen:
-            meshes = self.meshes(chosen.image_ids)
-            lost = [image_id for image_id in chosen.image_ids if image_id not in meshes]
-            if lost:
-                raise UpstreamError(f"{lost[0]}, a reference of {category}, has no mesh any more; run sc3d label again")
-            self._prepared = chosen, [registrable(meshes[image_id]) for image_id in chosen.image_ids]
-        return chosen, self._prepared[1]
+        if self._prepared[0] is not chosen or chosen is None:
+            self._prepared = chosen, [registrable(mesh) for mesh in chosen.meshes] if chosen is not None else []
+        return self._prepared[1]
 
     def meshes(self, image_ids: Sequence[str]) -> dict[str, Mesh]:
         """Image id -> its mesh in the canonical frame, of those that have one."""
@@ -121,7 +105,7 @@ class RegisterStage(Stage):
         return {i: turned_mesh(reconstructions[i], orientations[i]) for i in image_ids if i in there}
 
     def finish(self, row: Row, seconds: float) -> Registration:
-        return Registration(row["image_id"], row["category"], row["reference_ids"], row["places"], seconds)
+        return Registration(row["image_id"], row["category"], len(row["references"]), row["places"], seconds)
 
 
 def is_registered(config: RunConfig) -> bool:

@@ -24,8 +24,8 @@ class RegistrationTransfer:
         return self.find(hits, origin, destination)[0]
 
     def find(self, hits: np.ndarray, origin: DescribedSurface, destination: DescribedSurface) -> tuple[np.ndarray, np.ndarray]:
-        """The predicted vertices (K,), and the gaps (K,) float64 that the registrations leave between them and the hits, in diagonals: where
-        one body lacks what the other has, the nearest place is far.
+        """The predicted vertices (K,), and the gaps (K,) float64 that the registrations leave between them and the hits, in diagonals:
+        where one body lacks what the other has, the nearest place is far.
 
         Raises:
             FeatureError: the meshes were not registered.

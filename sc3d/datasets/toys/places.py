@@ -17,6 +17,9 @@ from sc3d.datasets.toys.shapes import Shape, mirrored
 from sc3d.datasets.toys.toy import Toy, side_name
 from sc3d.geometry.mesh import Mesh
 
+SPACING = 0.015
+"""Distance, in diagonals, of the points that a place is looked for among."""
+
 REACH = 0.5
 """Coordinates differ by at most this much where two points correspond. Farther ones are of what only one toy has, as the walls of a bed."""
 
@@ -69,8 +72,8 @@ def places_of(toy: Toy, points: np.ndarray) -> Places | None:
         within[rows] = (chart or chart_of(shape)).within(_folded(points[rows], both))
         left = points[rows, 0] >= 0
         names[rows] = np.where(left, side_name(name, 1), side_name(name, -1)) if both else name
-    known, part = np.unique(names.astype(str), return_inverse=True)
-    return Places(tuple(known.tolist()), part.astype(np.int16), within)
+    known, number = np.unique(names.astype(str), return_inverse=True)
+    return Places(tuple(known.tolist()), number.astype(np.int16), within)
 
 
 def _folded(points: np.ndarray, both: bool) -> np.ndarray:
@@ -109,16 +112,29 @@ class PlacedMesh:
         return np.where((distance <= REACH)[:, None], self._points[rows], np.nan)
 
     def _samples(self) -> tuple[np.ndarray, Places]:
-        """Vertices, and the middles of edges and faces that lie in one part: points (S, 3) and their places."""
-        edges, faces = self.mesh.edges, self.mesh.faces
+        """Vertices, and points of the faces that lie in one part, none farther than :data:`SPACING` from the next: a flat seat is two large
+        triangles. Points (S, 3) and their places."""
+        faces = self.mesh.faces
+        part = self.places.part[faces]
+        faces = faces[(part == part[:, :1]).all(axis=1)]
+        corners = self.mesh.vertices[faces]
+        longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1)
+        cuts = np.maximum(np.ceil(longest / (SPACING * self.mesh.diagonal)), 2).astype(np.int64)
         points, parts, within = [self.mesh.vertices], [self.places.part], [self.places.within]
-        for corners in (edges, faces):
-            part = self.places.part[corners]
-            whole = corners[(part == part[:, :1]).all(axis=1)]
-            points.append(self.mesh.vertices[whole].mean(axis=1))
-            parts.append(self.places.part[whole[:, 0]])
-            within.append(self.places.within[whole].mean(axis=1))
+        for count in np.unique(cuts):
+            chosen, weights = faces[cuts == count], _lattice(int(count))
+            points.append(np.einsum("sk,fkc->fsc", weights, self.mesh.vertices[chosen]).reshape(-1, 3))
+            within.append(np.einsum("sk,fkc->fsc", weights, self.places.within[chosen]).reshape(-1, 3).astype(np.float32))
+            parts.append(np.repeat(self.places.part[chosen[:, 0]], len(weights)))
         return np.concatenate(points), Places(self.places.names, np.concatenate(parts), np.concatenate(within))
+
+
+def _lattice(count: int) -> np.ndarray:
+    """Barycentric coordinates (S, 3) of a triangle's points when its sides are cut into ``count`` parts, without the corners."""
+    first, second = np.mgrid[: count + 1, : count + 1].reshape(2, -1)
+    inside = first + second <= count
+    weights = np.column_stack([first, second, count - first - second])[inside]
+    return np.asarray(weights[weights.max(axis=1) < count] / count)
 
 
 class PlaceSearch:
