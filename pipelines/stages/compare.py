@@ -83,6 +83,9 @@ class CompareStage(VerifyingStage):
             *(() if self._labelling.chained else ("match.transfer", "match.template_prior", "match.tau_reprojection")),
         )
 
+    def asks_registrations(self) -> bool:
+        return not self._labelling.chained and super().asks_registrations()
+
     def identities(self) -> Mapping[str, Any]:
         return {"code": self._labelling.code, **(chain_identities(self.other(OrientStage)) if self._labelling.chained else {})}
 

@@ -89,6 +89,7 @@ class SweepStage(VerifyingStage):
         return verifiable_images(
             self.other(DescribeStage),
             lambda features, places: GroupedImage(features, match, places),
+            match.transfer,
             cache // 2 if self._finds_pck else cache,
         )
 

@@ -13,7 +13,7 @@ from pipelines.runner.stage import Stage
 from pipelines.stages.describe import DescribeStage
 from pipelines.stages.pairs import PairStage, PreparedImages
 from pipelines.stages.register import RegisterStage, is_registered
-from sc3d.config import MatchConfig
+from sc3d.config import MatchConfig, TransferName
 from sc3d.features import Features
 from sc3d.matching.described import Described
 from sc3d.pair_ids import split_pair_ids
@@ -24,12 +24,16 @@ DescribedT = TypeVar("DescribedT", bound=Described)
 class VerifyingStage(PairStage):
     """A stage of pairs whose matches both meshes have their say on."""
 
+    def asks_registrations(self) -> bool:
+        """Whether registrations have a say."""
+        return is_registered(self.whole)
+
     def sources(self) -> Sequence[type[Stage]]:
-        return (*self.upstream, RegisterStage) if is_registered(self.whole) else self.upstream
+        return (*self.upstream, RegisterStage) if self.asks_registrations() else self.upstream
 
     def inputs_of(self, ids: pa.Array) -> pa.Array:
         inputs = super().inputs_of(ids)
-        if not is_registered(self.whole):
+        if not self.asks_registrations():
             return inputs
         # Both images of a pair are of one category, and so have the same references.
         references = self.other(RegisterStage).reference_inputs(split_pair_ids(ids)[0])
@@ -37,14 +41,17 @@ class VerifyingStage(PairStage):
 
 
 def verifiable_images(
-    stage: DescribeStage, prepare: Callable[[Features, np.ndarray | None], DescribedT], cache_mb: int
+    stage: DescribeStage,
+    prepare: Callable[[Features, np.ndarray | None], DescribedT],
+    transfer: TransferName,
+    cache_mb: int,
 ) -> PreparedImages[DescribedT]:
     """The described images of a run for those who verify matches.
 
     Args:
-        prepare: makes of an image's features, and of its registered places (R, V, 6) if there are any, what a pair needs of it.
+        prepare: makes what a pair needs of an image: of its features, and of its registered places (R, V, 6) if the transfer asks for them.
     """
-    if not is_registered(stage.whole):
+    if transfer != "registration":
         return PreparedImages(stage, lambda features: prepare(features, None), cache_mb)
     registered = stage.other(RegisterStage)
 
@@ -57,4 +64,4 @@ def verifiable_images(
 
 def described_images(stage: DescribeStage, match: MatchConfig, cache_mb: int) -> PreparedImages[Described]:
     """The described images of a run, prepared for matching."""
-    return verifiable_images(stage, lambda features, places: Described(features, match, places), cache_mb)
+    return verifiable_images(stage, lambda features, places: Described(features, match, places), match.transfer, cache_mb)

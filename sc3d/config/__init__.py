@@ -16,6 +16,7 @@ from sc3d.config.learning import CompareConfig, EvaluateConfig, SweepConfig, Tra
 from sc3d.config.machines import ModelsConfig, PoolConfig, RayConfig
 from sc3d.config.options import STRICT, Fraction
 from sc3d.config.stages import (
+    DEVICE_TRANSFERS,
     AlignConfig,
     DescribeConfig,
     LabelConfig,
@@ -27,6 +28,7 @@ from sc3d.config.stages import (
 )
 
 __all__ = [
+    "DEVICE_TRANSFERS",
     "AlignConfig",
     "CompareConfig",
     "DatasetConfig",

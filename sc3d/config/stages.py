@@ -10,6 +10,9 @@ from pydantic.dataclasses import dataclass
 from sc3d.config.options import STRICT, Count, Fraction, Positive
 
 TransferName = Literal["nearest", "registration", "transport", "functional_map"]
+DEVICE_TRANSFERS: tuple[TransferName, ...] = ("nearest", "registration")
+"""Those that run on a GPU."""
+
 BUILT_IN = "toys"
 """As ``reconstruct.template``: the shapes of the toys' categories."""
 
@@ -151,7 +154,8 @@ class MatchConfig:
     tau_cc: Annotated[Positive, Field(description="widest cycle error that is stored, in object extents")] = 0.1
     tau_geo: Annotated[Positive, Field(description="widest geodesic error that is stored, in mesh diagonals")] = 0.2
     device: Annotated[
-        Literal["cpu", "cuda"], Field(description="cuda: match actors ask Ray for GPUs; the transfer must be nearest")
+        Literal["cpu", "cuda"],
+        Field(description="cuda: match actors ask Ray for GPUs; the transfer must be nearest or registration"),
     ] = "cpu"
     transfer: Annotated[
         TransferName,
@@ -181,8 +185,10 @@ class MatchConfig:
     def __post_init__(self) -> None:
         if self.alpha + self.beta > 1 + 1e-9:
             raise ValueError(f"alpha + beta must be at most 1, got {self.alpha + self.beta:.3f}")
-        if self.device == "cuda" and self.transfer != "nearest":
-            raise ValueError(f"transfer = {self.transfer} runs on the CPU alone: set device = cpu, or transfer = nearest")
+        if self.device == "cuda" and self.transfer not in DEVICE_TRANSFERS:
+            raise ValueError(
+                f"transfer = {self.transfer} runs on the CPU alone: set device = cpu, or transfer = {' or '.join(DEVICE_TRANSFERS)}"
+            )
 
     @property
     def gamma(self) -> float:

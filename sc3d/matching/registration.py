@@ -8,6 +8,8 @@ from sc3d.errors import FeatureError
 from sc3d.matching.described import DescribedSurface
 from sc3d.matching.lift import interpolated
 
+NOT_REGISTERED = "match.transfer = registration, but the meshes were not registered; run sc3d label"
+
 
 class RegistrationTransfer:
     """The vertex whose registered place and normal are nearest to the hit's, under one of the references that both meshes have.
@@ -31,7 +33,7 @@ class RegistrationTransfer:
             FeatureError: the meshes were not registered.
         """
         if origin.places is None or destination.places is None:
-            raise FeatureError("match.transfer = registration, but the meshes were not registered; run sc3d label")
+            raise FeatureError(NOT_REGISTERED)
         distinct, inverse = np.unique(hits, return_inverse=True)
         queries = interpolated(origin.places[self._reference], origin.surface, distinct)
         gap, vertex = destination.place_trees[self._reference].query(queries)

@@ -347,15 +347,17 @@ def test_stages_are_cut_into_graphs_where_ids_change_or_whole_categories_are_nee
     def names(*overrides: str) -> list[list[str]]:
         return [[kind.name for kind in graph] for graph in graphs_of(load_config(None, list(overrides)))]
 
-    assert names() == [["reconstruct"], ["orient", "describe"], ["match", "label"]]
+    assert names() == [["reconstruct"], ["orient"], ["register", "describe"], ["match", "label"]]
+    assert names("match.transfer=nearest") == [["reconstruct"], ["orient", "describe"], ["match", "label"]]
     foundation = [["reconstruct", "orient", "describe"], ["match", "label"]]
     assert names("profile=foundation", "models.variant=tiny") == foundation
     nearest = load_config(None, ["pairs.strategy=nearest"])
     assert [[kind.name for kind in graph] for graph in graphs_of(nearest, "match")] == [
         ["reconstruct"],
-        ["orient", "describe", "embed"],
+        ["orient"],
+        ["register", "describe", "embed"],
         ["match"],
     ]
-    assert names("orient.estimator=none") == [["reconstruct", "orient", "describe"], ["match", "label"]]
-    assert names("orient.estimator=none", "pairs.strategy=nearest")[0][-1] == "embed"
+    assert names("orient.estimator=none") == [["reconstruct", "orient"], ["register", "describe"], ["match", "label"]]
+    assert names("orient.estimator=none", "match.transfer=nearest", "pairs.strategy=nearest")[0][-1] == "embed"
     assert [kind.name for kind in chain_to(RunConfig(), "describe")] == ["reconstruct", "orient", "describe"]

@@ -61,6 +61,22 @@ def test_a_device_goes_by_the_templates_prior_too(make_features):
     assert assert_equal_to_the_host(images, config, "cpu") > 50
 
 
+def test_a_device_goes_by_the_median_of_the_registrations(make_features):
+    config = MatchConfig(tau_cc=0.3, transfer="registration")
+    rng = np.random.default_rng(0)
+    images = []
+    for i in range(3):
+        features = make_features(i, f"i{i}")
+        # Nearly what the next image has at each vertex, so that some matches pass.
+        lattice = np.stack(np.unravel_index(np.arange(len(features.surface.vertices)), (7, 7, 7)), axis=1) / 7
+        places = np.hstack([lattice, np.zeros_like(lattice)]) + rng.normal(0, 0.02, (3, len(lattice), 6))
+        images.append(Described(features, config, places.astype(np.float32)))
+    assert assert_equal_to_the_host(images, config, "cpu") > 20
+    bare = DeviceImage(Described(make_features(5, "bare"), config), "cpu")
+    with pytest.raises(FeatureError, match="not registered"):
+        match_pairs([(bare, bare)], "toy", config)
+
+
 def test_images_without_foreground_or_mesh_keep_nothing(make_features):
     config = MatchConfig(alpha=0.6, beta=0.4)
     images = [

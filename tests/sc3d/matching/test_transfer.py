@@ -18,6 +18,8 @@ from sc3d.config_file import load_config
 from sc3d.errors import ConfigError, FeatureError, GeometryError
 from sc3d.features import GeodesicBalls, Surface
 from sc3d.geometry.mesh import Mesh
+from sc3d.geometry.registration.registrable import Registrable, registrable
+from sc3d.geometry.registration.warp import places, warp
 from sc3d.geometry.sampling import scattered
 from sc3d.geometry.shape_descriptors import shape_descriptors
 from sc3d.geometry.spectrum import laplacian_spectrum, points_spectrum
@@ -31,11 +33,11 @@ from sc3d.matching.search import VertexIndex
 from sc3d.matching.spectral import Spectral
 from sc3d.matching.transfer import transfer_of
 
-NAMES = ("nearest", "transport", "functional_map")
+NAMES = ("nearest", "registration", "transport", "functional_map")
 
 
-def described(vertices: np.ndarray, faces: np.ndarray, shape: np.ndarray) -> DescribedSurface:
-    """A mesh with a hit at each of its vertices, in their order."""
+def described(vertices: np.ndarray, faces: np.ndarray, shape: np.ndarray, reference: Registrable | None = None) -> DescribedSurface:
+    """A mesh with a hit at each of its vertices, in their order; registered to a reference, if one is given, or else to its descriptors."""
     n = len(vertices)
     face_of = np.zeros(n, np.int64)
     face_of[faces.reshape(-1)] = np.repeat(np.arange(len(faces)), 3)
@@ -46,7 +48,11 @@ def described(vertices: np.ndarray, faces: np.ndarray, shape: np.ndarray) -> Des
     diagonal = float(np.linalg.norm(np.ptp(vertices, axis=0)))
     cells = np.arange(n)
     surface = Surface(cells, corners, barycentric, cells, np.zeros(n, np.float16), vertices.astype(np.float32), diagonal, balls)
-    return DescribedSurface(surface, cells, interpolate_shape(shape, surface, cells), VertexIndex(shape))
+    registered = shape[None, :, :6]
+    if reference is not None:
+        mesh = registrable(Mesh(vertices, faces))
+        registered = places(mesh, warp(mesh, reference))[None]
+    return DescribedSurface(surface, cells, interpolate_shape(shape, surface, cells), VertexIndex(shape), registered)
 
 
 @dataclass
@@ -82,7 +88,8 @@ def make_twins(seed: int, bend: float) -> Twins:
     order = np.random.default_rng(seed).permutation(len(body))
     partner = np.argsort(order)
     meshes = Mesh(body, sphere.faces), Mesh(copy[order], partner[sphere.faces])
-    surfaces = [described(m.vertices, m.faces.astype(np.int64), shape_descriptors(m)) for m in meshes]
+    reference = registrable(meshes[0])
+    surfaces = [described(m.vertices, m.faces.astype(np.int64), shape_descriptors(m), reference) for m in meshes]
     return Twins(surfaces[0], surfaces[1], partner)
 
 
@@ -237,7 +244,7 @@ def test_the_configuration_chooses_the_transfer(make_features, name):
 def test_the_transfer_is_part_of_the_recipes(tmp_path):
     configs = [load_config(None, [f"run={tmp_path}", f"match.transfer={name}"]) for name in NAMES]
     for recipe in (MatchActor.made_of, lambda c: MatchStage(c).recipe, lambda c: JudgeStage(c).recipe):
-        assert len({str(recipe(config)) for config in configs}) == 3
+        assert len({str(recipe(config)) for config in configs}) == len(NAMES)
 
 
 def test_transport_without_its_library_says_what_to_install(monkeypatch):
