@@ -47,7 +47,7 @@ class Stage(ABC):
         record: what its shards hold.
         key: the id column, ``image_id`` or ``pair_id``.
         by_category: shards lie in ``category=<c>`` folders.
-        upstream: the stages whose artefacts it reads.
+        upstream: the stages whose artefacts it reads; those of a configuration, where that decides, are set by ``__init__``.
         given: row keys that :meth:`load` provides -> their meaning; by default the columns of the manifest.
         command: the command that runs it.
     """
@@ -60,7 +60,7 @@ class Stage(ABC):
     record: ClassVar[type[Record]]
     key: ClassVar[str] = "image_id"
     by_category: ClassVar[bool] = False
-    upstream: ClassVar[tuple[type[Stage], ...]] = ()
+    upstream: tuple[type[Stage], ...] = ()
     given: ClassVar[Mapping[str, str]] = column_meanings(ImageRecord)
     command: ClassVar[str] = "label"
 

@@ -88,7 +88,7 @@ class PairStage(Stage):
 
     key = "pair_id"
     by_category = True
-    upstream: ClassVar[tuple[type[Stage], ...]] = (DescribeStage,)
+    upstream: tuple[type[Stage], ...] = (DescribeStage,)
     annotated: ClassVar[bool] = False
     gathers: ClassVar[Mapping[str, str]]
 

@@ -11,8 +11,9 @@ from pipelines.stages.judge import JudgeStage
 from pipelines.stages.label import LabelStage
 from pipelines.stages.match import MatchStage
 from pipelines.stages.mirror import MirrorStage
-from pipelines.stages.orient import OrientStage
+from pipelines.stages.orient import JOINT, OrientStage
 from pipelines.stages.reconstruct import ReconstructStage
+from pipelines.stages.render import RenderStage
 from pipelines.stages.sweep import SweepStage
 from sc3d.config import RunConfig
 from sc3d.records import ImageRecord
@@ -20,6 +21,7 @@ from sc3d.schema import column_meanings
 
 STAGES: tuple[type[Stage], ...] = (
     ReconstructStage,
+    RenderStage,
     OrientStage,
     DescribeStage,
     EmbedStage,
@@ -45,8 +47,14 @@ def stages_of(config: RunConfig) -> list[Stage]:
 
 
 def chain_to(config: RunConfig, last: str) -> list[type[Stage]]:
-    """The stages from photos to the one of a name, in order, that a configuration needs: embeddings only where pairs go by them."""
-    needed = [kind for kind in LABELLING if kind.name != EmbedStage.name or config.pairs.strategy == "nearest"]
+    """The stages from photos to the one of a name, in order, that a configuration needs: renders and embeddings only where the front of
+    a mesh, or the pairs, go by them."""
+    without = set()
+    if config.orient.estimator not in JOINT:
+        without.add(RenderStage.name)
+    if config.pairs.strategy != "nearest":
+        without.add(EmbedStage.name)
+    needed = [kind for kind in LABELLING if kind.name not in without]
     return needed[: [kind.name for kind in needed].index(last) + 1]
 
 
