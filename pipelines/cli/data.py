@@ -36,13 +36,14 @@ def sample(
     count: Annotated[int, typer.Option("--count", min=1, help="Photos a category.")] = 24,
     category: Annotated[list[str] | None, typer.Option("--category", help="Of these alone: bus, car, chair, and so on.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Another seed draws other things.")] = None,
+    mixed: Annotated[bool, typer.Option("--mixed", help="Cars, chairs, planes and animals of more body types and poses.")] = False,
 ) -> None:
     """Draw photo-like pictures, in folders by category, to try the commands on before one's own photos."""
     from pipelines.runner.progress import Progress
     from sc3d.datasets.toys.catalogue import CATEGORIES
     from sc3d.datasets.toys.photos import SAMPLE_SEED, draw_photos, sample_of
 
-    toys = sample_of(category or CATEGORIES, count, SAMPLE_SEED if seed is None else seed)
+    toys = sample_of(category or CATEGORIES, count, SAMPLE_SEED if seed is None else seed, mixed=mixed)
     with Progress() as progress:
         line = progress.start("photos", count * len(toys.categories))
         draw_photos(folder, toys, lambda done, total: line.advance(1))

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from sc3d.datasets.toys.charts import Block
 from sc3d.datasets.toys.palette import GLASS, bright, contrast, metal, texture
 from sc3d.datasets.toys.shapes import Box, Disc, Turned, Vector, turn_z
 from sc3d.datasets.toys.toy import Category, Decal, Part, Toy, both_sides, sides
 
 
 def _aeroplane(rng: np.random.Generator) -> Toy:
+    return aeroplane(rng)
+
+
+def aeroplane(rng: np.random.Generator, mixed: bool = False) -> Toy:
+    """An aeroplane with engines under its wings; a ``mixed`` one may be a high-winged one with straight wings, or have its engines at
+    the tail, or none, without the keypoints there."""
     u = rng.uniform
     girth = u(0.058, 0.08)
     nose, tail = 0.5, -0.5
@@ -17,14 +24,24 @@ def _aeroplane(rng: np.random.Generator) -> Toy:
         (tail, girth * 0.22), (tail + 0.12, girth * 0.62), (tail + 0.28, girth * 0.97), (0.3, girth), (0.4, girth * 0.86),
         (0.46, girth * 0.55), (nose, girth * 0.12),
     )  # fmt: skip
-    parts = [Part(Turned((0, 0, 0), profile, axis=2), "body")]
     span, root, tip, sweep = u(0.38, 0.52), u(0.085, 0.12), u(0.4, 0.7), u(0.0, 0.2)
     wing_y, wing_z, dihedral = -girth * u(0.1, 0.6), u(0.0, 0.1), u(0, 9)
     if rng.random() < 0.3:
         wing_y = girth * 0.6
+    engines = "wing"
+    if mixed:
+        is_high, is_straight = rng.random(2) < 0.5
+        wing_y = girth * u(0.6, 0.9) if is_high else -girth * u(0.2, 0.7)
+        sweep = u(-0.02, 0.03) if is_straight else u(0.1, 0.28)
+        wing_z = u(0.0, 0.14) if is_straight else u(0.04, 0.16)
+        engines = ("wing", "tail", "none")[int(rng.integers(3))]
+    # The root of the wing is a landmark along the fuselage.
+    along = ((tail, -1.0), (wing_z - root, -0.3), (wing_z + root, 0.3), (nose, 1.0))
+    fuselage = Block(Box((0, 0, 0), (girth, girth, 0.5)), along)
+    parts = [Part(Turned((0, 0, 0), profile, axis=2), "body", name="fuselage", chart=fuselage)]
     wing, wing_points = _wing("wing", (0, wing_y, wing_z), span, root, tip, sweep, dihedral, 0.019)
-    parts.append(Part(wing, "wing", mirrored=True))
-    high_tail = rng.random() < 0.25
+    parts.append(Part(wing, "wing", mirrored=True, name="* wing"))
+    high_tail = rng.random() < (0.5 if mixed else 0.25)
     fin_height = u(0.15, 0.22)
     fin_sweep = u(0.04, 0.09)
     plane_y = fin_height * 0.93 if high_tail else girth * 0.3
@@ -32,17 +49,19 @@ def _aeroplane(rng: np.random.Generator) -> Toy:
     plane, plane_points = _wing(
         "tailplane", (0, plane_y, plane_z), u(0.16, 0.22), u(0.05, 0.065), u(0.55, 0.8), u(0.02, 0.07), 2, 0.017
     )
-    parts.append(Part(plane, "wing", mirrored=True))
+    parts.append(Part(plane, "wing", mirrored=True, name="* tailplane"))
     fin = Box((0, fin_height / 2, -0.42 - fin_sweep / 2), (0.017, fin_height / 2, 0.065), 0.01, (0.9, 0.6), (0, -fin_sweep / 2))
-    parts.append(Part(fin, "fin"))
+    parts.append(Part(fin, "fin", name="fin"))
     engine_x, engine_r = span * u(0.3, 0.42), u(0.03, 0.042)
     share = engine_x / span
-    along = sweep * share
     engine_y = wing_y + np.tan(np.deg2rad(dihedral)) * engine_x - engine_r * u(0.7, 1.0)
-    engine_z = wing_z - along + root * 0.55
+    engine_z = wing_z - sweep * share + root * 0.55
+    if engines == "tail":
+        engine_x, engine_y, engine_z = girth * 0.75 + engine_r, girth * u(0.2, 0.5), u(-0.3, -0.22)
     intake = (engine_z + 0.085, engine_y)
     nacelle = ((-0.1, engine_r * 0.45), (-0.03, engine_r), (0.06, engine_r), (0.085, engine_r * 0.8))
-    parts.append(Part(Turned((engine_x, engine_y, engine_z), nacelle, axis=2), "engine", mirrored=True))
+    if engines != "none":
+        parts.append(Part(Turned((engine_x, engine_y, engine_z), nacelle, axis=2), "engine", mirrored=True, name="* engine"))
     decals = [
         Decal(Box((0, girth * 0.62, 0.375), (girth * 0.75, girth * 0.24, 0.035), 0.008), "glass", mirrored=False, on="body"),
         Decal(Disc((engine_x, engine_y, intake[0] + 0.002), 0.03, engine_r * 0.62), "glass", on="engine"),
@@ -65,9 +84,9 @@ def _aeroplane(rng: np.random.Generator) -> Toy:
         "belly": (0.0, -girth, 0.22),
         **wing_points,
         **plane_points,
-        **both_sides("engine", (engine_x, engine_y, intake[0])),
-        **both_sides("exhaust", (engine_x, engine_y, engine_z - 0.1)),
     }
+    if engines != "none":
+        keypoints |= both_sides("engine", (engine_x, engine_y, intake[0])) | both_sides("exhaust", (engine_x, engine_y, engine_z - 0.1))
     return Toy(
         tuple(parts),
         keypoints,

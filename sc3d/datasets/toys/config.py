@@ -25,6 +25,8 @@ class ToysConfig:
         held_out_seed: seed of the instances of test, another one than ``seed``.
         occlusion: share of the images with something in front of the toy, which hides 8 to 40 % of it.
         truncation: share of the images whose border cuts the toy.
+        mixed: instances of mixed build and pose, with dense truth, of the categories that have them
+            (:data:`~sc3d.datasets.toys.catalogue.MIXED`).
         workers: processes that draw; 0: as many as there are cores; 1: this process. The result does not depend on it.
 
     Raises:
@@ -40,6 +42,7 @@ class ToysConfig:
     held_out_seed: int = 1
     occlusion: float = 0.25
     truncation: float = 0.15
+    mixed: bool = False
     workers: int = 0
 
     def __post_init__(self) -> None:
@@ -78,4 +81,6 @@ class ToysConfig:
             "held_out_seed": self.held_out_seed,
             "occlusion": self.occlusion,
             "truncation": self.truncation,
+            # Said only where it is so: toys that were generated without it are still the same.
+            **({"mixed": True} if self.mixed else {}),
         }

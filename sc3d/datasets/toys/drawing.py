@@ -11,9 +11,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from sc3d.datasets.toys.catalogue import CATALOGUE
+from sc3d.datasets.toys.catalogue import category_named
 from sc3d.datasets.toys.config import ToysConfig
 from sc3d.datasets.toys.meshing import mesh_toy
+from sc3d.datasets.toys.places import places_of
 from sc3d.datasets.toys.raycast import ToyScene
 from sc3d.datasets.toys.render import Picture, render
 from sc3d.datasets.toys.truth import ToyTruth, save_truth
@@ -62,7 +63,8 @@ def draw(drawing: Drawing) -> dict[str, Any]:
 
 
 def _observe(rng: np.random.Generator, drawing: Drawing) -> tuple[View, Picture, ToyTruth]:
-    category, config = CATALOGUE[drawing.category], drawing.config
+    config = drawing.config
+    category = category_named(drawing.category, config.mixed)
     toy = category.build(rng)
     mesh = mesh_toy(toy)
     scene = ToyScene(mesh)
@@ -71,9 +73,12 @@ def _observe(rng: np.random.Generator, drawing: Drawing) -> tuple[View, Picture,
     truncated, occluded = rng.random(2) < [config.truncation, config.occlusion]
     view = sample_view(rng, mesh.vertices, (config.width, config.height), azimuth, elevation, bool(truncated))
     picture = render(rng, toy, scene, view, category, bool(occluded))
-    points, normals = scene.snap(mesh.canonical(np.array([toy.keypoints[name] for name in category.keypoints])))
-    visible = scene.sees(view, points, normals, picture.mask)
-    truth = ToyTruth(Mesh(mesh.vertices, mesh.faces), view.camera, view.pose, picture.mask, picture.full_mask, points, visible)
+    has = np.array([name in toy.keypoints for name in category.keypoints])
+    points, normals = scene.snap(mesh.canonical(np.array([toy.keypoints.get(name, (0, 0, 0)) for name in category.keypoints])))
+    visible = scene.sees(view, points, normals, picture.mask) & has
+    places = places_of(toy, mesh.own(mesh.vertices)) if config.mixed else None
+    surface = Mesh(mesh.vertices, mesh.faces)
+    truth = ToyTruth(surface, view.camera, view.pose, picture.mask, picture.full_mask, points, visible, places)
     return view, picture, truth
 
 

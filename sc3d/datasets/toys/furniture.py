@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from sc3d.datasets.toys.charts import Block, Limb
 from sc3d.datasets.toys.palette import bright, contrast, darker, metal, texture, wood
 from sc3d.datasets.toys.shapes import Box, Ellipsoid, Rod, Vector, turn_x
 from sc3d.datasets.toys.toy import Category, Part, Toy, both_sides, sides
@@ -18,7 +21,13 @@ def _corners(name: str, x: float, y: float, front: float, back: float) -> dict[s
 
 
 def _chair(rng: np.random.Generator) -> Toy:
+    return chair(rng)
+
+
+def chair(rng: np.random.Generator, stools: float = 0.0) -> Toy:
+    """A chair with or without arms; a share of ``stools`` has neither arms nor a back, nor the keypoints there."""
     u = rng.uniform
+    is_stool = stools > 0 and rng.random() < stools
     half_width, half_depth, seat_y = u(0.19, 0.26), u(0.19, 0.25), u(0.36, 0.5)
     seat_half, thick = u(0.022, 0.04), u(0.019, 0.028)
     back_height, lean = u(0.36, 0.55), u(0, 0.09)
@@ -26,31 +35,30 @@ def _chair(rng: np.random.Generator) -> Toy:
     foot = thick * u(0.75, 1.1)
     # Legs start under the seat, a little inside its corners.
     leg_x, leg_z = half_width - thick - 0.005, half_depth - thick - 0.005
-    parts = [Part(Box((0, seat_y, 0), (half_width, seat_half, half_depth), 0.02), "seat")]
+    parts = [Part(Box((0, seat_y, 0), (half_width, seat_half, half_depth), 0.02), "seat", name="seat")]
     feet: dict[str, Vector] = {}
     for end, e in _ENDS:
         top: Vector = (leg_x, seat_y, e * leg_z)
         bottom: Vector = (leg_x + splay, foot, e * (leg_z + splay))
-        parts.append(Part(Rod(top, bottom, thick, foot), "legs", mirrored=True))
+        leg = Rod(top, bottom, thick, foot)
+        parts.append(Part(leg, "legs", mirrored=True, name=f"{end} * leg", chart=Limb(top, bottom, thick)))
         for side, s in _SIDES:
             feet[f"foot_{end}_{side}"] = (s * bottom[0], 0.0, bottom[2])
-    parts += _backrest(rng, half_width, half_depth, seat_y, back_height, lean, thick)
     crest_y, crest_z = seat_y + back_height, -half_depth + thick - lean
-    if rng.random() < 0.35:
-        arm_y, arm_z = seat_y + back_height * u(0.38, 0.5), half_depth * u(0.4, 0.9)
-        arm_x = half_width - thick
-        parts.append(Part(Rod((arm_x, arm_y, -half_depth), (arm_x, arm_y, arm_z), thick), "legs", mirrored=True))
-        parts.append(Part(Rod((arm_x, arm_y, arm_z), (arm_x, seat_y, arm_z), thick * 0.9), "legs", mirrored=True))
+    if not is_stool:
+        parts += _backrest(rng, half_width, half_depth, seat_y, back_height, lean, thick)
+        parts += _arms(rng, half_width - thick, half_depth, seat_y, back_height, thick)
     if rng.random() < 0.4:
         rung = seat_y * u(0.3, 0.55)
         spread = leg_x + splay * (1 - rung / seat_y)
-        parts.append(Part(Rod((spread, rung, -leg_z), (spread, rung, leg_z), thick * 0.7), "legs", mirrored=True))
+        rod = Rod((spread, rung, -leg_z), (spread, rung, leg_z), thick * 0.7)
+        parts.append(Part(rod, "legs", mirrored=True, name="* rung", chart=Limb(rod.start, rod.end, rod.radius)))
     frame = wood(rng)
     seat = contrast(rng, frame) if rng.random() < 0.7 else frame
     rim = seat_y - seat_half
     keypoints: dict[str, Vector] = {
-        **both_sides("backrest", (half_width, crest_y, crest_z)),
-        "crest": (0.0, crest_y, crest_z),
+        **({} if is_stool else both_sides("backrest", (half_width, crest_y, crest_z))),
+        **({} if is_stool else {"crest": (0.0, crest_y, crest_z)}),
         **_corners("seat", half_width, seat_y + seat_half, half_depth, -half_depth),
         "seat_edge": (0.0, seat_y, half_depth),
         **feet,
@@ -62,6 +70,19 @@ def _chair(rng: np.random.Generator) -> Toy:
     }
     pattern = texture(rng, "seat", seat, ("checks", "hoops", "blotches"))
     return Toy(tuple(parts), keypoints, {"seat": seat, "legs": frame}, texture=pattern, blend=0.012, cells=46)
+
+
+def _arms(
+    rng: np.random.Generator, x: float, half_depth: float, seat_y: float, back_height: float, thick: float
+) -> list[Part]:
+    """On some chairs, a rest and its support on both sides."""
+    u = rng.uniform
+    if rng.random() >= 0.35:
+        return []
+    y, z = seat_y + back_height * u(0.38, 0.5), half_depth * u(0.4, 0.9)
+    chart = Block(Box((x, (seat_y + y) / 2, (z - half_depth) / 2), (thick, (y - seat_y) / 2, (z + half_depth) / 2)))
+    rods = (Rod((x, y, -half_depth), (x, y, z), thick), Rod((x, y, z), (x, seat_y, z), thick * 0.9))
+    return [Part(rod, "legs", mirrored=True, name="* arm", chart=chart) for rod in rods]
 
 
 def _backrest(
@@ -94,7 +115,9 @@ def _backrest(
             parts.append(Part(Rod((x, *start[1:]), (x, *end[1:]), max(thick * 0.7, 0.015)), "legs", mirrored=x > 0))
     # A crest rail joins the posts whatever is between them, so that its ends are corners in every style.
     parts.append(Part(Rod((0, top[1], top[2]), top, thick), "legs", mirrored=True))
-    return parts
+    # One chart for all styles, so that slats and panels have their places on the same back.
+    whole = Block(Box((0, seat_y + height / 2, z - lean / 2), (half_width, height / 2, thick), shear=(0, -lean / 2)))
+    return [replace(part, name="backrest", chart=whole) for part in parts]
 
 
 def _table(rng: np.random.Generator) -> Toy:

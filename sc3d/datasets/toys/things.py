@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from sc3d.datasets.toys.charts import Limb
 from sc3d.datasets.toys.palette import bright, contrast, darker, fur, texture
 from sc3d.datasets.toys.shapes import Ellipsoid, Ring, Rod, Turned, Vector
 from sc3d.datasets.toys.toy import Category, Decal, Part, Toy, both_sides, sides
@@ -132,7 +133,7 @@ def _quadruped(rng: np.random.Generator) -> Toy:
     parts.append(Part(Ellipsoid(nose, (snout_r * 0.5, snout_r * 0.38, snout_r * 0.4)), "dark"))
     eye: Vector = (head_r * 0.68, head[1] + head_r * 0.38, head[2] + head_r * 0.68)
     parts.append(Part(Ellipsoid(eye, (0.021, 0.024, 0.021)), "dark", mirrored=True))
-    ears, ear_tip = _ears(rng, head, head_r)
+    ears, ear_tip = animal_ears(rng, head, head_r)
     parts += ears
     keypoints: dict[str, Vector] = {
         **both_sides("eye", (eye[0] + 0.01, eye[1], eye[2] + 0.01)),
@@ -164,12 +165,15 @@ def _quadruped(rng: np.random.Generator) -> Toy:
     return Toy(tuple(parts), keypoints, paints, texture=pattern, blend=0.035, cells=48)
 
 
-def _ears(rng: np.random.Generator, head: Vector, head_r: float) -> tuple[list[Part], Vector]:
+def animal_ears(rng: np.random.Generator, head: Vector, head_r: float) -> tuple[list[Part], Vector]:
+    """A pair of ears on a head, and the tip of the left one."""
     u = rng.uniform
     length, spread = u(0.05, 0.11), np.deg2rad(u(10, 75))
     root: Vector = (head_r * 0.55, head[1] + head_r * 0.6, head[2] - head_r * 0.2)
     tip: Vector = (float(root[0] + length * np.sin(spread)), float(root[1] + length * np.cos(spread)), root[2] - 0.01)
-    parts = [Part(Rod(root, tip, u(0.028, 0.036), u(0.016, 0.026)), "ear", mirrored=True)]
+    ear = Rod(root, tip, u(0.028, 0.036), u(0.016, 0.026))
+    # Ears may lie flat to the side: what is square to them there is the front.
+    parts = [Part(ear, "ear", mirrored=True, name="* ear", chart=Limb(root, tip, ear.radius, across=(0.0, 0.0, 1.0)))]
     away = np.subtract(tip, root) / length * 0.025
     return parts, (float(tip[0] + away[0]), float(tip[1] + away[1]), tip[2])
 

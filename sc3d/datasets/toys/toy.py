@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sc3d.datasets.toys.charts import Chart
 from sc3d.datasets.toys.shapes import Shape, Vector
 
 Colour = tuple[float, float, float]
@@ -18,10 +19,27 @@ Colour = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Part:
-    """A solid of the toy, and the name of its paint. A mirrored part is modelled on the left (x > 0) and stands on both sides."""
+    """A solid of the toy, and the name of its paint. A mirrored part is modelled on the left (x > 0) and stands on both sides.
+
+    ``name`` is what the solid is a part of, the same in all toys of the category; in that of a mirrored part, ``*`` stands for the side.
+    ``chart`` says where within it a point lies; ``None``: the shape's own.
+    """
 
     shape: Shape
     paint: str
+    mirrored: bool = False
+    name: str = ""
+    chart: Chart | None = None
+
+
+@dataclass(frozen=True)
+class Zone:
+    """A part without a shape of its own: what lies inside ``shape`` and on a part named ``on`` has this ``name`` and ``chart``."""
+
+    name: str
+    shape: Shape
+    chart: Chart
+    on: str
     mirrored: bool = False
 
 
@@ -48,7 +66,8 @@ class Texture:
 
 @dataclass(frozen=True)
 class Toy:
-    """One instance of a category. ``keypoints`` are near the surface, one for each of the category's names; ``paints`` are sRGB 0-1."""
+    """One instance of a category. ``keypoints`` are near the surface, of those of the category's names that it has; ``paints`` are sRGB
+    0-1. ``zones`` divide parts by name, for the dense truth."""
 
     parts: tuple[Part, ...]
     keypoints: dict[str, Vector]
@@ -58,6 +77,7 @@ class Toy:
     texture: Texture | None = None
     blend: float = 0.01
     cells: int = 48
+    zones: tuple[Zone, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,6 +120,11 @@ def keypoint_table(names: tuple[str, ...]) -> dict[str, list]:
 def both_sides(name: str, at: Vector) -> dict[str, Vector]:
     """The keypoints ``name_left`` and ``name_right`` of a point on the left side."""
     return {f"{name}_left": at, f"{name}_right": (-at[0], at[1], at[2])}
+
+
+def side_name(name: str, sign: float) -> str:
+    """The name of a mirrored part on the left (``sign`` > 0) or right side: ``front * wheel`` is ``front left wheel``."""
+    return name.replace("*", "left" if sign > 0 else "right")
 
 
 def sides(*names: str) -> tuple[str, ...]:

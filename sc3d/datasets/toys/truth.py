@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
+from sc3d.datasets.toys.places import Places
 from sc3d.errors import InputError
 from sc3d.geometry.camera import Camera, Pose
 from sc3d.geometry.mesh import Mesh
 from sc3d.local_files import read_local
 
 _MAX_BYTES = 1 << 28
+_PLACES = ("part_names", "part", "within")
 _FIELDS = ("vertices", "faces", "K", "R", "t", "scale", "mask", "full_mask", "keypoints", "visible")
 
 
@@ -30,6 +32,7 @@ class ToyTruth:
         full_mask: (H, W) bool, where it would without what stands in front of it.
         keypoints: (K, 3) points of the mesh's surface in the order of the category's keypoint ids.
         visible: (K,) bool, which of them the image shows.
+        places: of the mesh's vertices (V,), for toys with dense truth; else ``None``.
     """
 
     mesh: Mesh
@@ -39,6 +42,7 @@ class ToyTruth:
     full_mask: np.ndarray
     keypoints: np.ndarray
     visible: np.ndarray
+    places: Places | None = None
 
 
 def save_truth(path: Path, truth: ToyTruth) -> None:
@@ -55,6 +59,8 @@ def save_truth(path: Path, truth: ToyTruth) -> None:
         "keypoints": truth.keypoints,
         "visible": truth.visible,
     }
+    if truth.places is not None:
+        arrays |= {"part_names": np.array(truth.places.names), "part": truth.places.part, "within": truth.places.within}
     # As np.savez_compressed does, but with the fastest compression: a third of the time for a tenth more bytes.
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, value in arrays.items():
@@ -89,6 +95,7 @@ def _truth(data: bytes) -> ToyTruth:
             raise InputError(f"more than {_MAX_BYTES / 1e6:.0f} MB when unpacked")
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         value = {name: arrays[name] for name in _FIELDS}
+        places = {name: arrays[name] for name in _PLACES} if set(_PLACES) <= set(arrays.files) else None
     mask, full_mask, keypoints, visible = (value[name] for name in ("mask", "full_mask", "keypoints", "visible"))
     height, width = mask.shape
     if full_mask.shape != mask.shape or keypoints.shape != (len(keypoints), 3) or visible.shape != (len(keypoints),):
@@ -103,4 +110,14 @@ def _truth(data: bytes) -> ToyTruth:
         full_mask.astype(bool),
         keypoints,
         visible.astype(bool),
+        None if places is None else _places(places, len(value["vertices"])),
     )
+
+
+def _places(value: dict[str, np.ndarray], n_vertices: int) -> Places:
+    names, part, within = value["part_names"], value["part"], value["within"]
+    if names.dtype.kind != "U" or part.dtype.kind != "i" or part.shape != (n_vertices,) or within.shape != (n_vertices, 3):
+        raise InputError("places that do not fit the vertices")
+    if part.min() < 0 or part.max() >= len(names) or within.dtype.kind != "f" or not np.isfinite(within).all():
+        raise InputError("places that name no part, or are not finite")
+    return Places(tuple(names.tolist()), part, within)

@@ -9,14 +9,16 @@ from sc3d.datasets.toys.shapes import Box, Disc, Ellipsoid, Rod, Vector
 from sc3d.datasets.toys.toy import Category, Decal, Part, Toy, both_sides, sides
 
 
-def _wheels(
+def vehicle_wheels(
     x: float, radius: float, half_width: float, front: float, back: float
 ) -> tuple[list[Part], list[Decal], dict[str, Vector]]:
+    """Four wheels of a vehicle of which ``x`` is where they end outside; parts, rims and keypoints."""
     parts: list[Part] = []
     decals: list[Decal] = []
     keypoints: dict[str, Vector] = {}
     for end, z in (("front", front), ("back", back)):
-        parts.append(Part(Disc((x - half_width, radius, z), radius, half_width, 0.015), "tyre", mirrored=True))
+        tyre = Disc((x - half_width, radius, z), radius, half_width, 0.015)
+        parts.append(Part(tyre, "tyre", mirrored=True, name=f"{'rear' if end == 'back' else end} * wheel"))
         decals.append(Decal(Disc((x, radius, z), radius * 0.58, 0.03), "rim", on="tyre"))
         keypoints |= both_sides(f"wheel_{end}", (x, radius, z))
     return parts, decals, keypoints
@@ -41,7 +43,7 @@ def _car(rng: np.random.Generator) -> Toy:
     bumper_y, bumper_half = clearance + 0.04, u(0.024, 0.034)
     parts += [Part(Box((0, bumper_y, z), (half_width * 0.96, bumper_half, 0.03), 0.02), "trim") for z in (0.485, -0.485)]
     wheel_front, wheel_back = u(0.27, 0.32), -u(0.26, 0.31)
-    wheels, rims, wheel_points = _wheels(half_width + 0.012, radius, 0.045, wheel_front, wheel_back)
+    wheels, rims, wheel_points = vehicle_wheels(half_width + 0.012, radius, 0.045, wheel_front, wheel_back)
     parts += wheels
     mirror: Vector = (half_width + 0.02, waist + 0.022, bonnet - rake_front * 0.45)
     parts.append(Part(Rod((half_width - 0.04, waist - 0.02, mirror[2]), mirror, 0.018), "trim", mirrored=True))
@@ -50,7 +52,7 @@ def _car(rng: np.random.Generator) -> Toy:
     lamp: Vector = (half_width * 0.72, lamp_y, 0.49)
     tail: Vector = (half_width * 0.76, lamp_y + 0.005, -0.49)
     roof_front, roof_back = bonnet - rake_front, boot + rake_back
-    decals = [*rims, *_car_glass((waist, roof), (bonnet, roof_front), (boot, roof_back), half_width, cabin_half * 0.82)]
+    decals = [*rims, *car_glass((waist, roof), (bonnet, roof_front), (boot, roof_back), half_width, cabin_half * 0.82)]
     decals += [
         Decal(Ellipsoid(lamp, (0.045, 0.032, 0.05)), "lamp", on="body"),
         Decal(Box(tail, (0.04, 0.026, 0.04), 0.005), "tail", on="body"),
@@ -85,7 +87,7 @@ def _car(rng: np.random.Generator) -> Toy:
     )
 
 
-def _car_glass(
+def car_glass(
     levels: tuple[float, float], front: tuple[float, float], back: tuple[float, float], half_width: float, screen_half: float
 ) -> list[Decal]:
     """Two panes a side, windscreen and rear window.
@@ -123,7 +125,7 @@ def _bus(rng: np.random.Generator) -> Toy:
     low, high = clearance + (height - clearance) * u(0.42, 0.5), height - u(0.05, 0.08)
     rake = u(0.0, 0.02)
     body = Box((0, (clearance + height) / 2, 0), (half_width, (height - clearance) / 2, 0.49), u(0.022, 0.04), top=(0.97, 1 - rake))
-    wheels, rims, wheel_points = _wheels(half_width + 0.008, radius, 0.03, u(0.26, 0.33), -u(0.22, 0.31))
+    wheels, rims, wheel_points = vehicle_wheels(half_width + 0.008, radius, 0.03, u(0.26, 0.33), -u(0.22, 0.31))
     mirror: Vector = (half_width + 0.028, high - 0.03, 0.475)
     parts = [
         Part(body, "body"),
