@@ -139,7 +139,7 @@ def _image_lines(summary: RunSummary) -> list[tuple[str, str, str]]:
     turns, uncertain = summary.orientations["turn"], summary.orientations["uncertain"]
     if len(turns):
         lines.append(("turned", f"{int((turns != 0).sum()):,}", "meshes turned so that their front faces forward"))
-        lines.append(("uncertain", f"{int(uncertain.sum()):,}", "meshes left alone: too few views agree"))
+        lines.append(("uncertain", f"{int(uncertain.sum()):,}", "meshes of which it is not known which way they face"))
     return lines
 
 

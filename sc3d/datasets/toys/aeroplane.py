@@ -86,7 +86,9 @@ def aeroplane(rng: np.random.Generator, mixed: bool = False) -> Toy:
         **plane_points,
     }
     if engines != "none":
-        keypoints |= both_sides("engine", (engine_x, engine_y, intake[0])) | both_sides("exhaust", (engine_x, engine_y, engine_z - 0.1))
+        keypoints |= both_sides("engine", (engine_x, engine_y, intake[0])) | both_sides(
+            "exhaust", (engine_x, engine_y, engine_z - 0.1)
+        )
     return Toy(
         tuple(parts),
         keypoints,

@@ -72,9 +72,7 @@ def chair(rng: np.random.Generator, stools: float = 0.0) -> Toy:
     return Toy(tuple(parts), keypoints, {"seat": seat, "legs": frame}, texture=pattern, blend=0.012, cells=46)
 
 
-def _arms(
-    rng: np.random.Generator, x: float, half_depth: float, seat_y: float, back_height: float, thick: float
-) -> list[Part]:
+def _arms(rng: np.random.Generator, x: float, half_depth: float, seat_y: float, back_height: float, thick: float) -> list[Part]:
     """On some chairs, a rest and its support on both sides."""
     u = rng.uniform
     if rng.random() >= 0.35:

@@ -73,7 +73,9 @@ def mixed_car(rng: np.random.Generator) -> Toy:
     parts += wheels
     mirror: Vector = (s.half_width + 0.02, s.waist + 0.022, s.bonnet - s.rake_front * 0.45)
     shell = Ellipsoid(mirror, (0.035, 0.024, 0.02))
-    parts.append(Part(Rod((s.half_width - 0.04, s.waist - 0.02, mirror[2]), mirror, 0.018), "trim", True, "* mirror", _round(shell)))
+    parts.append(
+        Part(Rod((s.half_width - 0.04, s.waist - 0.02, mirror[2]), mirror, 0.018), "trim", True, "* mirror", _round(shell))
+    )
     parts.append(Part(shell, "trim", True, "* mirror", _round(shell)))
     roof_front, roof_back = s.bonnet - s.rake_front, s.boot + s.rake_back
     # The tail lamps sit below the deck, which a flatbed has far below its waist.
@@ -115,8 +117,12 @@ def _sizes(rng: np.random.Generator, kind: str) -> _Sizes:
     waist = u(0.2, 0.27)
     # Of glass and roof above the waist; where the cabin begins and ends at the waist; how far its screens lean.
     cabin = {"sedan": (0.1, 0.17), "van": (0.14, 0.24), "pickup": (0.11, 0.17), "flatbed": (0.12, 0.2), "bus": (0.12, 0.22)}[kind]
-    bonnet = {"sedan": (0.12, 0.24), "van": (0.28, 0.4), "pickup": (0.14, 0.26), "flatbed": (0.36, 0.465), "bus": (0.465, 0.475)}[kind]
-    boot = {"sedan": (0.24, 0.36), "van": (0.465, 0.475), "pickup": (-0.02, 0.1), "flatbed": (-0.24, -0.12), "bus": (0.465, 0.475)}[kind]
+    bonnet = {"sedan": (0.12, 0.24), "van": (0.28, 0.4), "pickup": (0.14, 0.26), "flatbed": (0.36, 0.465), "bus": (0.465, 0.475)}[
+        kind
+    ]
+    boot = {"sedan": (0.24, 0.36), "van": (0.465, 0.475), "pickup": (-0.02, 0.1), "flatbed": (-0.24, -0.12), "bus": (0.465, 0.475)}[
+        kind
+    ]
     lean = {"sedan": (0.09, 0.15), "van": (0.06, 0.14), "pickup": (0.05, 0.1), "flatbed": (0.01, 0.05), "bus": (0.005, 0.03)}[kind]
     return _Sizes(
         half_width=u(*width),

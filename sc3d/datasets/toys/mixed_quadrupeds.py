@@ -36,7 +36,9 @@ def mixed_quadruped(rng: np.random.Generator) -> Toy:
         for side, s in (("left", 1.0), ("right", -1.0)):
             hip: Vector = (s * body_r * 0.56, hip_y, z)
             stride, lift = swing * u(-1, 1), max(u(-0.12, 0.12), 0.0) if pose == "stepping" else 0.0
-            knee, ankle = _folded_leg(hip, leg, leg_r, foot_r, end) if pose == "lying" else _leg(hip, leg, foot_r + lift, stride, end)
+            knee, ankle = (
+                _folded_leg(hip, leg, leg_r, foot_r, end) if pose == "lying" else _leg(hip, leg, foot_r + lift, stride, end)
+            )
             parts += _leg_parts(f"{end} {side}", hip, knee, ankle, leg_r, foot_r)
             points[f"knee_{end}_{side}"] = (knee[0] + s * leg_r, knee[1], knee[2])
             points[f"foot_{end}_{side}"] = (ankle[0], max(ankle[1] - foot_r, 0.0), ankle[2] + 0.012 + foot_r)

@@ -166,7 +166,9 @@ def test_generated_mixed_toys_have_their_places_and_others_do_not(tmp_path: Path
 
 @pytest.mark.parametrize("broken", ["part", "within", "part_names"])
 def test_broken_places_are_refused(tmp_path: Path, broken: str) -> None:
-    generate_toys(tmp_path / "toys", ToysConfig(("chair",), {"trn": 1, "val": 0, "test": 0}, mixed=True, width=96, height=72, workers=1))
+    generate_toys(
+        tmp_path / "toys", ToysConfig(("chair",), {"trn": 1, "val": 0, "test": 0}, mixed=True, width=96, height=72, workers=1)
+    )
     path = tmp_path / "toys" / "truth" / "chair" / "trn_0000.npz"
     data = dict(np.load(path))
     data[broken] = {"part": data["part"] + 100, "within": data["within"][:-1], "part_names": np.arange(3)}[broken]

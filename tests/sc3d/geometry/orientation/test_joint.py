@@ -54,7 +54,9 @@ def test_turning_the_meshes_permutes_the_gram_matrix() -> None:
     """So trials of injected turns need no descriptor anew."""
     descriptors, turns = category(4), np.array([0, 1, 2, 3])
     order = (4 * np.arange(4)[:, None] + (np.arange(4) + turns[:, None]) % 4).ravel()
-    np.testing.assert_allclose(gram_matrix(misturned(descriptors, turns)), gram_matrix(descriptors)[np.ix_(order, order)], atol=1e-6)
+    np.testing.assert_allclose(
+        gram_matrix(misturned(descriptors, turns)), gram_matrix(descriptors)[np.ix_(order, order)], atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))

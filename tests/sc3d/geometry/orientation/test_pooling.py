@@ -34,7 +34,9 @@ def test_a_layer_is_pooled_as_a_loop_would_do_it() -> None:
     rng = np.random.default_rng(0)
     layer, masks = rng.normal(size=(8, 5, 6, 6)).astype(np.float32), rng.random((8, 24, 24)) < 0.5
     masks[2] = False
-    coverage = np.array([[[masks[v, 4 * y : 4 * y + 4, 4 * x : 4 * x + 4].mean() for x in range(6)] for y in range(6)] for v in range(8)])
+    coverage = np.array(
+        [[[masks[v, 4 * y : 4 * y + 4, 4 * x : 4 * x + 4].mean() for x in range(6)] for y in range(6)] for v in range(8)]
+    )
     mean = sum(layer[v, :, y, x] * coverage[v, y, x] for v in range(8) for y in range(6) for x in range(6)) / coverage.sum()
     for side, found in zip((1, 3), pool_layer(layer, masks), strict=True):
         step = 6 // side
@@ -69,7 +71,7 @@ def test_a_turn_costs_nothing(quarters: int) -> None:
 
 def test_where_and_how_large_a_mesh_is_does_not_matter() -> None:
     mesh = animal()
-    moved = Mesh(1000 * mesh.vertices + (5.0, -3.0, 2.0), mesh.faces)
+    moved = Mesh(1000 * mesh.vertices + np.array([5.0, -3.0, 2.0]), mesh.faces)
     np.testing.assert_allclose(describe_renders(moved, averages), describe_renders(mesh, averages), atol=5e-3)
 
 

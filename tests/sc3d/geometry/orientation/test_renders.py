@@ -14,7 +14,7 @@ from sc3d.geometry.templates.paint import BACKGROUND
 
 def test_each_view_is_cropped_to_what_is_seen() -> None:
     box = trimesh.creation.box((0.2, 0.3, 1.0))
-    pictures, masks = render_grey_views(Mesh(box.vertices + (3, 0, 0), box.faces))
+    pictures, masks = render_grey_views(Mesh(box.vertices + np.array([3.0, 0, 0]), box.faces))
     assert pictures.shape == masks.shape == (2, 8, SIDE, SIDE)
     assert (pictures[~masks] == BACKGROUND).all()
     for mask in masks.reshape(-1, SIDE, SIDE):
