@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sc3d.errors import DamagedFileError
-from sc3d.geometry.orientation.category import CategoryCompass, decode_category, orient_category
+from sc3d.geometry.orientation.category import decode_category, orient_category
 from sc3d.geometry.orientation.pooling import turned
 
 NAMES = [f"image{i} abc" for i in range(24)]
@@ -41,20 +41,21 @@ def test_a_compass_serves_until_there_are_twice_as_many() -> None:
 
 
 def test_growth_turns_nothing_round() -> None:
-    """Twice as many meshes that all face the other way join: they are turned, not those that came first."""
+    """Many more meshes join that all face the other way: those that came first stay as they were found."""
     every = descriptors()
-    before = orient_category(NAMES[:8], every[:8], [False] * 8, 14.0)
+    before = orient_category(NAMES[:5], every[:5], [False] * 5, 14.0)
     assert (before.posteriors.argmax(axis=1) == 0).all()
-    grown = np.concatenate([every[:8], turned(every[8:], 2)])
+    grown = np.concatenate([every[:5], turned(every[5:], 2)])
     after = orient_category(NAMES, grown, [False] * 24, 14.0, before)
-    np.testing.assert_array_equal(after.posteriors[:8], before.posteriors)
-    assert (after.posteriors[8:].argmax(axis=1) == 2).all()
+    np.testing.assert_array_equal(after.posteriors[:5], before.posteriors)
     alone = orient_category(NAMES, grown, [False] * 24, 14.0)
-    assert (alone.posteriors.argmax(axis=1)[:8] == 2).all(), "without what came first the majority counts"
+    assert (alone.posteriors[:5].argmax(axis=1) == 2).all(), "without what came first the majority counts"
 
 
-def test_meshes_that_are_known_to_face_forward_say_what_is_right() -> None:
+def test_meshes_that_are_known_to_face_forward_stay() -> None:
     every = turned(descriptors(), 2)
-    every[:6] = descriptors()[:6]
-    found: CategoryCompass = orient_category(NAMES, every, [True] * 6 + [False] * 18, 14.0)
-    assert (found.posteriors.argmax(axis=1) == [0] * 6 + [2] * 18).all()
+    every[:4] = descriptors()[:4]
+    found = orient_category(NAMES, every, [True] * 4 + [False] * 20, 14.0)
+    np.testing.assert_array_equal(found.posteriors[:4], np.eye(4)[[0] * 4])
+    unknown = orient_category(NAMES, every, [False] * 24, 14.0)
+    assert (unknown.posteriors[:4].argmax(axis=1) == 2).all()

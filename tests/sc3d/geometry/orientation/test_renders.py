@@ -58,4 +58,4 @@ def test_the_right_side_comes_to_the_front_with_the_yaw() -> None:
 
 def test_a_mesh_without_extent_is_refused() -> None:
     with pytest.raises(GeometryError, match="one point"):
-        render_grey_views(Mesh(np.zeros((3, 3)), np.array([[0, 1, 2]])))
+        render_grey_views(Mesh(np.zeros((3, 3)), np.array([[0, 1, 2]] * 4)))
