@@ -25,6 +25,7 @@ BENCHES = (
     "training",
     "tiles",
     "toys",
+    "truth",
 )
 
 # Of which geometry is made; each can be run by its own name.

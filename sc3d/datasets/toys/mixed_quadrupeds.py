@@ -93,7 +93,8 @@ def _head(rng: np.random.Generator, chest: Vector, body_r: float) -> tuple[list[
 
 
 def _leg(hip: Vector, length: float, height: float, stride: float, end: str) -> tuple[Vector, Vector]:
-    """Knee and ankle of a leg that stands or steps: the ankle ``stride`` ahead of the hip, the knee bent forwards in front and back behind."""
+    """Knee and ankle of a leg that stands or steps: the ankle ``stride`` ahead of the hip, the front knee bent forwards,
+    the hind one back."""
     ankle: Vector = (hip[0] * 1.08, height, hip[2] + stride)
     between = np.subtract(ankle, hip)
     span = float(np.linalg.norm(between))

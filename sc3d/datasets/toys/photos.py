@@ -17,7 +17,8 @@ SAMPLE_SEED = 2_000_003
 
 
 def sample_of(categories: Sequence[str], count: int, seed: int = SAMPLE_SEED, workers: int = 0, mixed: bool = False) -> ToysConfig:
-    """So many pictures of each of some categories, of ``mixed`` build if asked for; raises :class:`~sc3d.errors.ConfigError` as :class:`ToysConfig` does."""
+    """So many pictures of each of some categories, of ``mixed`` build if asked for; raises :class:`~sc3d.errors.ConfigError` as
+    :class:`ToysConfig` does."""
     images = {"trn": count, "val": 0, "test": 0}
     return ToysConfig(tuple(categories), images, seed=seed, held_out_seed=seed + 1, mixed=mixed, workers=workers)
 
