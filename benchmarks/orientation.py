@@ -4,7 +4,7 @@ Toys of mixed build, disturbed as bad reconstructions are: smoothed, bumpy, with
 each trial some meshes of a category are drawn, and each is turned by a quarter turn with a probability of 6 %. A turn rolls the rows of
 a descriptor, so meshes are described once. The vote of the views is measured on the same trials.
 
-``python -m benchmarks.orientation --seed 41`` takes another seed.
+A part of ``python -m benchmarks truth``; ``python -m benchmarks.orientation --seeds 41`` prints it alone. Seeds as there.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from __future__ import annotations
 import argparse
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -33,13 +34,14 @@ from sc3d.geometry.orientation.joint import UNKNOWN, gram_matrix, settle
 from sc3d.geometry.orientation.pooling import describe_normals, describe_renders
 from sc3d.geometry.yaw import YAWS, describe_views, estimates_from_agreement, render_yaw_views, vote_yaw
 
-SEED = 51
+SEEDS = (41,)
 CATEGORIES = ("car", "quadruped")
 SIZES = (16, 32)
 POOL = 40
 TRIALS = 200
 RIGHT = 0.94
 
+_JOINT, _NORMALS, _VOTE = "joint", "joint, view normals", "vote of views"
 _REFERENCES = 12
 _UNSURE = 0.8
 
@@ -62,31 +64,38 @@ class Counts:
         return Counts(*(getattr(self, name) + getattr(other, name) for name in Counts.__dataclass_fields__))
 
 
-def run(seed: int = SEED) -> Iterator[dict[str, Any]]:
-    """The figures over both categories and sizes, and for each."""
+def run(seeds: Sequence[int] = SEEDS) -> Iterator[dict[str, Any]]:
+    """The figures over all seeds, categories and sizes, and for each of the latter two."""
     network = render_describer(Lite0.from_package())
-    joint, vote = Counts(), Counts()
-    each: list[dict[str, Any]] = []
+    found: dict[tuple[str, int, str], Counts] = {}
     seconds = 0.0
-    for category in CATEGORIES:
+    for category, seed in product(CATEGORIES, seeds):
         meshes = mixed_meshes(category, POOL, seed)
         started = time.process_time()
         learned = np.stack([describe_renders(mesh, network) for mesh in meshes])
         seconds += time.process_time() - started
         plain = np.stack([describe_normals(mesh) for mesh in meshes])
         methods: dict[str, Callable[[np.ndarray, np.ndarray], Oriented]] = {
-            "joint": Joint(learned, Lite0Renders.sharpness),
-            "joint, view normals": Joint(plain, NormalRenders.sharpness),
-            "vote of views": Vote(meshes),
+            _JOINT: Joint(learned, Lite0Renders.sharpness),
+            _NORMALS: Joint(plain, NormalRenders.sharpness),
+            _VOTE: Vote(meshes),
         }
-        for size in SIZES:
-            found = {name: trials(method, len(meshes), size, seed) for name, method in methods.items()}
-            joint, vote = joint + found["joint"], vote + found["vote of views"]
-            for name, counts in found.items():
-                each += _figures(counts, None, f", {size} of {category}, {name}")
+        for size, (name, method) in product(SIZES, methods.items()):
+            key = (category, size, name)
+            found[key] = found.get(key, Counts()) + trials(method, len(meshes), size, seed)
+    joint, vote = (_total(counts for (_, _, name), counts in found.items() if name == wanted) for wanted in (_JOINT, _VOTE))
     yield from _figures(joint, vote, "")
-    yield row("truth", "seconds a mesh, orientation", seconds / (len(CATEGORIES) * POOL), "s", "lower", n=len(CATEGORIES) * POOL)
-    yield from each
+    n = len(CATEGORIES) * len(seeds) * POOL
+    yield row("truth", "seconds a mesh, orientation", seconds / n, "s", "lower", n=n)
+    for (category, size, name), counts in found.items():
+        yield from _figures(counts, None, f", {size} of {category}, {name}")
+
+
+def _total(counts: Iterable[Counts]) -> Counts:
+    total = Counts()
+    for one in counts:
+        total += one
+    return total
 
 
 def _figures(counts: Counts, other: Counts | None, suffix: str) -> Iterator[dict[str, Any]]:
@@ -185,6 +194,6 @@ def disturbed(mesh: Mesh, rng: np.random.Generator) -> Mesh:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Injected turns undone on toys of mixed build.")
-    parser.add_argument("--seed", type=int, default=SEED)
-    for figure in run(parser.parse_args().seed):
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="of the toys; 51 to 53 are held out")
+    for figure in run(parser.parse_args().seeds):
         print(as_text(figure), flush=True)
