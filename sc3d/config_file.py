@@ -24,7 +24,7 @@ PROFILES: dict[str, dict[str, Any]] = {
     },
     "offline": {
         "reconstruct": {"mask": "file", "mesh": "auto"},
-        "orient": {"estimator": "consensus"},
+        "orient": {"estimator": "joint_normals"},
         "describe": {"dino": "daisy", "sd": "hog", "shape": "spectral"},
     },
     "foundation": {

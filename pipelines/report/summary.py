@@ -19,7 +19,7 @@ from pipelines.stages.match import MatchStage
 from pipelines.stages.orient import OrientStage
 from pipelines.stages.pairs import IMAGE_READS
 from pipelines.stages.reconstruct import ReconstructStage
-from pipelines.stages.registry import LABELLING, stages_of
+from pipelines.stages.registry import LABELLING, chain_to, stages_of
 from sc3d.config import RunConfig
 from sc3d.console import PlainConsole
 from sc3d.display import near
@@ -180,7 +180,7 @@ def _time_lines(config: RunConfig) -> list[tuple[str, str, str]]:
 
 def _cost_lines(config: RunConfig) -> list[tuple[str, str, str]]:
     lines, run, ray = [], RunFolder(config.run), config.ray
-    of_images = [kind.name for kind in (ReconstructStage, OrientStage, DescribeStage)]
+    of_images = [kind.name for kind in chain_to(config, DescribeStage.name)]
     for what, stages in (("images", of_images), ("pairs", [MatchStage.name, LabelStage.name])):
         cost = cost_of_thousand(run, stages)
         if cost is None:

@@ -37,7 +37,7 @@ class OrientStage(Stage):
     record = Orientation
     by_category = True
     slots = ("orient.estimator",)
-    upstream = (ReconstructStage,)
+    upstream: tuple[type[Stage], ...] = (ReconstructStage,)
     given = {
         "image_id": "image id",
         "category": "object category",
