@@ -56,11 +56,8 @@ def render_describer(network: Lite0) -> PictureDescriber:
     """Describes pictures (N, 192, 192) uint8 by layers (N, 112, 12, 12) and (N, 192, 6, 6) float32."""
 
     def describe(pictures: np.ndarray) -> list[np.ndarray]:
-        # One at a time: what passes between the convolutions then stays in the cache.
-        parts = [
-            network.blocks(normalised(torch.from_numpy(picture)[None, :, :, None].expand(-1, -1, -1, 3)), _BLOCKS)
-            for picture in pictures
-        ]
-        return [np.concatenate([part[block].numpy() for part in parts]) for block in _BLOCKS]
+        channels = torch.from_numpy(pictures)[..., None].expand(-1, -1, -1, 3)
+        found = network.blocks(normalised(channels), _BLOCKS)
+        return [found[block].numpy() for block in _BLOCKS]
 
     return describe

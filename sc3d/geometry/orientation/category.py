@@ -63,19 +63,12 @@ def decode_category(data: bytes, where: str) -> CategoryCompass:
         sharpness, prior = (float(value) for value in arrays["scalars"])
         anchors = tuple(str(name) for name in json.loads(arrays["anchors"].tobytes()))
         weights, posteriors = np.asarray(arrays["weights"], np.float32), np.asarray(arrays["posteriors"], np.float64)
-        if (
-            weights.ndim != 2
-            or posteriors.shape != (len(anchors), 4)
-            or not all(map(_is_finite, (weights, posteriors, arrays["scalars"])))
-        ):
+        fits = weights.ndim == 2 and posteriors.shape == (len(anchors), 4)
+        if not fits or not all(np.isfinite(one).all() for one in (weights, posteriors, arrays["scalars"])):
             raise ValueError("its arrays do not fit each other")
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise DamagedFileError(f"{where}: not a readable compass ({error}); delete it and run orient again") from None
     return CategoryCompass(Compass(weights, sharpness, prior), anchors, posteriors)
-
-
-def _is_finite(values: np.ndarray) -> bool:
-    return bool(np.isfinite(values).all())
 
 
 def orient_category(
