@@ -66,7 +66,7 @@ class PreparedImages(Generic[PreparedT]):
         """
         if image_id not in self._stage.known:
             raise UpstreamError(
-                f"image {image_id} was rejected by an earlier stage; see the rejects of reconstruct, orient and describe"
+                f"image {image_id} was rejected by an earlier stage; see the rejects of reconstruct, render, orient and describe"
             )
         return self._cache.get(image_id)
 
