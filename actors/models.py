@@ -101,6 +101,14 @@ MODELS: tuple[ModelCard, ...] = (
         "mesh and pose", "template mesh by EfficientNet-Lite0", "light", WEIGHTS_PACKAGE, "Apache-2.0", "yes", gigabytes=0.019,
     ),
     ModelCard(
+        "orient.estimator", ("joint",), "actors.offline.orient:JointOrient",
+        "orientation", "joint, by EfficientNet-Lite0", "light", WEIGHTS_PACKAGE, "Apache-2.0", "yes", gigabytes=0.019,
+    ),
+    ModelCard(
+        "orient.estimator", ("joint_normals",), "actors.offline.orient:JointOrient",
+        "orientation", "joint, by surface normals", "offline", "sc3d", "Apache-2.0", "yes",
+    ),
+    ModelCard(
         "orient.estimator", ("consensus",), "actors.offline.orient:ConsensusOrient",
         "orientation", "category consensus", "offline", "sc3d", "Apache-2.0", "yes",
     ),

@@ -35,6 +35,8 @@ FIXED: dict[str, str] = {
     "mask signs beside files": "actors.mask_signs:MaskSignsBesideFiles",
     "align": "actors.align:AlignActor",
     "align of a template": "actors.align:JudgeTemplate",
+    "render": "actors.light.renders:Lite0Renders",
+    "render of normals": "actors.offline.renders:NormalRenders",
     "surface": "actors.surface:SurfaceActor",
     "register": "actors.register:RegisterActor",
     "embed": "actors.embed:EmbedActor",
@@ -49,6 +51,7 @@ REHEARSAL: dict[str, str] = {
     "mask signs": "actors.rehearsal:RehearseMaskSigns",
     "reconstruct.mesh": "actors.rehearsal:RehearseMesh",
     "align": "actors.rehearsal:RehearseAlign",
+    "render": "actors.rehearsal:RehearseRenders",
     "orient.estimator": "actors.rehearsal:RehearseOrient",
     "describe.dino": "actors.rehearsal:RehearseDino",
     "describe.sd": "actors.rehearsal:RehearseSd",
@@ -76,6 +79,8 @@ def actor_of(config: RunConfig, slot: str) -> type[Actor]:
         slot = "align of a template"
     if slot == "mask signs" and config.reconstruct.takes_mask_files:
         slot = "mask signs beside files"
+    if slot == "render" and config.orient.estimator == "joint_normals":
+        slot = "render of normals"
     if slot in FIXED:
         return _ours(FIXED, slot)
     value = chosen_value(config, slot)

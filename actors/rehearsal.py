@@ -89,13 +89,22 @@ class RehearseAlign(_Rehearsal):
         return {**moved, "iou_before": 0.0, "iou_after": 0.0, "flags": ()}
 
 
+class RehearseRenders(_Rehearsal):
+    """One channel a yaw."""
+
+    provides = {"descriptor": "(8, 1) float16", "sharpness": "1"}
+
+    def process(self, row: Row) -> Row:
+        return {"descriptor": np.ones((8, 1), np.float16), "sharpness": 1.0}
+
+
 class RehearseOrient(_Rehearsal):
     """No turn."""
 
-    provides = {"turn": "0", "votes": "none (0,)", "uncertain": "False", "symmetric": "False"}
+    provides = {"turn": "0", "votes": "none (0,)", "uncertain": "False", "symmetric": "False", "posterior": "none"}
 
     def process(self, row: Row) -> Row:
-        return {"turn": 0, "votes": np.zeros(0, np.int32), "uncertain": False, "symmetric": False}
+        return {"turn": 0, "votes": np.zeros(0, np.int32), "uncertain": False, "symmetric": False, "posterior": None}
 
 
 class RehearseDino(_Rehearsal):

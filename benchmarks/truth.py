@@ -1,4 +1,4 @@
-"""Labels and transfers against dense truth, on toys of mixed build and pose and on sample meshes.
+"""Labels, transfers and orientation against dense truth, on toys of mixed build and pose and on sample meshes.
 
 Run with ``python -m benchmarks.truth [--seeds 41 42 43] [--images 6] [--targets 3] [--profile offline] [--mesh true] [--option KEY=VALUE]
 [--meshes FOLDER] [--json]``. Every label that a run keeps is judged, not only those at keypoints (:mod:`sc3d.datasets.toys.judge`).
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from actors.offline.disturb import disturb, seeded_generator
-from benchmarks import row
+from benchmarks import orientation, row
 from benchmarks.meshes import SAMPLES
 from benchmarks.placed_samples import FAMILIES, placed_samples
 from pipelines.folder.manifest import read_images
@@ -128,7 +128,8 @@ def run(
     meshes: str | Path = SAMPLES,
     transfer: MeshTransfer = nearest_descriptor,
 ) -> Iterator[dict[str, Any]]:
-    """Yield one row a figure: of transfers alone, then of the labels of a run; first all categories and seeds, then each by itself.
+    """Yield one row a figure: of transfers alone, of orientation, then of the labels of a run; first all categories and seeds, then each
+    by itself.
 
     Args:
         seeds: each draws its own toys.
@@ -139,6 +140,7 @@ def run(
     """
     yield from _transfers(seeds, shapes, transfer)
     yield from _samples(Path(meshes), transfer)
+    yield from orientation.run(seeds)
     chosen = {"profile": "offline", "pairs.targets": str(targets), **(options or {})}
     found: dict[int, list[PairCounts]] = {}
     for seed in seeds:

@@ -19,13 +19,13 @@ from sc3d.plain_text import bounded, clipped, of_yaml, read_text
 PROFILES: dict[str, dict[str, Any]] = {
     "light": {
         "reconstruct": {"mask": "file_or_activation", "mesh": "auto"},
-        "orient": {"estimator": "consensus"},
+        "orient": {"estimator": "joint"},
         "describe": {"dino": "lite0", "sd": "lite0", "shape": "spectral"},
         "match": {"transfer": "registration"},
     },
     "offline": {
         "reconstruct": {"mask": "file", "mesh": "auto"},
-        "orient": {"estimator": "consensus"},
+        "orient": {"estimator": "joint_normals"},
         "describe": {"dino": "daisy", "sd": "hog", "shape": "spectral"},
         "match": {"transfer": "registration"},
     },

@@ -170,22 +170,49 @@ class Reconstruction(Record, name="Reconstruction"):
 
 
 @dataclass(frozen=True, eq=False)
+class MeshViews(Record, name="MeshViews"):
+    """What one reconstruction looks like all around, before its yaw is fixed."""
+
+    image_id: str = column("image id")
+    category: str = column("object category")
+    descriptor: np.ndarray = array("float16", 8, -1, doc="descriptor of the views, a row a yaw: 0, 45 .. 315 degrees")
+    sharpness: float = column("how much a difference of scores says with such descriptors in most categories")
+    numbering: str = column("hash of the template whose numbering of vertices the mesh has; empty for a mesh of its own", "")
+    seconds: float = column("time spent on this image", 0.0)
+
+    def validate(self) -> None:
+        _check_finite(f"views of {self.image_id}", descriptor=self.descriptor, sharpness=self.sharpness)
+
+
+@dataclass(frozen=True, eq=False)
 class Orientation(Record, name="Orientation"):
     """The yaw correction of one reconstruction (3D-SC, stage 1)."""
+
+    SCHEMA_VERSION: ClassVar[int] = 2
 
     image_id: str = column("image id")
     category: str = column("object category")
     turn: int = column("degrees the mesh is to be turned by about its y axis: 0, 90, 180 or 270")
     votes: np.ndarray = array("int32", -1, doc="the correction that each rendered view asks for; -1 abstains")
-    uncertain: bool = column("tie or too few agreeing votes: the mesh was left alone")
+    uncertain: bool = column("tie or too few agreeing votes, so that the mesh was left alone; or no turn is likely enough")
     symmetric: bool = column("no view has a front at all", False)
     seconds: float = column("time spent on this image", 0.0)
+    posterior: np.ndarray | None = array(
+        "float32", 4, doc="probability of each turn: 0, 90, 180, 270; none where views voted or nobody looked", optional=True
+    )
 
     def validate(self) -> None:
         if self.turn not in (0, 90, 180, 270):
             raise SchemaError(f"orientation of {self.image_id}: turn {self.turn} is not a quarter turn")
         if not np.isin(self.votes, (-1, 0, 90, 180, 270)).all():
             raise SchemaError(f"orientation of {self.image_id}: a vote is neither a quarter turn nor -1")
+        if self.posterior is not None and not (self.posterior.min() >= 0 and abs(float(self.posterior.sum()) - 1) < 1e-3):
+            raise SchemaError(f"orientation of {self.image_id}: {self.posterior.tolist()} are no probabilities of four turns")
+
+    @property
+    def counts(self) -> bool:
+        """Whether labels may be made with it. A mesh that views voted on counts either way, as the paper has it."""
+        return not self.uncertain or self.posterior is None
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,8 @@
 """Telling a wrongly turned mesh without a learned orientation model: by what the other meshes of its category look like.
 
-Right only as long as most meshes of the category are turned rightly and look alike; it learns no front, it follows the majority. So a
-category whose reconstructions share one error keeps it.
+Right only as long as most meshes of the category are turned rightly; nothing here knows a front, all follows the majority. So a category
+whose reconstructions share one error keeps it. A vote of views also needs meshes that look alike: of bodies of several kinds it turns
+the rarer ones round.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ import numpy as np
 from actors.base import Actor, Row
 from sc3d.config import OrientConfig
 from sc3d.geometry.mesh import Mesh
-from sc3d.geometry.yaw import ConsensusEstimator, OrientationEstimates, render_yaw_views, vote_yaw
+from sc3d.geometry.yaw import TURNS, ConsensusEstimator, OrientationEstimates, render_yaw_views, vote_yaw
+
+# A turn that is less likely than all others together is not made.
+_LIKELY = 0.5
 
 
 class KeepOrientation(Actor):
@@ -26,12 +30,54 @@ class KeepOrientation(Actor):
         "votes": "no votes (0,)",
         "uncertain": "False",
         "symmetric": "False",
+        "posterior": "none",
     }
     version: ClassVar[str] = "keep-1"
 
     def process(self, row: Row) -> Row:
         """No turn, no votes, no doubt."""
-        return {"turn": 0, "votes": np.zeros(0, np.int32), "uncertain": False, "symmetric": False}
+        return {"turn": 0, "votes": np.zeros(0, np.int32), "uncertain": False, "symmetric": False, "posterior": None}
+
+
+class JointOrient(Actor):
+    """The orientation model's slot: what a compass of the category, which its anchors made, says of a mesh."""
+
+    requires: ClassVar[Mapping[str, str]] = {
+        "descriptor": "(8, D) what the mesh looks like all around",
+        "numbering": "hash of the template that the mesh is numbered as; empty for a mesh of its own",
+        "compass": "what the anchors of the category have taught",
+        "anchored": "of an anchor the probabilities (4,) of its turns, told by the others; None for another mesh",
+    }
+    provides: ClassVar[Mapping[str, str]] = {
+        "turn": "degrees the mesh is to be turned by about its y axis: 0, 90, 180 or 270",
+        "votes": "none (0,)",
+        "uncertain": "no turn is likely enough",
+        "symmetric": "False",
+        "posterior": "(4,) probability of each turn",
+    }
+    version: ClassVar[str] = "joint-1"
+    options: ClassVar[tuple[str, ...]] = ("orient.min_certainty",)
+
+    def process(self, row: Row) -> Row:
+        """Orient one mesh. One that was posed as a template is as it is: the template faces forward.
+
+        Raises:
+            InputError: the descriptor is not one that the compass was made of.
+        """
+        if row["numbering"]:
+            posterior = np.eye(len(TURNS))[0]
+        elif row["anchored"] is not None:
+            posterior = np.asarray(row["anchored"])
+        else:
+            posterior = row["compass"].posterior(row["descriptor"])
+        best = int(posterior.argmax())
+        return {
+            "turn": TURNS[best] if posterior[best] > _LIKELY else 0,
+            "votes": np.zeros(0, np.int32),
+            "uncertain": bool(posterior[best] < self.config.orient.min_certainty),
+            "symmetric": False,
+            "posterior": posterior.astype(np.float32),
+        }
 
 
 class ConsensusOrient(Actor):
@@ -47,6 +93,7 @@ class ConsensusOrient(Actor):
         "votes": "(views,) the correction that each rendered view asks for; -1 abstains",
         "uncertain": "tie or too few agreeing votes: the mesh was left alone",
         "symmetric": "no view has a front at all",
+        "posterior": "none",
     }
     version: ClassVar[str] = "consensus-1"
     options: ClassVar[tuple[str, ...]] = ("orient.views", "orient.min_votes", "orient.references")
@@ -72,4 +119,10 @@ def view_yaws(options: OrientConfig) -> list[float]:
 def voted(estimates: OrientationEstimates, options: OrientConfig) -> Row:
     """The provided keys of an orientation actor, from what an estimator says about the views at :func:`view_yaws`."""
     vote = vote_yaw(estimates.yaw_degrees, np.array(view_yaws(options)), estimates.symmetry, options.min_votes)
-    return {"turn": vote.turn, "votes": vote.votes, "uncertain": vote.uncertain, "symmetric": vote.symmetric}
+    return {
+        "turn": vote.turn,
+        "votes": vote.votes,
+        "uncertain": vote.uncertain,
+        "symmetric": vote.symmetric,
+        "posterior": None,
+    }

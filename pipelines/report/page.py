@@ -224,7 +224,7 @@ def alignment(view: RunView) -> Fields | Missing:
 
 
 def yaw(view: RunView) -> Fields | Missing:
-    """Votes: those that are known to be wrong first, then turned, uncertain and other meshes."""
+    """Turns: those that are known to be wrong first, then turned, uncertain and other meshes."""
     columns = view.summary.orientations
     if not len(columns["image_id"]):
         return view.no_images("label")
@@ -237,7 +237,7 @@ def yaw(view: RunView) -> Fields | Missing:
     orientations = OrientStage(view.config).catalogue().read(chosen)
     reconstructions = ReconstructStage(view.config).catalogue().read(chosen)
     turned, doubtful = int((columns["turn"] != 0).sum()), int(columns["uncertain"].sum())
-    view.note("yaw", f"Of {len(ranks):,} meshes, {turned:,} were turned and {doubtful:,} were too uncertain to turn.")
+    view.note("yaw", f"Of {len(ranks):,} meshes, {turned:,} were turned and {doubtful:,} are uncertain.")
     if unsure := view.summary.unsure:
         view.note(
             "yaw", f"{unsure:,} photos give no labels since nobody knows which side they show. Say it: {view.command('orient')}"

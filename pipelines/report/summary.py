@@ -19,7 +19,7 @@ from pipelines.stages.match import MatchStage
 from pipelines.stages.orient import OrientStage
 from pipelines.stages.pairs import IMAGE_READS
 from pipelines.stages.reconstruct import ReconstructStage
-from pipelines.stages.registry import LABELLING, stages_of
+from pipelines.stages.registry import LABELLING, chain_to, stages_of
 from sc3d.config import RunConfig
 from sc3d.console import PlainConsole
 from sc3d.display import near
@@ -139,7 +139,7 @@ def _image_lines(summary: RunSummary) -> list[tuple[str, str, str]]:
     turns, uncertain = summary.orientations["turn"], summary.orientations["uncertain"]
     if len(turns):
         lines.append(("turned", f"{int((turns != 0).sum()):,}", "meshes turned so that their front faces forward"))
-        lines.append(("uncertain", f"{int(uncertain.sum()):,}", "meshes left alone: too few views agree"))
+        lines.append(("uncertain", f"{int(uncertain.sum()):,}", "meshes of which it is not known which way they face"))
     return lines
 
 
@@ -180,7 +180,7 @@ def _time_lines(config: RunConfig) -> list[tuple[str, str, str]]:
 
 def _cost_lines(config: RunConfig) -> list[tuple[str, str, str]]:
     lines, run, ray = [], RunFolder(config.run), config.ray
-    of_images = [kind.name for kind in (ReconstructStage, OrientStage, DescribeStage)]
+    of_images = [kind.name for kind in chain_to(config, DescribeStage.name)]
     for what, stages in (("images", of_images), ("pairs", [MatchStage.name, LabelStage.name])):
         cost = cost_of_thousand(run, stages)
         if cost is None:

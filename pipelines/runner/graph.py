@@ -62,7 +62,7 @@ def work_of(graph: Graph, items: pa.Table) -> Work:
     known = {stage.name: standing for stage, standing in zip(graph, standings, strict=True)}
     for stage in graph:
         # What pairs are made from are images, whose files say nothing of pair ids.
-        others = [kind for kind in stage.sources() if kind.key == stage.key and kind.name not in known]
+        others = [kind for kind in stage.upstream if kind.key == stage.key and kind.name not in known]
         known |= {kind.name: (other := stage.other(kind)).artefacts.standing(other.wanted(ids)) for kind in others}
     blocks = [_block(rows, items, states, known) for rows in grouped]
     return Work(blocks, len(ids), *((states == state).sum(axis=1).tolist() for state in (KEPT, REJECTED)))

@@ -47,7 +47,7 @@ class Stage(ABC):
         record: what its shards hold.
         key: the id column, ``image_id`` or ``pair_id``.
         by_category: shards lie in ``category=<c>`` folders.
-        upstream: the stages whose artefacts it reads.
+        upstream: the stages whose artefacts it reads; those of a configuration, where that decides, are set by ``__init__``.
         given: row keys that :meth:`load` provides -> their meaning; by default the columns of the manifest.
         command: the command that runs it.
     """
@@ -60,7 +60,7 @@ class Stage(ABC):
     record: ClassVar[type[Record]]
     key: ClassVar[str] = "image_id"
     by_category: ClassVar[bool] = False
-    upstream: ClassVar[tuple[type[Stage], ...]] = ()
+    upstream: tuple[type[Stage], ...] = ()
     given: ClassVar[Mapping[str, str]] = column_meanings(ImageRecord)
     command: ClassVar[str] = "label"
 
@@ -89,10 +89,6 @@ class Stage(ABC):
         its content."""
         return {}
 
-    def sources(self) -> Sequence[type[Stage]]:
-        """The stages whose artefacts it reads under this configuration: :attr:`upstream`, where that does not depend on it."""
-        return self.upstream
-
     @abstractmethod
     def load(self, shard: Shard) -> Iterable[Row]:
         """The rows of a shard in the order of its ids, in the worker. A row that cannot be read may hold an ``error`` key instead: it
@@ -119,7 +115,7 @@ class Stage(ABC):
     def items(self) -> pa.Table:
         """What it answers for (:data:`~sc3d.shards.ITEMS`): what the manifest or the plan names and the stages before it have."""
         items = self.named()
-        for kind in self.sources():
+        for kind in self.upstream:
             if kind.key == self.key:
                 items = self.other(kind).catalogue().among(items)
         return items
@@ -205,7 +201,7 @@ class Stage(ABC):
             "options": values_of(self.whole, self.reads()),
             "actors": [actor.made_of(self.whole) for actor in self.actors()],
             "identities": dict(self.identities()),
-            "upstream": [self.other(stage).recipe for stage in self.sources()],
+            "upstream": [self.other(stage).recipe for stage in self.upstream],
         }
         return recipe_of(self.name, made_of)
 

@@ -66,7 +66,7 @@ class DescribeStage(FeatureStage):
         "scale": "aligned scale",
         "translation": "aligned translation",
         "numbering": "hash of the template that the mesh is numbered as; empty for a mesh of its own",
-        "is_sure": "whether the pose counts",
+        "is_sure": "whether pose and orientation count",
         "mask_signs": "how many signs of a bad mask there are",
     }
 
@@ -88,7 +88,7 @@ class DescribeStage(FeatureStage):
                 "scale": one.scale,
                 "translation": one.translation,
                 "numbering": one.numbering,
-                "is_sure": LOW_CONFIDENCE not in one.flags,
+                "is_sure": LOW_CONFIDENCE not in one.flags and orientations[image_id].counts,
                 "mask_signs": count_signs(one.flags),
             }
             rows.append(row)

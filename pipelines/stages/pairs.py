@@ -73,7 +73,7 @@ class PreparedImages(Generic[PreparedT]):
         """
         if any(image_id not in stage.known for stage in self._needed):
             raise UpstreamError(
-                f"image {image_id} was rejected by an earlier stage; see the rejects of reconstruct, orient, register and describe"
+                f"image {image_id} was rejected by an earlier stage; see the rejects of reconstruct, render, orient, register and describe"
             )
         return self._cache.get(image_id)
 
@@ -95,7 +95,7 @@ class PairStage(Stage):
 
     key = "pair_id"
     by_category = True
-    upstream: ClassVar[tuple[type[Stage], ...]] = (DescribeStage,)
+    upstream: tuple[type[Stage], ...] = (DescribeStage,)
     annotated: ClassVar[bool] = False
     gathers: ClassVar[Mapping[str, str]] = {}
 

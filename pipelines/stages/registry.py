@@ -11,9 +11,10 @@ from pipelines.stages.judge import JudgeStage
 from pipelines.stages.label import LabelStage
 from pipelines.stages.match import MatchStage
 from pipelines.stages.mirror import MirrorStage
-from pipelines.stages.orient import OrientStage
+from pipelines.stages.orient import JOINT, OrientStage
 from pipelines.stages.reconstruct import ReconstructStage
 from pipelines.stages.register import RegisterStage, is_registered
+from pipelines.stages.render import RenderStage
 from pipelines.stages.sweep import SweepStage
 from sc3d.config import RunConfig
 from sc3d.records import ImageRecord
@@ -21,6 +22,7 @@ from sc3d.schema import column_meanings
 
 STAGES: tuple[type[Stage], ...] = (
     ReconstructStage,
+    RenderStage,
     OrientStage,
     RegisterStage,
     DescribeStage,
@@ -47,9 +49,13 @@ def stages_of(config: RunConfig) -> list[Stage]:
 
 
 def chain_to(config: RunConfig, last: str) -> list[type[Stage]]:
-    """The stages from photos to the one of a name, in order, that a configuration needs: embeddings only where pairs go by them,
-    registrations only where matches are verified by them."""
-    needless = {EmbedStage: config.pairs.strategy != "nearest", RegisterStage: not is_registered(config)}
+    """The stages from photos to the one of a name, in order, that a configuration needs: renders where the front of a mesh goes by them,
+    registrations where matches are verified by them, embeddings where pairs go by them."""
+    needless = {
+        RenderStage: config.orient.estimator not in JOINT,
+        RegisterStage: not is_registered(config),
+        EmbedStage: config.pairs.strategy != "nearest",
+    }
     needed = [kind for kind in LABELLING if not needless.get(kind, False)]
     return needed[: [kind.name for kind in needed].index(last) + 1]
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.runner.stage import Stage
 from pipelines.stages.describe import DescribeStage
 from pipelines.stages.pairs import PairStage, PreparedImages
 from pipelines.stages.register import RegisterStage, is_registered
-from sc3d.config import MatchConfig, TransferName
+from sc3d.config import MatchConfig, RunConfig, TransferName
 from sc3d.features import Features
 from sc3d.matching.described import Described
 from sc3d.pair_ids import split_pair_ids
@@ -24,12 +23,14 @@ DescribedT = TypeVar("DescribedT", bound=Described)
 class VerifyingStage(PairStage):
     """A stage of pairs whose matches both meshes have their say on."""
 
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        if self.asks_registrations():
+            self.upstream = (*self.upstream, RegisterStage)
+
     def asks_registrations(self) -> bool:
         """Whether registrations have a say."""
         return is_registered(self.whole)
-
-    def sources(self) -> Sequence[type[Stage]]:
-        return (*self.upstream, RegisterStage) if self.asks_registrations() else self.upstream
 
     def inputs_of(self, ids: pa.Array) -> pa.Array:
         inputs = super().inputs_of(ids)

@@ -103,9 +103,20 @@ class OrientConfig:
     estimator: Annotated[
         str,
         Field(
-            description="what tells the orientation of a rendered view: consensus, none, orient_anything_v1 or orient_anything_v2"
+            description="what tells which way meshes face. joint: what EfficientNet-Lite0 sees all around, learned from the category; "
+            "joint_normals: the same of surface normals; consensus: votes of views for what most meshes look like; orient_anything_v1, "
+            "orient_anything_v2: votes of views; none: all face forward"
         ),
-    ] = "consensus"
+    ] = "joint"
+    anchors: Annotated[
+        Count, Field(description="joint: meshes of a category that are solved together, and that all others are told by; about 100")
+    ] = 100
+    min_certainty: Annotated[
+        Fraction,
+        Field(
+            description="joint: probability of the likeliest turn below which a mesh is unsure, and its photo not labelled; 0: all count"
+        ),
+    ] = 0.8
     views: Annotated[Count, Field(description="rendered views that vote")] = 8
     min_votes: Annotated[Count, Field(description="agreeing votes below which the mesh is left alone")] = 4
     references: Annotated[Count, Field(description="meshes of the category that the consensus compares with")] = 12

@@ -92,7 +92,7 @@ class ConsensusEstimator:
         views = np.asarray(reference_views, np.float32)
         if views.size and views.ndim != 4:
             raise InputError(f"reference views must have the shape (R, V, h, w), got {views.shape}")
-        self.references = _descriptors(views) if views.size else None
+        self.references = describe_views(views) if views.size else None
 
     def estimate(self, views: np.ndarray) -> OrientationEstimates:
         """Estimates for ``views`` (n, h, w) of the references' size.
@@ -103,24 +103,28 @@ class ConsensusEstimator:
         views = np.asarray(views, np.float32)
         if self.references is None:
             return OrientationEstimates(np.zeros(len(views)), np.zeros(len(views), np.int64))
-        described = _descriptors(views)
+        described = describe_views(views)
         if described.shape[-1] != self.references.shape[-1]:
             raise InputError(f"views of {views.shape[1:]} pixels do not compare with the references', which have another size")
-        agreement = np.median(np.einsum("id,rjd->irj", described, self.references), axis=1)
-        n = agreement.shape[1]
-        best = agreement.argmax(axis=1)
-        symmetry = np.ones(len(views), np.int64)
-        for order in (2, 4):
-            if n % order == 0:
-                turned = (best[:, None] + np.arange(order) * (n // order)) % n
-                equal = agreement[np.arange(len(views)), best] - np.take_along_axis(agreement, turned, axis=1).min(axis=1)
-                symmetry[equal < _PRACTICALLY_EQUAL] = order
-        # A view that agrees with nothing shows no front.
-        symmetry[agreement.max(axis=1) < _LEAST_AGREEMENT] = 0
-        return OrientationEstimates(best * 360.0 / n, symmetry)
+        return estimates_from_agreement(np.median(np.einsum("id,rjd->irj", described, self.references), axis=1))
 
 
-def _descriptors(views: np.ndarray) -> np.ndarray:
+def estimates_from_agreement(agreement: np.ndarray) -> OrientationEstimates:
+    """What the agreement (n, V) of n views with the yaws ``360 k / V`` says about them."""
+    views, n = agreement.shape
+    best = agreement.argmax(axis=1)
+    symmetry = np.ones(views, np.int64)
+    for order in (2, 4):
+        if n % order == 0:
+            turned = (best[:, None] + np.arange(order) * (n // order)) % n
+            equal = agreement[np.arange(views), best] - np.take_along_axis(agreement, turned, axis=1).min(axis=1)
+            symmetry[equal < _PRACTICALLY_EQUAL] = order
+    # A view that agrees with nothing shows no front.
+    symmetry[agreement.max(axis=1) < _LEAST_AGREEMENT] = 0
+    return OrientationEstimates(best * 360.0 / n, symmetry)
+
+
+def describe_views(views: np.ndarray) -> np.ndarray:
     """Unit descriptors (..., D) of nearness maps (..., h, w): surface normals and coverage, averaged over a coarse grid."""
     size = views.shape[-1]
     if views.shape[-2] != size or size % _GRID:

@@ -94,8 +94,9 @@ def _around(mask: np.ndarray) -> tuple[int, int, int, int]:
 
 @dataclass(frozen=True)
 class YawCard:
-    """The yaw votes of one image. ``verdict``: turned, uncertain, or left. ``before``, ``after``: the mesh from its supposed front, as
-    data URIs (the same where it was not turned). ``injected``: degrees by which a simulated mesh was turned on purpose, -1 if unknown."""
+    """The yaw of one image. ``verdict``: turned, uncertain, or left. ``before``, ``after``: the mesh from its supposed front, as data URIs
+    (the same where it was not turned). ``injected``: degrees by which a simulated mesh was turned on purpose, -1 if unknown.
+    ``certainty``: probability of its turn, where one was told."""
 
     image_id: str
     category: str
@@ -106,6 +107,7 @@ class YawCard:
     injected: int
     before: str
     after: str
+    certainty: float | None = None
 
     @property
     def wrong(self) -> bool:
@@ -137,4 +139,5 @@ def yaw_card(orientation: Orientation, one: Reconstruction) -> YawCard:
         injected=one.injected_turn,
         before=before,
         after=png_uri(front_view(mesh, orientation.turn, _FRONT_PIXELS)) if turned else before,
+        certainty=None if orientation.posterior is None else float(orientation.posterior.max()),
     )

@@ -21,6 +21,7 @@ from sc3d.records import (
     ImageRecord,
     Labels,
     Matches,
+    MeshViews,
     Orientation,
     Pair,
     Reconstruction,
@@ -32,7 +33,7 @@ from sc3d.records import (
 from sc3d.schema import Record, arrow_schema, to_table
 from sc3d.store import RunFolder
 
-KINDS = (ImageRecord, Pair, Reconstruction, Orientation, FeatureIndex, Embedding, Matches, Labels, Reject)
+KINDS = (ImageRecord, Pair, Reconstruction, MeshViews, Orientation, FeatureIndex, Embedding, Matches, Labels, Reject)
 
 ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,20}", fullmatch=True)
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -46,7 +47,9 @@ SCALARS = {
 
 
 def elements(dtype: str) -> st.SearchStrategy[Any]:
-    return st.integers(-(2**31), 2**31 - 1) if dtype == "int32" else st.floats(allow_nan=False, allow_infinity=False, width=32)
+    if dtype == "int32":
+        return st.integers(-(2**31), 2**31 - 1)
+    return st.floats(allow_nan=False, allow_infinity=False, width=16 if dtype == "float16" else 32)
 
 
 @st.composite
@@ -82,6 +85,9 @@ def any_record(draw: st.DrawFn, kind: type[Record]) -> Record:
     if kind is Orientation:
         found["turn"] = draw(st.sampled_from([0, 90, 180, 270]))
         found["votes"] = draw(hnp.arrays(np.int32, 8, elements=st.sampled_from([-1, 0, 90, 180, 270])))
+        if found["posterior"] is not None:
+            found["posterior"] = np.roll([draw(st.floats(0.5, 1, width=32)), 0, 0, 0], draw(st.integers(0, 3)))
+            found["posterior"][found["posterior"].argmin()] = 1 - found["posterior"].sum()
     if kind is Reconstruction:
         found["width"], found["height"] = draw(st.integers(1, 10_000)), draw(st.integers(1, 10_000))
         found["faces"] = found["faces"] % max(len(found["vertices"]), 1)
@@ -129,6 +135,7 @@ EYE, ZERO = np.eye(3), np.zeros(3)
 EXAMPLES: dict[type[Record], Record] = {
     ImageRecord: ImageRecord("a", "a.jpg", "tv set", keypoint_ids=np.arange(2), keypoint_xy=np.zeros((2, 2))),
     Pair: Pair("a~b", "a", "b", "car"),
+    MeshViews: MeshViews("a", "car", np.zeros((8, 2)), 14.0),
     Orientation: Orientation("a", "car", 90, np.zeros(8), False),
     Embedding: Embedding("a", "car", ("sd", "dino"), np.array([2, 1]), np.zeros(3)),
     Matches: Matches("a~b", "a", "b", "car", np.zeros((2, 2)), np.zeros((2, 2)), ZERO[:2], ZERO[:2], ZERO[:2], 1.0, 1.0, 2, 2),
@@ -156,6 +163,13 @@ EXAMPLES: dict[type[Record], Record] = {
         (Orientation, {"turn": 45}, "turn 45 is not a quarter turn"),
         (Orientation, {"turn": 360}, "turn 360 is not a quarter turn"),
         (Orientation, {"votes": np.full(8, 45)}, "a vote is neither"),
+        (Orientation, {"posterior": np.full(4, 0.3)}, "no probabilities of four turns"),
+        (Orientation, {"posterior": np.array([1.5, -0.5, 0, 0])}, "no probabilities of four turns"),
+        (Orientation, {"posterior": np.full(4, np.nan)}, "no probabilities of four turns"),
+        (Orientation, {"posterior": np.ones(3) / 3}, r"'posterior': expected shape \(4,\), got \(3,\)"),
+        (MeshViews, {"descriptor": np.full((8, 2), np.nan)}, "views of a: descriptor is not finite"),
+        (MeshViews, {"descriptor": np.zeros((7, 2))}, r"'descriptor': expected shape \(8, -1\), got \(7, 2\)"),
+        (MeshViews, {"sharpness": np.inf}, "views of a: sharpness is not finite"),
         (Embedding, {"values": np.zeros(4)}, "4 values"),
         (Embedding, {"values": np.array([0, np.nan, 0])}, "embedding of a: values is not finite"),
         (Embedding, {"groups": ("sd",)}, "slots"),
@@ -230,3 +244,11 @@ def test_a_record_of_another_kind_is_not_read_as_one(tmp_path: Path) -> None:
     run.write_records(Matches, "rows.parquet", [EXAMPLES[Matches]])
     with pytest.raises(SchemaError, match="holds Matches records, expected Labels"):
         run.read_records(Labels, "rows.parquet")
+
+
+def test_an_unsure_turn_counts_only_where_views_voted() -> None:
+    voted = Orientation("a", "car", 0, np.zeros(8), True)
+    learned = voted.replace(votes=np.zeros(0), posterior=np.array([0.6, 0, 0.4, 0]))
+    assert voted.counts
+    assert not learned.counts
+    assert learned.replace(uncertain=False).counts

@@ -13,8 +13,8 @@ BACKGROUND = 127
 
 _AMBIENT, _SKY, _LAMBERT = 0.25, 0.25, 0.55
 # In the camera's frame: from the upper left, in front of the object.
-_LIGHT = np.array([-0.5, -0.7, -0.6]) / np.linalg.norm([-0.5, -0.7, -0.6])
-_GAMMA = 2.2
+LIGHT = np.array([-0.5, -0.7, -0.6]) / np.linalg.norm([-0.5, -0.7, -0.6])
+GAMMA = 2.2
 
 
 class Painter:
@@ -50,5 +50,5 @@ class Painter:
         away = (seen * pose.apply(self._middles)).sum(axis=1) > 0
         seen[away] *= -1
         up = np.where(away, -1.0, 1.0) * self._normals[:, 1]
-        light = _AMBIENT + _SKY * np.clip(up, 0, 1) + _LAMBERT * np.clip(seen @ _LIGHT, 0, 1)
-        return np.asarray(np.round(255 * np.clip(self._colours * light[:, None], 0, 1) ** (1 / _GAMMA)), np.uint8)
+        light = _AMBIENT + _SKY * np.clip(up, 0, 1) + _LAMBERT * np.clip(seen @ LIGHT, 0, 1)
+        return np.asarray(np.round(255 * np.clip(self._colours * light[:, None], 0, 1) ** (1 / GAMMA)), np.uint8)

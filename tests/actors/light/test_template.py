@@ -122,7 +122,7 @@ def test_a_template_is_chosen_with_its_align_and_its_orientation(tmp_path):
     assert configured(tmp_path, "label.min_agreement=0").label.min_agreement == 0
     assert load_config(None, ["reconstruct.mesh=inflate"]).label.min_agreement == 0
     assert config.orient.estimator == "none"
-    assert load_config(None, ["reconstruct.mesh=inflate"]).orient.estimator == "consensus"
+    assert load_config(None, ["reconstruct.mesh=inflate"]).orient.estimator == "joint"
     asked = configured(tmp_path, "orient.estimator=consensus")
     assert asked.orient.estimator == "consensus"
 

@@ -102,8 +102,8 @@ def test_other_references_are_other_inputs_of_their_category_alone(copied: RunCo
 
 def test_the_papers_transfer_needs_none(tmp_path: Path) -> None:
     config = load_config(None, [f"run={tmp_path}", "match.transfer=nearest"])
-    assert RegisterStage not in MatchStage(config).sources()
+    assert RegisterStage not in MatchStage(config).upstream
     assert (
         RegisterStage
-        in MatchStage(dataclasses.replace(config, match=dataclasses.replace(config.match, transfer="registration"))).sources()
+        in MatchStage(dataclasses.replace(config, match=dataclasses.replace(config.match, transfer="registration"))).upstream
     )

@@ -20,6 +20,7 @@ from pipelines.stages.match import MatchStage
 from pipelines.stages.orient import OrientStage
 from pipelines.stages.pairs import IMAGE_READS
 from pipelines.stages.reconstruct import ReconstructStage
+from pipelines.stages.render import RenderStage
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config, to_values
 from sc3d.console import PlainConsole
@@ -155,19 +156,19 @@ def test_a_page_s_name_is_no_markup(made: Made) -> None:
 
 
 def test_costs_are_hours_until_there_are_prices(made: Made) -> None:
-    for stage in (ReconstructStage, OrientStage, DescribeStage):
+    for stage in (ReconstructStage, RenderStage, OrientStage, DescribeStage):
         record_summary(made.run, StageSummary(stage.name, 6, 6, 0, 9.0, cpu_seconds=6 * 3.6, gpu_seconds=6 * 1.8))
     record_summary(made.run, StageSummary(MatchStage.name, 8, 8, 0, 1.0, {IMAGE_READS: 12}, cpu_seconds=8 * 7.2))
     text = printed(made.config)
-    assert "1,000 images  3 CPU hours and 1.5 GPU hours  of processes" in text
+    assert "1,000 images  4 CPU hours and 2 GPU hours  of processes" in text
     assert "1,000 pairs" not in text, "labels were not made yet"
     assert rows_of(text)["reads a pair"] == "1.50"
-    assert rows_of(text)["time"] == "28 s"
+    assert rows_of(text)["time"] == "37 s"
     record_summary(made.run, StageSummary(LabelStage.name, 8, 8, 0, 1.0))
     priced = load_config(None, ["ray.cpu_hour_price=0.04", "ray.gpu_hour_price=2"], to_values(made.config))
     text = printed(priced)
-    # 3 h x 0.04 + 1.5 h x 2, and 2 h x 0.04.
-    assert rows_of(text)["1,000 images"] == "3.12"
+    # 4 h x 0.04 + 2 h x 2, and 2 h x 0.04.
+    assert rows_of(text)["1,000 images"] == "4.16"
     assert rows_of(text)["1,000 pairs"] == "0.08"
     assert "at your prices: 2 CPU hours" in text
 

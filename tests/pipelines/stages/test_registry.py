@@ -21,8 +21,6 @@ from sc3d.config_file import flat_values, load_config, parse_config, to_values
 from sc3d.records import ImageRecord, Pair
 from sc3d.store import RunFolder
 
-UPSTREAM = {stage.name: {other.name for other in stage.upstream} for stage in STAGES}
-
 # Tiny models, so that no weights are needed to say what a slot with a foundation model depends on.
 BASE = ["models.variant=tiny", "evaluate.methods=[zero-shot]"]
 
@@ -47,9 +45,8 @@ READ_BY: dict[str, set[str]] = {
     "reconstruct.max_vertices": {"reconstruct"},
     "reconstruct.wrong_yaw": {"reconstruct"},
     "orient.estimator": {"orient"},
-    "orient.views": {"orient"},
-    "orient.min_votes": {"orient"},
-    "orient.references": {"orient"},
+    "orient.anchors": {"orient"},
+    "orient.min_certainty": {"orient"},
     "describe.dino": {"describe", "mirror"},
     "describe.sd": {"describe", "mirror"},
     "describe.shape": {"describe"},
@@ -80,7 +77,11 @@ READ_BY: dict[str, set[str]] = {
 
 # The same of a configuration with the foundation models and every condition turned on.
 READ_BY_FOUNDATION: dict[str, set[str]] = {
-    **{option: stages for option, stages in READ_BY.items() if option not in {"orient.references", "reconstruct.wrong_yaw"}},
+    **{
+        option: stages
+        for option, stages in READ_BY.items()
+        if option not in {"orient.anchors", "orient.min_certainty", "reconstruct.wrong_yaw"}
+    },
     "seed": {"reconstruct", "describe"},
     "match.transfer": {"match", "judge", "sweep"},
     "match.tau_reprojection": {"match", "judge", "sweep"},
@@ -197,10 +198,11 @@ def recipes(config: RunConfig) -> dict[str, str]:
     return {stage.name: stage.recipe for stage in stages_of(config)}
 
 
-def dependants(direct: set[str]) -> set[str]:
+def dependants(config: RunConfig, direct: set[str]) -> set[str]:
     """Those stages and all that are made from what they make."""
+    made_from = {stage.name: {other.name for other in stage.upstream} for stage in stages_of(config)}
     found = set(direct)
-    while more := {name for name, upstream in UPSTREAM.items() if upstream & found} - found:
+    while more := {name for name, upstream in made_from.items() if upstream & found} - found:
         found |= more
     return found
 
@@ -223,7 +225,7 @@ def test_an_option_makes_exactly_its_dependants_anew(base: list[str], read_by: d
         after = recipes(changed(config, option, other))
         anew = {name for name in before if after.get(name) != before[name]}
         prefix = "reconstruct" if option.startswith("reconstruct.align.") else None
-        wanted = dependants({prefix} if prefix else read_by.get(option, set()))
+        wanted = dependants(config, {prefix} if prefix else read_by.get(option, set()))
         wrong += [(option, sorted(anew ^ wanted))] if anew != wanted else []
     assert not wrong
 
@@ -235,11 +237,12 @@ def test_weights_are_in_the_recipes_of_what_they_make(tmp_path: Path) -> None:
         folder.mkdir()
         (folder / "config.json").write_text("{}")
         (folder / "model.safetensors").write_bytes(b"weights")
-    found = [recipes(load_config(None, ["describe.dino=dinov2", f"models.dinov2={folder}"])) for folder in folders]
+    configs = [load_config(None, ["describe.dino=dinov2", f"models.dinov2={folder}"]) for folder in folders]
+    found = [recipes(config) for config in configs]
     assert found[0] == found[1]
     (folders[1] / "model.safetensors").write_bytes(b"others!")
     again = recipes(load_config(None, ["describe.dino=dinov2", f"models.dinov2={folders[1]}"]))
-    assert {name for name in again if again[name] != found[1][name]} == dependants({"describe", "mirror"})
+    assert {name for name in again if again[name] != found[1][name]} == dependants(configs[0], {"describe", "mirror"})
 
 
 def test_where_it_runs_is_in_no_recipe_unless_the_numbers_are_others() -> None:
@@ -347,17 +350,24 @@ def test_stages_are_cut_into_graphs_where_ids_change_or_whole_categories_are_nee
     def names(*overrides: str) -> list[list[str]]:
         return [[kind.name for kind in graph] for graph in graphs_of(load_config(None, list(overrides)))]
 
-    assert names() == [["reconstruct"], ["orient"], ["register", "describe"], ["match", "label"]]
-    assert names("match.transfer=nearest") == [["reconstruct"], ["orient", "describe"], ["match", "label"]]
+    assert (
+        names()
+        == names("orient.estimator=joint_normals")
+        == [["reconstruct", "render"], ["orient"], ["register", "describe"], ["match", "label"]]
+    )
+    assert names("match.transfer=nearest") == [["reconstruct", "render"], ["orient", "describe"], ["match", "label"]]
+    paper = ["match.transfer=nearest", "orient.estimator=consensus"]
+    assert names(*paper) == [["reconstruct"], ["orient", "describe"], ["match", "label"]]
+    assert names("models.variant=none") == [["reconstruct", "render", "orient", "describe"], ["match", "label"]]
     foundation = [["reconstruct", "orient", "describe"], ["match", "label"]]
     assert names("profile=foundation", "models.variant=tiny") == foundation
     nearest = load_config(None, ["pairs.strategy=nearest"])
     assert [[kind.name for kind in graph] for graph in graphs_of(nearest, "match")] == [
-        ["reconstruct"],
+        ["reconstruct", "render"],
         ["orient"],
         ["register", "describe", "embed"],
         ["match"],
     ]
     assert names("orient.estimator=none") == [["reconstruct", "orient"], ["register", "describe"], ["match", "label"]]
     assert names("orient.estimator=none", "match.transfer=nearest", "pairs.strategy=nearest")[0][-1] == "embed"
-    assert [kind.name for kind in chain_to(RunConfig(), "describe")] == ["reconstruct", "orient", "describe"]
+    assert [kind.name for kind in chain_to(RunConfig(), "describe")] == ["reconstruct", "render", "orient", "describe"]
