@@ -144,11 +144,11 @@ def compare(config: RunConfig) -> Iterator[dict[str, Any]]:
     for category in (*pairs, ALL):
         yield from _qualities(category, {name: outcomes[name][category] for name in TRANSFERS})
     plain = float(outcomes["nearest"][ALL].seconds.mean())
-    for name, found in outcomes.items():
+    for transfer_name, found in outcomes.items():
         mean, n = float(found[ALL].seconds.mean()), len(found[ALL].seconds)
-        versus = None if name == "nearest" else f"nearest: {1e3 * plain:.1f} ms"
+        versus = None if transfer_name == "nearest" else f"nearest: {1e3 * plain:.1f} ms"
         ratio = plain / mean if versus else None
-        yield row(BENCH, f"{name}: verifying all candidates of a pair", 1e3 * mean, "ms", "lower", versus, ratio, n)
+        yield row(BENCH, f"{transfer_name}: verifying all candidates of a pair", 1e3 * mean, "ms", "lower", versus, ratio, n)
 
 
 def judge_pair(pair: Pair, images: PreparedImages[Described], records: Mapping[str, ImageRecord], transfer: Transfer) -> Outcome:
