@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from safetensors.numpy import load_file
 
-FOLDERS = ("reconstructions", "orientations", "matches", "labels", "scores", "filters")
+FOLDERS = ("reconstructions", "renders", "orientations", "matches", "labels", "scores", "filters")
 _INPUTS = re.compile(r"\.[0-9a-f]{12}$")
 _LEFT_ASIDE = {"seconds", "inputs", "n_bytes"}
 
