@@ -66,7 +66,7 @@ class RunConfig:
     orient: OrientConfig = OrientConfig()
     describe: DescribeConfig = DescribeConfig()
     pairs: PairsConfig = PairsConfig()
-    match: MatchConfig = MatchConfig()
+    match: MatchConfig = MatchConfig(transfer="registration")
     label: LabelConfig = LabelConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()

@@ -25,6 +25,8 @@ from sc3d.records import (
     Orientation,
     Pair,
     Reconstruction,
+    Reference,
+    Registration,
     Reject,
     check_category,
     check_id,
@@ -33,7 +35,20 @@ from sc3d.records import (
 from sc3d.schema import Record, arrow_schema, to_table
 from sc3d.store import RunFolder
 
-KINDS = (ImageRecord, Pair, Reconstruction, MeshViews, Orientation, FeatureIndex, Embedding, Matches, Labels, Reject)
+KINDS = (
+    ImageRecord,
+    Pair,
+    Reconstruction,
+    MeshViews,
+    Orientation,
+    Registration,
+    Reference,
+    FeatureIndex,
+    Embedding,
+    Matches,
+    Labels,
+    Reject,
+)
 
 ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,20}", fullmatch=True)
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -49,7 +64,10 @@ SCALARS = {
 def elements(dtype: str) -> st.SearchStrategy[Any]:
     if dtype == "int32":
         return st.integers(-(2**31), 2**31 - 1)
-    return st.floats(allow_nan=False, allow_infinity=False, width=16 if dtype == "float16" else 32)
+    if dtype == "float16":
+        # With bounds none is drawn that is left out again.
+        return st.floats(-60_000, 60_000, width=16)
+    return st.floats(allow_nan=False, allow_infinity=False, width=32)
 
 
 @st.composite
@@ -88,6 +106,9 @@ def any_record(draw: st.DrawFn, kind: type[Record]) -> Record:
         if found["posterior"] is not None:
             found["posterior"] = np.roll([draw(st.floats(0.5, 1, width=32)), 0, 0, 0], draw(st.integers(0, 3)))
             found["posterior"][found["posterior"].argmin()] = 1 - found["posterior"].sum()
+    if kind is Registration:
+        found["references"] = draw(st.integers(1, 3))
+        found["places"] = np.repeat(found["places"], found["references"], axis=0)
     if kind is Reconstruction:
         found["width"], found["height"] = draw(st.integers(1, 10_000)), draw(st.integers(1, 10_000))
         found["faces"] = found["faces"] % max(len(found["vertices"]), 1)
