@@ -26,7 +26,8 @@ from sc3d.shards import Shard
 class RegisterStage(Stage):
     """Each mesh under the references of its category, which :mod:`pipelines.jobs.references` chooses before.
 
-    A row is made from its own image and from the references: others make a category's rows anew, and what is made of them.
+    A row is made from its own image and from the references, so that a category is never registered to some and to others. Matches that were
+    verified by registrations stay, as they do where other meshes of the category would turn one round today.
     """
 
     name = "register"
@@ -52,18 +53,16 @@ class RegisterStage(Stage):
 
     @property
     def counted(self) -> pa.Table:
-        return self.wanted(self.named()["id"].combine_chunks())
+        return self.wanted(self._manifest_inputs["id"].combine_chunks())
 
     def inputs_of(self, ids: pa.Array) -> pa.Array:
-        return pc.binary_join_element_wise(self.image_inputs(ids, "inputs"), self.reference_inputs(ids), " ")
-
-    def reference_inputs(self, image_ids: pa.Array) -> pa.Array:
-        """What stands for the references of some images; an empty text where none were chosen."""
-        rows = pc.index_in(image_ids, value_set=self._categories["id"].combine_chunks())
+        if not len(ids):
+            return pa.array([], pa.string())
+        rows = pc.index_in(ids, value_set=self._categories["id"].combine_chunks())
         categories = pc.dictionary_encode(self._categories["category"].combine_chunks().take(rows))
-        found = [self.book.get(category) for category in categories.dictionary.to_pylist()]
-        keys = pa.array([one.key if one is not None else "" for one in found], pa.string())
-        return pc.fill_null(keys.take(categories.indices), "")
+        chosen = [self.book.get(category) for category in categories.dictionary.to_pylist()]
+        keys = pa.array([one.key if one is not None else "" for one in chosen], pa.string())
+        return pc.binary_join_element_wise(self.image_inputs(ids, "inputs"), pc.fill_null(keys.take(categories.indices), ""), " ")
 
     @cached_property
     def _categories(self) -> pa.Table:

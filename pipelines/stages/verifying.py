@@ -6,8 +6,6 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipelines.stages.describe import DescribeStage
 from pipelines.stages.pairs import PairStage, PreparedImages
@@ -15,7 +13,6 @@ from pipelines.stages.register import RegisterStage, is_registered
 from sc3d.config import MatchConfig, RunConfig, TransferName
 from sc3d.features import Features
 from sc3d.matching.described import Described
-from sc3d.pair_ids import split_pair_ids
 
 DescribedT = TypeVar("DescribedT", bound=Described)
 
@@ -31,14 +28,6 @@ class VerifyingStage(PairStage):
     def asks_registrations(self) -> bool:
         """Whether registrations have a say."""
         return is_registered(self.whole)
-
-    def inputs_of(self, ids: pa.Array) -> pa.Array:
-        inputs = super().inputs_of(ids)
-        if not self.asks_registrations():
-            return inputs
-        # Both images of a pair are of one category, and so have the same references.
-        references = self.other(RegisterStage).reference_inputs(split_pair_ids(ids)[0])
-        return pc.binary_join_element_wise(inputs, references, " ")
 
 
 def verifiable_images(

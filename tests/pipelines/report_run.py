@@ -54,7 +54,8 @@ class Made:
 
     def __init__(self, folder: Path) -> None:
         self.root = folder
-        self.config = load_config(overrides=[f"run={json.dumps(str(folder / 'run'))}", f"dataset.root={json.dumps(EVIL)}"])
+        places = [f"run={json.dumps(str(folder / 'run'))}", f"dataset.root={json.dumps(EVIL)}"]
+        self.config = load_config(overrides=[*places, "match.transfer=nearest"])
         self.run = RunFolder(self.config.run)
         scene = load_scene()
         self.scenes = {

@@ -102,7 +102,7 @@ def test_metrics_have_the_promised_form(finished: RunConfig) -> None:
     assert metrics["alignment"]["iou_after"] > metrics["alignment"]["iou_before"]
     assert {"turned", "undone", "uncertain"} <= set(metrics["yaw"])
     names = [row["stage"] for row in metrics["stages"]]
-    assert names == ["reconstruct", "render", "orient", "describe", "match", "label", "train", "evaluate"]
+    assert names == ["reconstruct", "render", "orient", "register", "describe", "match", "label", "train", "evaluate"]
 
 
 @pytest.mark.usefixtures("ray_session")

@@ -370,4 +370,4 @@ def test_stages_are_cut_into_graphs_where_ids_change_or_whole_categories_are_nee
     ]
     assert names("orient.estimator=none") == [["reconstruct", "orient"], ["register", "describe"], ["match", "label"]]
     assert names("orient.estimator=none", "match.transfer=nearest", "pairs.strategy=nearest")[0][-1] == "embed"
-    assert [kind.name for kind in chain_to(RunConfig(), "describe")] == ["reconstruct", "render", "orient", "describe"]
+    assert [kind.name for kind in chain_to(RunConfig(), "describe")] == ["reconstruct", "render", "orient", "register", "describe"]
