@@ -26,8 +26,8 @@ from sc3d.shards import Shard
 class RegisterStage(Stage):
     """Each mesh under the references of its category, which :mod:`pipelines.jobs.references` chooses before.
 
-    A row is made from its own image and from the references, so that a category is never registered to some and to others. Matches that were
-    verified by registrations stay, as they do where other meshes of the category would turn one round today.
+    A row is made from its own image and from the references, so that a category is never registered to some and to others. Matches that
+    were verified by registrations stay, as they do where other meshes of the category would turn one round today.
     """
 
     name = "register"

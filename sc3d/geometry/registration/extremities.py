@@ -13,7 +13,7 @@ from sc3d.geometry.sampling import scattered
 
 COUNT = 6
 """Of a quadruped: four feet, head and tail."""
-_PROBES = 48
+_PROBES = 24
 """Scattered vertices that the mean geodesic distance of a vertex is measured to."""
 _PLACE_WEIGHT = 2.0
 _ORDERS = np.array(list(permutations(range(COUNT))))

@@ -15,9 +15,8 @@ from sc3d.geometry.spectrum import laplacian_spectrum
 
 _SAMPLES = 700
 """Scattered vertices of a mesh that are matched to another."""
-_SIGNATURE_FUNCTIONS = 32
-_FUNCTIONS = 64
-"""Eigenfunctions of a mesh. The warp uses fewer; the smallest eigenvalues of more are found more surely."""
+_FUNCTIONS = 32
+"""Eigenfunctions of a mesh."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +56,6 @@ def registrable(mesh: Mesh) -> Registrable:
     middle = (mesh.vertices.min(axis=0) + mesh.vertices.max(axis=0)) / 2
     unit = Mesh((mesh.vertices - middle) / mesh.diagonal, mesh.faces)
     values, functions = laplacian_spectrum(unit, _FUNCTIONS)
-    signatures = kernel_signatures(values[:_SIGNATURE_FUNCTIONS], functions[:, :_SIGNATURE_FUNCTIONS])
+    signatures = kernel_signatures(values, functions)
     normals = vertex_normals(unit.vertices, unit.faces)
     return Registrable(unit, normals, values, functions, signatures, scattered(unit.vertices, _SAMPLES), find_extremities(unit))

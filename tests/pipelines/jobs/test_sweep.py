@@ -15,6 +15,7 @@ from pipelines.jobs import sweep
 from pipelines.report.search import BEST_LABELS, FOUND_LABELS
 from pipelines.stages.describe import DescribeStage
 from pipelines.stages.sweep import SweepStage, swept_pairs
+from pipelines.stages.verifying import described_images
 from sc3d.config import LabelConfig, RunConfig, SweepConfig
 from sc3d.config_file import load_config, to_values
 from sc3d.errors import ConfigError, InputError
@@ -23,7 +24,6 @@ from sc3d.evaluation.pck import WINDOW, pck, score_pair
 from sc3d.evaluation.readout import CellDescriptors
 from sc3d.evaluation.setting_counts import SettingCounts
 from sc3d.evaluation.setting_rank import collect_rows, pck_of_weights, rank, wanted_labels, weight_grid
-from sc3d.matching.described import Described
 from sc3d.matching.fusion import group_weights
 from sc3d.store import RunFolder
 
@@ -54,7 +54,8 @@ def test_every_setting_has_the_numbers_of_being_run_alone(swept: tuple[RunConfig
         label = LabelConfig(row["tau_cc"], row["tau_geo"])
         kept = judged = wrong = 0
         for pair in pairs:
-            sides = [Described(describe.read_features(i), match) for i in (pair.source_id, pair.target_id)]
+            images = described_images(describe, match, cache_mb=100)
+            sides = [images.get(i) for i in (pair.source_id, pair.target_id)]
             counts = filter_quality(sides[0], sides[1], (records[pair.source_id], records[pair.target_id]), label, "x")
             geodesic = next(c for c in counts if c.filter == "cycle + geodesic")
             kept, judged, wrong = kept + geodesic.kept, judged + geodesic.judged, wrong + geodesic.wrong

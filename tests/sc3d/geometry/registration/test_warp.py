@@ -91,23 +91,24 @@ def plain_warp(mesh: Registrable, reference: Registrable) -> np.ndarray:
     far_mine = mesh.extremities.distances / mesh.extremities.distances.max(axis=0)
     far_theirs = reference.extremities.distances / reference.extremities.distances.max(axis=0)
     mine, theirs = np.hstack([mesh.signatures, far_mine[:, order]]), np.hstack([reference.signatures, far_theirs])
+    axes = np.linalg.svd(np.vstack([mine, theirs]) - theirs.mean(axis=0), full_matrices=False)[2][:8]
+    mine, theirs = mine @ axes.T, theirs @ axes.T
     start = mesh.mesh.vertices * np.ptp(reference.mesh.vertices, axis=0) / np.ptp(mesh.mesh.vertices, axis=0)
     goal, moved = reference.mesh.vertices, start
     for stage, k in enumerate((4, 6, 9, 13, 18, 24, 30)):
         weight = max(0.2 * 0.6**stage, 0.02)
         there = np.hstack([goal, 0.2 * vertex_normals(goal, reference.mesh.faces), weight * theirs])
-        for _ in range(3):
-            here = np.hstack([moved, 0.2 * vertex_normals(moved, mesh.mesh.faces), weight * mine])
-            between = np.linalg.norm(here[:, None] - there[None], axis=2)
-            rows, columns = mesh.samples, reference.samples
-            matches = [(i, int(between[i].argmin())) for i in rows] + [(int(between[:, j].argmin()), j) for j in columns]
-            distance = np.array([between[i, j] for i, j in matches])
-            weights = 1 / (1 + (distance / (2 * np.median(distance))) ** 2)
-            phi = np.array([mesh.functions[i, :k] for i, _ in matches])
-            pull = np.array([goal[j] - start[i] for i, j in matches])
-            rough = 2e-3 * len(matches) * mesh.values[:k] / mesh.values[10] * (phi**2).mean()
-            left = phi.T @ np.diag(weights) @ phi + np.diag(rough)
-            moved = start + mesh.functions[:, :k] @ np.linalg.solve(left, phi.T @ np.diag(weights) @ pull)
+        here = np.hstack([moved, 0.2 * vertex_normals(moved, mesh.mesh.faces), weight * mine])
+        between = np.linalg.norm(here[:, None] - there[None], axis=2)
+        rows, columns = mesh.samples, reference.samples
+        matches = [(i, int(between[i].argmin())) for i in rows] + [(int(between[:, j].argmin()), j) for j in columns]
+        distance = np.array([between[i, j] for i, j in matches])
+        weights = 1 / (1 + (distance / (2 * np.median(distance))) ** 2)
+        phi = np.array([mesh.functions[i, :k] for i, _ in matches])
+        pull = np.array([goal[j] - start[i] for i, j in matches])
+        rough = 2e-2 * len(matches) * mesh.values[:k] / mesh.values[10] * (phi**2).mean()
+        left = phi.T @ np.diag(weights) @ phi + np.diag(rough)
+        moved = start + mesh.functions[:, :k] @ np.linalg.solve(left, phi.T @ np.diag(weights) @ pull)
     return moved
 
 
