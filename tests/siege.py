@@ -142,7 +142,9 @@ class Siege:
         """Disturb the command by killing its driver and each part of its Ray, one after the other, and let it end."""
         for kill in (self._kill_raylet, self._kill_gcs, self._kill_driver, self._kill_worker):
             driver = self._start(command)
-            time.sleep(self._chance.uniform(0.5, self._seconds))
+            # A share of the work is left for the next.
+            self._wait_for(driver, "raylet/raylet")
+            time.sleep(self._chance.uniform(0, self._seconds / 4))
             if driver.poll() is None:
                 kill(driver)
             self._end(driver)
@@ -228,15 +230,19 @@ class Siege:
             time.sleep(0.2)
         return True
 
-    def _kill(self, driver: subprocess.Popen[bytes], what: str) -> None:
-        # Early in a run there is none yet; where it ends without one, nothing has disturbed it.
+    def _wait_for(self, driver: subprocess.Popen[bytes], what: str) -> list[int]:
+        """The processes of a run whose command has this in it, once there are some; none where it ends without."""
         while driver.poll() is None:
             if found := [pid for pid, command in processes(driver) if what in command]:
-                self.result.disturbances[f"kill {what}"] += 1
-                with suppress(ProcessLookupError):
-                    os.kill(self._chance.choice(found), signal.SIGKILL)
-                return
+                return found
             time.sleep(0.1)
+        return []
+
+    def _kill(self, driver: subprocess.Popen[bytes], what: str) -> None:
+        if found := self._wait_for(driver, what):
+            self.result.disturbances[f"kill {what}"] += 1
+            with suppress(ProcessLookupError):
+                os.kill(self._chance.choice(found), signal.SIGKILL)
 
     def _kill_driver(self, driver: subprocess.Popen[bytes]) -> None:
         self.result.disturbances["kill driver"] += 1
@@ -359,7 +365,7 @@ def _trials(config: RunConfig) -> dict[str, Rows]:
 
 COMMANDS: Mapping[str, Command] = {
     "label": Command(_labels),
-    "train": Command(_adapter, ["train.steps=40", "train.workers=2"]),
+    "train": Command(_adapter, ["train.steps=40", "train.workers=2", "train.pairs_per_step=2"]),
     "evaluate": Command(
         lambda config: rows_of([*evaluate_stages(config), JudgeStage(config)]), ["evaluate.max_pairs_per_category=20"]
     ),
