@@ -11,7 +11,8 @@ import faulthandler
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -137,6 +138,37 @@ class RaySession:
         there: dict[str, float] = dict(ray.cluster_resources())
         limits = state.get_max_resources_from_cluster_config() or {}
         return {name: max(there.get(name, 0.0), float(limits.get(name, 0.0))) for name in {*there, *limits}}
+
+
+@contextmanager
+def deaths_told() -> Iterator[None]:
+    """What Ray raises because a process has died that the work in the block cannot do without is one line, as if all of Ray had died.
+
+    Raises:
+        RayDiedError: instead of what Ray raises. What code raises in a process of Ray's is left as it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        if (death := _death(error)) is None:
+            raise
+        first, watch = str(death).partition("\n")[0], RaySession._watch
+        logs = f"{watch.folder.path / RAY}/session_*/logs" if watch is not None else "in the folder of Ray's session"
+        raise RayDiedError(
+            f"a process of Ray's that the run needs has died ({type(death).__name__}: {first}). Its logs: {logs}. "
+            "What is finished is kept; the same command goes on where it was"
+        ) from error
+
+
+def _death(error: BaseException) -> BaseException | None:
+    """What Ray has raised by itself; none where code in one of its processes has raised it."""
+    if "ray" not in sys.modules:
+        return None
+    from ray.exceptions import RayError, RayTaskError
+
+    while isinstance(error, RayTaskError):
+        error = error.cause
+    return error if isinstance(error, RayError) else None
 
 
 def set_stderr_apart() -> None:

@@ -2,13 +2,15 @@
 
 In each round a small labelling is started on a new run folder, disturbed at one to three random moments, started again with another cut
 into shards, disturbed again, and so on, until it has ended well. Then every row that counts is compared with an undisturbed run: how many
-are lost, there twice, or different. The program is as it is, but for leases that beat every second, so that a takeover takes three.
+are lost, there twice, or different. With ``--command``, the same of another command on a copy of a labelled folder. The program is as it
+is, but for leases that beat every second, so that a takeover takes three.
 
 Disturbances: SIGKILL of the driver, of one worker, of the raylet, of the GCS; the whole run frozen until another one has taken its folder
 over, or is at it; other commands started beside it; and in a bucket, a server that is away, overloaded, loses answers, cuts bodies short,
 is slow or refuses.
 
-Prints a JSON line a round and one at the end; exits with 1 where a row was lost, doubled or different, or a run hung.
+Prints a JSON line a round and one at the end; exits with 1 where a row was lost, doubled or different, a run hung, or one that was not
+killed itself ended without saying why in one ``error:`` line.
 """
 
 from __future__ import annotations
@@ -24,11 +26,12 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -36,19 +39,34 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from faulty_s3 import FaultyS3
 from s3_server import serve_s3
 
+from pipelines.jobs.adapter_search import describe_search
+from pipelines.jobs.search_space import search_space
+from pipelines.report.status import read_status
+from pipelines.runner.stage import Stage
+from pipelines.stages.adapter import train_job
+from pipelines.stages.compare import CompareStage, labelled_by
+from pipelines.stages.evaluate import evaluate_stages
+from pipelines.stages.judge import JudgeStage
 from pipelines.stages.label import LabelStage
 from pipelines.stages.registry import chain_to
+from pipelines.stages.sweep import SweepStage
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config
 from sc3d.datasets.toys import ToysConfig, generate_toys
+from sc3d.errors import InputError
+from sc3d.store import RunFolder
+from training.adapter import decode_adapter
+from training.search import finished_trials
 
 STORES = ("disk", "s3", "unconditional")
 """Where run folders lie: on the disk, in a bucket with conditional writes, in one without."""
 
 _MARK = "SC3D_SIEGE"
 _BUCKET = "siege"
-_ARGUMENTS = {"compare": ["2d-cycle"]}
+_LABELLING = "2d-cycle"
+_ARGUMENTS = {"compare": ["compare", _LABELLING], "tune": ["sweep", "--level", "adapter"]}
 _HANG_S = 400.0
+_STATUS_S = 60.0
 _ATTEMPTS = 6
 _DISTURBANCES = 3
 _SAID_OF_TIME = {"seconds"}
@@ -69,6 +87,15 @@ _marks: dict[int, bytes] = {}
 """What is in the environment of all processes of a run, by the number of its driver."""
 
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]
+"""Id -> all rows of it."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command under siege. ``made``: name -> the rows that it has made; ``options``: by which there is enough to do."""
+
+    made: Callable[[RunConfig], dict[str, Rows]]
+    options: Sequence[str] = ()
 
 
 @dataclass
@@ -81,55 +108,84 @@ class Result:
     doubled: int = 0
     different: int = 0
     hung: int = 0
+    wordless: int = 0
     notes: list[str] = field(default_factory=list)
 
 
 class Siege:
-    """One run folder under siege. ``uri``: of the folder; ``data``: of the data set; ``faults``: of the store, if it is a bucket."""
+    """One run folder under siege. ``uri``: of the folder; ``options``: of all its runs; ``faults``: of the store, if it is a bucket."""
 
-    def __init__(self, uri: str, data: Path, store: str, chance: random.Random, seconds: float, faults: FaultyS3 | None) -> None:
-        self._uri, self._data, self._store, self._chance, self._seconds = uri, data, store, chance, seconds
-        self._faults, self._log = faults, open(os.memfd_create("log"), "w+b")  # noqa: SIM115
+    def __init__(
+        self, uri: str, options: Sequence[str], store: str, chance: random.Random, seconds: float, faults: FaultyS3 | None
+    ) -> None:
+        self._uri, self._options, self._store, self._chance, self._seconds = uri, options, store, chance, seconds
+        self._faults = faults
+        self._killed: set[int] = set()
+        self._logs: dict[int, BinaryIO] = {}
         self.result = Result()
 
-    def hold(self) -> None:
-        """Disturb the run until it ends well, and once more let it say that nothing is left to do."""
+    def hold(self, command: str) -> None:
+        """Disturb the command until it ends well, and once more let it say that nothing is left to do."""
         for _ in range(_ATTEMPTS):
-            driver, times = self._start("label"), self._chance.randint(1, _DISTURBANCES)
+            driver, times = self._start(command), self._chance.randint(1, _DISTURBANCES)
             for _ in range(times):
                 time.sleep(self._chance.uniform(0.5, self._seconds / times))
                 if driver.poll() is None:
-                    self._disturb(driver)
+                    self._disturb(driver, command)
             if self._end(driver) == 0:
                 break
         if self._faults is not None:
             self._faults.reset()
-        last = self._start("label")
-        if self._end(last) != 0:
-            self._log.seek(0)
-            self.result.notes.append(self._log.read().decode(errors="replace")[-2000:])
+        self.run(command)
 
-    def _disturb(self, driver: subprocess.Popen[bytes]) -> None:
-        ways = [self._kill_driver, self._kill_worker, self._kill_raylet, self._kill_gcs, self._freeze, self._beside]
+    def kill_each(self, command: str) -> None:
+        """Disturb the command by killing its driver and each part of its Ray, one after the other, and let it end."""
+        for kill in (self._kill_raylet, self._kill_gcs, self._kill_driver, self._kill_worker):
+            driver = self._start(command)
+            # A share of the work is left for the next.
+            self._wait_for(driver, "raylet/raylet")
+            time.sleep(self._chance.uniform(0, self._seconds / 4))
+            if driver.poll() is None:
+                kill(driver)
+            self._end(driver)
+        self.run(command)
+
+    def run(self, command: str) -> float:
+        """Let the command end undisturbed; how many seconds it took."""
+        for _ in range(_ATTEMPTS):
+            started, driver = time.monotonic(), self._start(command)
+            if self._end(driver) == 0:
+                return time.monotonic() - started
+            # On a machine with too much to do, a raylet that starts gives its own helpers up after 15 s, which nobody can set.
+            if "RayDiedError" not in self._said(driver):
+                break
+        self.result.notes.append(self._said(driver)[-2000:])
+        return 0.0
+
+    def _disturb(self, driver: subprocess.Popen[bytes], command: str) -> None:
+        freeze = partial(self._freeze, command=command)
+        ways: list[Callable[[subprocess.Popen[bytes]], None]]
+        ways = [self._kill_driver, self._kill_worker, self._kill_raylet, self._kill_gcs, freeze, self._beside]
         if self._faults is not None:
             ways += [self._fault] * 3
         self._chance.choice(ways)(driver)
 
     def _start(self, command: str) -> subprocess.Popen[bytes]:
         cut = [f"ray.pairs_per_shard={self._chance.randint(1, 6)}", f"ray.images_per_shard={self._chance.randint(1, 6)}"]
-        options = overrides(self._uri, self._data) + (cut if command == "label" else [])
-        arguments = _ARGUMENTS.get(command, []) + [text for option in options for text in ("--set", option)]
+        options = [f"run={json.dumps(self._uri)}", *self._options, *(cut if command == "label" else [])]
+        arguments = [*_ARGUMENTS.get(command, [command]), *(text for option in options for text in ("--set", option))]
         if command == "clean":
-            arguments = ["--delete", "--run", self._uri]
+            arguments = ["clean", "--delete", "--run", self._uri]
         mark = {_MARK: uuid.uuid4().hex, "SC3D_SIEGE_STORE": self._store}
-        whole = [sys.executable, "-c", _COMMAND, command, *arguments]
+        log = open(os.memfd_create("log"), "w+b")  # noqa: SIM115
         driver = subprocess.Popen(
-            whole,
+            [sys.executable, "-c", _COMMAND, *arguments],
             env={"SC3D_STORE_PATIENCE": "30", **os.environ, **mark},
             stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
+            stdout=log,
+            stderr=log,
         )
+        self._logs[driver.pid] = log
         _marks[driver.pid] = f"{_MARK}={mark[_MARK]}".encode()
         return driver
 
@@ -141,22 +197,56 @@ class Siege:
         except subprocess.TimeoutExpired:
             self.result.hung += 1
             code = -1
+        else:
+            self._check_words(driver)
         send(driver, signal.SIGKILL)
         driver.wait()
         return code
 
-    def _kill(self, driver: subprocess.Popen[bytes], what: str) -> None:
-        # Early in a run there is none yet; where it ends without one, nothing has disturbed it.
+    def _said(self, driver: subprocess.Popen[bytes]) -> str:
+        self._logs[driver.pid].seek(0)
+        return self._logs[driver.pid].read().decode(errors="replace")
+
+    def _check_words(self, driver: subprocess.Popen[bytes]) -> None:
+        """Whoever ends unwell says why in one line; and on a disk, where nothing hinders that, the folder says so too."""
+        if driver.returncode == 0 or driver.pid in self._killed:
+            return
+        said = self._said(driver)
+        errors = [line for line in said.splitlines() if line.startswith("error:")]
+        if len(errors) != 1 or "Traceback" in said or (self._faults is None and self._seems_to_run(driver)):
+            self.result.wordless += 1
+            self.result.notes.append(said[-2000:])
+
+    def _seems_to_run(self, driver: subprocess.Popen[bytes]) -> bool:
+        """Whether the status of the folder still tells, a while after the end of a run, that it goes on."""
+        deadline = time.monotonic() + _STATUS_S
+        while time.monotonic() < deadline:
+            try:
+                status = read_status(RunFolder(self._uri))
+            except InputError:
+                return False
+            if (status["pid"], status["state"]) != (driver.pid, "running"):
+                return False
+            time.sleep(0.2)
+        return True
+
+    def _wait_for(self, driver: subprocess.Popen[bytes], what: str) -> list[int]:
+        """The processes of a run whose command has this in it, once there are some; none where it ends without."""
         while driver.poll() is None:
             if found := [pid for pid, command in processes(driver) if what in command]:
-                self.result.disturbances[f"kill {what}"] += 1
-                with suppress(ProcessLookupError):
-                    os.kill(self._chance.choice(found), signal.SIGKILL)
-                return
+                return found
             time.sleep(0.1)
+        return []
+
+    def _kill(self, driver: subprocess.Popen[bytes], what: str) -> None:
+        if found := self._wait_for(driver, what):
+            self.result.disturbances[f"kill {what}"] += 1
+            with suppress(ProcessLookupError):
+                os.kill(self._chance.choice(found), signal.SIGKILL)
 
     def _kill_driver(self, driver: subprocess.Popen[bytes]) -> None:
         self.result.disturbances["kill driver"] += 1
+        self._killed.add(driver.pid)
         driver.kill()
 
     def _kill_worker(self, driver: subprocess.Popen[bytes]) -> None:
@@ -168,10 +258,10 @@ class Siege:
     def _kill_gcs(self, driver: subprocess.Popen[bytes]) -> None:
         self._kill(driver, "gcs/gcs_server")
 
-    def _freeze(self, driver: subprocess.Popen[bytes]) -> None:
+    def _freeze(self, driver: subprocess.Popen[bytes], command: str) -> None:
         self.result.disturbances["freeze"] += 1
         send(driver, signal.SIGSTOP)
-        other = self._start("label")
+        other = self._start(command)
         if self._chance.random() < 0.5:
             time.sleep(4 + self._chance.uniform(0, self._seconds))
             send(driver, signal.SIGCONT)
@@ -195,15 +285,14 @@ class Siege:
         time.sleep(seconds)
         self._faults.reset()
 
-    def compare(self, expected: Mapping[str, Rows]) -> None:
+    def compare(self, expected: Mapping[str, Rows], found: Mapping[str, Rows]) -> None:
         """Compare every row that counts with those of an undisturbed run."""
-        config = settings(self._uri, self._data)
-        for stage, wanted in expected.items():
-            found = rows_of(config, stage)
-            self.result.doubled += sum(len(rows) - 1 for rows in found.values())
-            self.result.lost += len(wanted.keys() - found.keys())
-            self.result.different += sum(not same(rows[0], wanted[id_][0]) for id_, rows in found.items() if id_ in wanted)
-            self.result.different += len(found.keys() - wanted.keys())
+        for name, wanted in expected.items():
+            there = found.get(name, {})
+            self.result.doubled += sum(len(rows) - 1 for rows in there.values())
+            self.result.lost += len(wanted.keys() - there.keys())
+            self.result.different += sum(not same(rows[0], wanted[id_][0]) for id_, rows in there.items() if id_ in wanted)
+            self.result.different += len(there.keys() - wanted.keys())
 
 
 def processes(driver: subprocess.Popen[bytes]) -> list[tuple[int, str]]:
@@ -224,8 +313,8 @@ def send(driver: subprocess.Popen[bytes], number: int) -> None:
             os.kill(pid, number)
 
 
-def overrides(uri: str, data: Path) -> list[str]:
-    """The options of every run of a siege."""
+def options_of(data: Path, command: str) -> list[str]:
+    """The options of every run of a siege of a command, but for the folder."""
     small = [
         "dataset.kind=toys",
         "pairs.targets=2",
@@ -234,24 +323,56 @@ def overrides(uri: str, data: Path) -> list[str]:
         "train.channels=32",
         "ray.workers=2",
     ]
-    return [f"run={json.dumps(uri)}", f"dataset.root={json.dumps(str(data))}", "evaluate.max_pairs_per_category=2", *small]
+    few = ["evaluate.max_pairs_per_category=2", "evaluate.methods=[copy-position,zero-shot]"]
+    return [f"dataset.root={json.dumps(str(data))}", *few, *small, *COMMANDS[command].options]
 
 
-def settings(uri: str, data: Path) -> RunConfig:
-    """The configuration of every run of a siege."""
-    return load_config(None, overrides(uri, data))
-
-
-def rows_of(config: RunConfig, stage: str) -> dict[str, list[dict[str, Any]]]:
-    """Id -> all rows of it in files that count, whether they are counted once or not; without times."""
-    kind = next(kind for kind in chain_to(config, LabelStage.name) if kind.name == stage)
-    made = kind(config)
-    found: dict[str, list[dict[str, Any]]] = {}
-    for name in made.artefacts.files():
-        for record in made.run.read_records(kind.record, name):
-            row = {key: value for key, value in vars(record).items() if key not in _SAID_OF_TIME}
-            found.setdefault(str(row[kind.key]), []).append(row)
+def rows_of(stages: Iterable[Stage]) -> dict[str, Rows]:
+    """Stage and recipe -> all rows in files that count, whether they are counted once or not; without times."""
+    found: dict[str, Rows] = {}
+    for stage in stages:
+        rows: dict[str, list[dict[str, Any]]] = {}
+        for name in stage.artefacts.files():
+            for record in stage.run.read_records(stage.record, name):
+                row = {key: value for key, value in vars(record).items() if key not in _SAID_OF_TIME}
+                rows.setdefault(str(row[stage.key]), []).append(row)
+        found[f"{stage.name} {stage.artefacts.recipe}"] = rows
     return found
+
+
+def _labels(config: RunConfig) -> dict[str, Rows]:
+    return rows_of(kind(config) for kind in chain_to(config, LabelStage.name))
+
+
+def _adapter(config: RunConfig) -> dict[str, Rows]:
+    job = train_job(config)
+    state = decode_adapter(job.run.read_bytes(job.adapter_file)).state_dict()
+    return {job.adapter_file: {name: [{"values": tensor.numpy()}] for name, tensor in state.items()}}
+
+
+def _compared(config: RunConfig) -> dict[str, Rows]:
+    compared = labelled_by(config, _LABELLING)
+    return {**rows_of([CompareStage(compared)]), **_adapter(compared)}
+
+
+def _trials(config: RunConfig) -> dict[str, Rows]:
+    rows: dict[str, list[dict[str, Any]]] = {}
+    folder = describe_search(config, search_space(config)).folder
+    for trial in finished_trials(RunFolder(config.run), folder):
+        rows.setdefault(json.dumps(trial.settings), []).append({"curve": np.array(trial.curve), "error": trial.error})
+    return {folder: rows}
+
+
+COMMANDS: Mapping[str, Command] = {
+    "label": Command(_labels),
+    "train": Command(_adapter, ["train.steps=40", "train.workers=2", "train.pairs_per_step=2"]),
+    "evaluate": Command(
+        lambda config: rows_of([*evaluate_stages(config), JudgeStage(config)]), ["evaluate.max_pairs_per_category=20"]
+    ),
+    "compare": Command(_compared, ["train.steps=40"]),
+    "sweep": Command(lambda config: rows_of([SweepStage(config)]), ["sweep.steps=4"]),
+    "tune": Command(_trials, ["sweep.trials=3", "sweep.trial_steps=9", "sweep.space={train.noise: {low: 0.1, high: 1.0}}"]),
+}
 
 
 def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -259,10 +380,19 @@ def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return one.keys() == other.keys() and all(np.array_equal(one[key], other[key]) for key in one)
 
 
-def besiege(rounds: int, seed: int, store: str, work: Path, tell: Callable[[str], None]) -> Result:
-    """Hold so many sieges one after the other; returns what was found in all."""
+def copied(source: str, target: str) -> None:
+    """Copy a run folder."""
+    there, here = RunFolder(source), RunFolder(target)
+    for name in there.names(""):
+        here.write_bytes(name, there.read_bytes(name))
+
+
+def besiege(
+    rounds: int, seed: int, store: str, work: Path, tell: Callable[[str], None], command: str = "label", each: bool = False
+) -> Result:
+    """Hold so many sieges one after the other; returns what was found in all. ``each``: see :meth:`Siege.kill_each`."""
     data, total = work / "data set", Result()
-    images = {"trn": 4, "val": 1, "test": 2}
+    images = {"trn": 4, "val": 2, "test": 2}
     generate_toys(data, ToysConfig(categories=("car", "chair"), images=images, occlusion=0.0, truncation=0.0, workers=1))
     with ExitStack() as stack:
         faults = None
@@ -273,27 +403,30 @@ def besiege(rounds: int, seed: int, store: str, work: Path, tell: Callable[[str]
             stack.callback(faults.stop)
             boto3.client("s3").create_bucket(Bucket=_BUCKET)
             os.environ["AWS_ENDPOINT_URL"] = faults.endpoint
-        base = str(work) if store == "disk" else f"s3://{_BUCKET}"
-        undisturbed = Siege(f"{base}/undisturbed", data, store, random.Random(seed), 0.0, None)
-        started = time.monotonic()
-        if undisturbed._end(undisturbed._start("label")) != 0:
-            undisturbed._log.seek(0)
-            raise RuntimeError(undisturbed._log.read().decode(errors="replace"))
-        seconds = time.monotonic() - started
-        config = settings(f"{base}/undisturbed", data)
-        expected = {kind.name: rows_of(config, kind.name) for kind in chain_to(config, LabelStage.name)}
+        base, options = str(work) if store == "disk" else f"s3://{_BUCKET}", options_of(data, command)
+        undisturbed = Siege(f"{base}/undisturbed", options, store, random.Random(seed), 0.0, None)
+        seconds = undisturbed.run("label")
+        if command != "label":
+            copied(f"{base}/undisturbed", f"{base}/labelled")
+            seconds = undisturbed.run(command)
+        if undisturbed.result.notes:
+            raise RuntimeError(undisturbed.result.notes[0])
+
+        def made(folder: str) -> dict[str, Rows]:
+            return COMMANDS[command].made(load_config(None, [f"run={json.dumps(folder)}", *options]))
+
+        expected = made(f"{base}/undisturbed")
         for number in range(rounds):
             chance = random.Random(f"{seed} {store} {number}")
-            siege = Siege(f"{base}/{number}", data, store, chance, seconds, faults)
-            siege.hold()
-            siege.compare(expected)
+            siege = Siege(f"{base}/{number}", options, store, chance, seconds, faults)
+            if command != "label":
+                copied(f"{base}/labelled", f"{base}/{number}")
+            (siege.kill_each if each else siege.hold)(command)
+            siege.compare(expected, made(f"{base}/{number}"))
             found = siege.result
             tell(json.dumps({"round": number, **_values(found)}))
-            total.disturbances += found.disturbances
-            total.exits += found.exits
-            total.lost, total.doubled = total.lost + found.lost, total.doubled + found.doubled
-            total.different, total.hung = total.different + found.different, total.hung + found.hung
-            total.notes += found.notes
+            for name, value in vars(found).items():
+                setattr(total, name, getattr(total, name) + value)
     return total
 
 
@@ -313,13 +446,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--seed", type=int, default=0, help="what is done when; the machine's pace is its own (default: %(default)s)"
     )
+    parser.add_argument("--command", choices=tuple(COMMANDS), default="label", help="what is disturbed (default: %(default)s)")
     parser.add_argument("--store", choices=STORES, default="disk", help="where the folders lie (default: %(default)s)")
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="siege-") as work:
-        total = besiege(chosen.rounds, chosen.seed, chosen.store, Path(work), _tell)
-    values = {"store": chosen.store, "seed": chosen.seed, "disturbed": sum(total.disturbances.values()), **_values(total)}
+        total = besiege(chosen.rounds, chosen.seed, chosen.store, Path(work), _tell, chosen.command)
+    values = {
+        "command": chosen.command,
+        "store": chosen.store,
+        "seed": chosen.seed,
+        "disturbed": sum(total.disturbances.values()),
+        **_values(total),
+    }
     _tell(json.dumps(values))
-    return int(bool(total.lost or total.doubled or total.different or total.hung or total.notes))
+    return int(bool(total.lost or total.doubled or total.different or total.hung or total.wordless or total.notes))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import ray.train.torch
 import torch.distributed
 from torch import Tensor
 
-from sc3d.errors import PreflightError, Sc3dError
+from sc3d.errors import PreflightError, RayDiedError, Sc3dError
 from training.job import TrainJob
 from training.loop import Replica
 from training.process import work
@@ -32,7 +32,7 @@ def fit_on_workers(job: TrainJob) -> Sc3dError | None:
 
     Raises:
         PreflightError: the cluster has fewer CPUs than workers.
-        ray.train.TrainingFailedError: a worker died more often than is retried.
+        RayDiedError: a worker died more often than is retried.
         Sc3dError: whatever ended a worker.
     """
     workers = job.config.workers
@@ -76,9 +76,16 @@ def _tidy(job: TrainJob) -> None:
 
 
 def _cause(error: ray.train.TrainingFailedError) -> Exception:
-    """The error of sc3d that ended a worker, if it was one."""
-    failures = getattr(error, "worker_failures", {})
-    return next((f for f in failures.values() if isinstance(f, Sc3dError)), error)
+    """The error of sc3d that ended a worker, if it was one; one line, if processes died; else what the code has raised."""
+    failures = [*getattr(error, "worker_failures", {}).values(), getattr(error, "controller_failure", None) or error]
+    ours = next((failure for failure in failures if isinstance(failure, Sc3dError)), None)
+    if ours is not None or not all(type(failure).__module__.startswith("ray.") for failure in failures):
+        return ours or error
+    said = str(failures[0]).partition("\n")[0]
+    return RayDiedError(
+        f"the processes of the training died more often than they are replaced ({said}). Their logs are in "
+        "the folder of Ray's session. What is finished is kept; the same command goes on where it was"
+    )
 
 
 @contextmanager

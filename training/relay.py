@@ -54,20 +54,25 @@ def sender(mailbox: Any) -> Iterator[Callable[[StepRecord], None] | None]:
 
 @contextmanager
 def steps_of_workers(on_step: Callable[[StepRecord], None] | None) -> Iterator[Any]:
-    """A mailbox for :func:`sender`; while the block runs, ``on_step`` is called in a thread of this process for what arrives there."""
+    """A mailbox for :func:`sender`; while the block runs, ``on_step`` is called in a thread of this process for what arrives there.
+    What it raises, and the mailbox's death, is raised at the end of the block."""
     if on_step is None:
         yield None
         return
     mailbox: Any = ray.remote(num_cpus=0)(_Mailbox).remote()
     done = threading.Event()
+    failed: list[Exception] = []
 
     def deliver() -> None:
         for record in ray.get(mailbox.take.remote()):
             on_step(record)
 
     def poll() -> None:
-        while not done.wait(_SECONDS):
-            deliver()
+        try:
+            while not done.wait(_SECONDS):
+                deliver()
+        except Exception as error:  # whatever it is, it is raised where the training was asked for
+            failed.append(error)
 
     thread = threading.Thread(target=poll, name="training-progress", daemon=True)
     thread.start()
@@ -76,5 +81,8 @@ def steps_of_workers(on_step: Callable[[StepRecord], None] | None) -> Iterator[A
     finally:
         done.set()
         thread.join()
-        deliver()
+        if not failed:
+            deliver()
         ray.kill(mailbox)
+    if failed:
+        raise failed[0]

@@ -24,7 +24,7 @@ def train(job: TrainJob) -> FitResult:
     Raises:
         DivergenceError, ConfigError, FeatureError, SchemaError: as :func:`training.loop.fit`, also from a worker.
         PreflightError: a tracker is not installed, or the cluster has fewer CPUs than workers.
-        ray.train.TrainingFailedError: a worker died more often than is retried.
+        RayDiedError: a worker died more often than is retried.
     """
     check_trackers(job.config.trackers)
     if job.config.workers:

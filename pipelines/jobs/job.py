@@ -7,7 +7,7 @@ from types import TracebackType
 
 import pyarrow as pa
 
-from cluster.session import RaySession
+from cluster.session import RaySession, deaths_told
 from pipelines.folder.configuration import RUN, record_configuration
 from pipelines.report.status import StatusWriter, note_of_end
 from pipelines.runner.progress import Progress
@@ -38,6 +38,9 @@ class Job:
         InputError: there is no run yet.
         RunBusyError: another run that is alive writes the folder.
         StoreError: the folder cannot be read or written.
+
+    Raises (on leaving):
+        RayDiedError: a process of Ray's has died that the command cannot do without.
     """
 
     def __init__(self, config: RunConfig, command: str, new: bool = False, retry_rejects: bool = False) -> None:
@@ -53,7 +56,7 @@ class Job:
             raise InputError(f"{self.folder.uri} holds no run, so there is nothing to {self._command}; run sc3d label first")
         status = StatusWriter(self.folder, self._command, self.progress)
         with contextlib.ExitStack() as entered:
-            for part in (self.lease, self.ray, self.progress, status):
+            for part in (self.lease, self.ray, self.progress, status, deaths_told()):
                 entered.enter_context(part)
             self._all = entered.pop_all()
         return self

@@ -16,6 +16,8 @@ import pytest
 
 from cluster.folders import RAY, end_processes
 from cluster.local import LocalCluster
+from cluster.session import deaths_told
+from sc3d.errors import RayDiedError
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 100.0
@@ -198,3 +200,27 @@ def test_a_ray_that_cannot_be_joined_is_one_error(folder: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("error: RayDiedError: could not join the Ray at no address (")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_death_in_ray_is_one_line_and_what_code_raises_stays_what_it_is(ray_session: None) -> None:
+    import ray
+
+    @ray.remote(num_cpus=0)
+    class Mortal:
+        def die(self) -> None:
+            os._exit(1)
+
+    @ray.remote(num_cpus=0)
+    def relayed() -> None:
+        ray.get(Mortal.remote().die.remote())
+
+    @ray.remote(num_cpus=0)
+    def wrong() -> None:
+        raise ZeroDivisionError
+
+    for work in (Mortal.remote().die, relayed):
+        with pytest.raises(RayDiedError, match=r"has died \(ActorDiedError: .*same command goes on") as told, deaths_told():
+            ray.get(work.remote())
+        assert "\n" not in str(told.value)
+    with pytest.raises(ZeroDivisionError), deaths_told():
+        ray.get(wrong.remote())

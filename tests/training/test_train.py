@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sc3d.config import TrainConfig
-from sc3d.errors import ConfigError, PreflightError
+from sc3d.errors import ConfigError, PreflightError, RayDiedError
 from sc3d.store import RunFolder
 from training.adapter import adapter_metadata, decode_adapter, load_adapter
 from training.checkpoint import StepRecord
@@ -161,6 +161,17 @@ def test_a_killed_worker_is_replaced_and_the_losses_are_those_of_an_unbroken_run
     assert flag.exists()
     whole = train(_job(make_data, tmp_path / "whole"))
     np.testing.assert_allclose(np.array(broken.history), np.array(whole.history), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_workers_that_die_each_time_are_one_line(make_data: MakeData, tmp_path: Path, ray_session: None) -> None:
+    def deadly() -> TrainingData:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return make_data()
+
+    with pytest.raises(RayDiedError, match=r"died more often .* same command goes on") as told:
+        train(_job(deadly, tmp_path, config=dataclasses.replace(CONFIG, workers=2)))
+    assert "\n" not in str(told.value)
 
 
 @pytest.mark.slow
