@@ -69,12 +69,14 @@ class PreparedImages(Generic[PreparedT]):
         """An image, prepared.
 
         Raises:
-            UpstreamError: an earlier stage rejected it.
+            UpstreamError: an earlier stage rejected it, or was not run.
         """
-        if any(image_id not in stage.known for stage in self._needed):
-            raise UpstreamError(
-                f"image {image_id} was rejected by an earlier stage; see the rejects of reconstruct, render, orient, register and describe"
-            )
+        for stage in self._needed:
+            if image_id not in stage.known:
+                raise UpstreamError(
+                    f"image {image_id} was rejected by an earlier stage: nothing of {stage.name} is there; see the rejects of it and of the "
+                    "stages before, or run sc3d label if they were never run with these options"
+                )
         return self._cache.get(image_id)
 
     def both(self, pair: Pair) -> tuple[PreparedT, PreparedT]:
