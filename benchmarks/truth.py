@@ -1,7 +1,7 @@
 """Labels, transfers and orientation against dense truth, on toys of mixed build and pose and on sample meshes.
 
 Run with ``python -m benchmarks.truth [--seeds 41 42 43] [--images 6] [--targets 3] [--profile light] [--mesh true] [--option KEY=VALUE]
-[--meshes FOLDER] [--json]``. Every label that a run keeps is judged, not only those at keypoints (:mod:`sc3d.datasets.toys.judge`).
+[--meshes FOLDER] [--parts labels] [--json]``. Every label that a run keeps is judged, not only those at keypoints (:mod:`sc3d.datasets.toys.judge`).
 
 Seeds 41 to 43 are for development. **51 to 53 are held out: they may be run once, for a claim, and never to choose anything.**
 """
@@ -47,6 +47,7 @@ from sc3d.matching.search import VertexIndex
 BENCH, ALL = "truth", "mixed toys"
 SEEDS = (41,)
 NEAR = 0.05
+PARTS = ("transfers", "orientation", "labels")
 
 MeshTransfer = Callable[[Mesh, Mesh], np.ndarray]
 """Source and target mesh -> for each vertex of the source (V,) the corresponding vertex of the target."""
@@ -143,6 +144,7 @@ def run(
     shapes: int = 4,
     options: Mapping[str, str] | None = None,
     meshes: str | Path = SAMPLES,
+    parts: Sequence[str] = PARTS,
 ) -> Iterator[dict[str, Any]]:
     """Yield one row a figure: of transfers alone, of orientation, then of the labels of a run; first all categories and seeds, then each
     by itself.
@@ -153,11 +155,19 @@ def run(
         shapes: toys a category whose meshes the transfer takes to each other.
         options: of the run, by name; empty: the light profile.
         meshes: folder of sample meshes; left out where it is absent.
+        parts: those of :data:`PARTS` that are measured.
     """
-    yield from _transfers(seeds, shapes)
-    yield from _samples(Path(meshes))
-    yield from orientation.run(seeds)
-    chosen = {"pairs.targets": str(targets), **(options or {})}
+    if "transfers" in parts:
+        yield from _transfers(seeds, shapes)
+        yield from _samples(Path(meshes))
+    if "orientation" in parts:
+        yield from orientation.run(seeds)
+    if "labels" in parts:
+        yield from _labels_of_runs(seeds, images, targets, options or {})
+
+
+def _labels_of_runs(seeds: Sequence[int], images: int, targets: int, options: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    chosen = {"pairs.targets": str(targets), **options}
     found: dict[int, list[PairCounts]] = {}
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
@@ -246,8 +256,9 @@ if __name__ == "__main__":
     )
     parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="of the run, as match.transfer=nearest")
     parser.add_argument("--meshes", default=SAMPLES, help="folder of sample meshes")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what is measured; all by default")
     parser.add_argument("--json", action="store_true", help="accepted for the sake of python -m benchmarks; lines are always JSON")
     chosen = parser.parse_args()
     wanted = options_of(chosen.profile, chosen.mesh, chosen.option)
-    for line in run(chosen.seeds, chosen.images, chosen.targets, chosen.shapes, wanted, chosen.meshes):
+    for line in run(chosen.seeds, chosen.images, chosen.targets, chosen.shapes, wanted, chosen.meshes, chosen.parts):
         print(json.dumps(line), flush=True)
