@@ -1,7 +1,8 @@
 """Labels, transfers and orientation against dense truth, on toys of mixed build and pose and on sample meshes.
 
 Run with ``python -m benchmarks.truth [--seeds 41 42 43] [--images 6] [--targets 3] [--profile light] [--mesh true] [--option KEY=VALUE]
-[--meshes FOLDER] [--parts labels] [--json]``. Every label that a run keeps is judged, not only those at keypoints (:mod:`sc3d.datasets.toys.judge`).
+[--meshes FOLDER] [--parts labels] [--json]``. Every label that a run keeps is judged, not only those at keypoints
+(:mod:`sc3d.datasets.toys.judge`).
 
 Seeds 41 to 43 are for development. **51 to 53 are held out: they may be run once, for a claim, and never to choose anything.**
 """
