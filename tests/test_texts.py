@@ -42,6 +42,7 @@ from sc3d.report.terminal import print_metrics
 from sc3d.store import RUN_VERSION, RunFolder
 from training.adapter import adapter_metadata
 from training.search import Curve, finished_trials, rank_trials
+from training.tune_state import tune_state
 
 FEW, MANY = 30, 10_000
 
@@ -184,6 +185,7 @@ READERS = {
         versioned(trials=[{"trial_id": "a", "settings": {"train.noise": 0.5}, "curve": [[2, 0.25, 1.0]], "error": None}]),
         lambda run, _: rank_trials(finished_trials(run, "sweeps/adapter-a")),
     ),
+    "begun.json": Reader("a/begun.json", versioned(id="0123456789abcdef" * 2), lambda run, _: tune_state(run, "a")),
     "curve.json": Reader("curve.json", [[2, 0.25, 1.0]], lambda run, name: parsed_json(Curve, run.read_bytes(name), name)),
     "claim": Reader("lease/00000001.claim", asdict(Claim.of_this_process("token", 10.0)), read_lease),
     "beat": Reader("lease/00000001.beat", asdict(Beat.of_now("token", 3, False)), read_lease),

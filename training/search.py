@@ -107,7 +107,7 @@ class Search:
         return f"{self.folder}/trials"
 
     def batch_folder(self, number: int) -> str:
-        """Name of the folder with the state of a batch that runs."""
+        """Name of the folder of a batch that runs, which says where its state is."""
         return f"{self.folder}/{batch_name(number)}"
 
 

@@ -1,7 +1,8 @@
 """Ray Tune over trainings: each trial is a training with other settings, scored by its PCK on validation pairs as it goes.
 
-Each batch of a search is an experiment of Ray Tune in the run folder: one that was cut short is restored, its trials going on from their
-own checkpoints; when it is finished, everything of it but its outcome is deleted.
+Each batch of a search is an experiment of Ray Tune: one that was cut short is restored on the machine where it ran
+(:mod:`training.tune_state`), its trials going on from their own checkpoints in the run folder; when it is finished, everything of it but
+its outcome is deleted.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable
 
 from sc3d.store import RunFolder
 from training.search import Search, Trial, finish_batch, finished_batches, finished_trials
+from training.tune_state import forget_tune_state
 
 
 def search(spec: Search, on_trial: Callable[[Trial], None] | None = None) -> list[Trial]:
@@ -40,6 +42,7 @@ def search(spec: Search, on_trial: Callable[[Trial], None] | None = None) -> lis
         number = len(finished_batches(spec.run, spec.folder))
         found = run_batch(spec, number, spec.trials - len(done), done, left, on_trial)
         finish_batch(spec, number, found)
+        forget_tune_state(spec.run, spec.batch_folder(number))
         _tidy(spec.run, spec.batch_folder(number))
         _tidy(spec.run, spec.trials_folder)
         if not found:

@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -19,12 +20,12 @@ from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter
 
 from sc3d.errors import PreflightError, Sc3dError
 from sc3d.parsed import TABLE_BYTES, parsed_json
-from sc3d.store import RunFolder
 from training.checkpoint import ValidationRecord
 from training.search import Curve, Search, Trial, batch_name
 from training.space import Choice, Range, decoded, encoded
-from training.trial import curve_file, storage_of, train_trial
+from training.trial import curve_file, train_trial
 from training.trial_resources import resources
+from training.tune_state import tune_state
 
 _KEPT_OF = 3
 _TRIES_AGAIN = 1
@@ -106,15 +107,13 @@ def run_batch(
 
 
 def _tuner(spec: Search, number: int, trials: int, earlier: Sequence[Trial]) -> tune.Tuner:
-    path, files = storage_of(spec.run, spec.folder)
     trainable = tune.with_resources(partial(_trial, spec), resources(spec))
-    name = batch_name(number)
-    if _is_restorable(spec.run, spec.batch_folder(number)):
-        return tune.Tuner.restore(f"{path}/{name}", trainable, storage_filesystem=files, resume_unfinished=True)
+    name, state = batch_name(number), tune_state(spec.run, spec.batch_folder(number))
+    if _is_restorable(state / name):
+        return tune.Tuner.restore(str(state / name), trainable, resume_unfinished=True)
     settings = tune.RunConfig(
         name=name,
-        storage_path=path,
-        storage_filesystem=files,
+        storage_path=str(state),
         failure_config=tune.FailureConfig(max_failures=_TRIES_AGAIN),
         callbacks=[_Follower()],
         stop=_OutOfTime(),
@@ -132,9 +131,9 @@ def _tuner(spec: Search, number: int, trials: int, earlier: Sequence[Trial]) -> 
     return tune.Tuner(trainable, param_space={n: _domain(d) for n, d in spec.space.items()}, tune_config=how, run_config=settings)
 
 
-def _is_restorable(run: RunFolder, folder: str) -> bool:
+def _is_restorable(folder: Path) -> bool:
     """Whether an experiment was killed after its trials were first written down; before that there is nothing to go on from."""
-    return any("/experiment_state-" in name for name in run.names(folder, ".json"))
+    return any(folder.glob("experiment_state-*.json"))
 
 
 def _domain(domain: Choice | Range) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -16,13 +17,14 @@ from typing import Any
 import pytest
 
 from sc3d.config import TrainConfig
-from sc3d.errors import InputError, PreflightError
+from sc3d.errors import InputError, PreflightError, SchemaError
 from sc3d.store import RunFolder
 from training.data import LabelledPairs
 from training.job import TrainingData, TrainJob
 from training.search import Search, Trial, finished_trials
 from training.space import Choice, Range
 from training.tune import search
+from training.tune_state import forget_tune_state, tune_state
 from training.validation import Validation, ValidationPair
 
 SPACE = {"train.learning_rate": Range(1e-3, 2e-2, log=True), "train.negatives": Choice(("labels", "map"))}
@@ -91,6 +93,47 @@ def test_trials_are_trained_failures_are_listed_and_more_can_be_added(
     told.clear()
     assert search(make_search(trials=3), told.append) == more
     assert not told
+
+
+class Hostile:
+    """What leaves a file behind when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.file),)
+
+
+@pytest.mark.slow
+def test_nothing_of_the_run_folder_is_unpickled(make_search: Callable[..., Search], tmp_path: Path, ray_session: None) -> None:
+    """What Ray Tune would restore a batch from, put there by somebody who can write the run folder."""
+    batch, trap = tmp_path / "sweeps/adapter-abc/batch-00", tmp_path / "executed"
+    batch.mkdir(parents=True)
+    for name in ("tuner.pkl", "trainable.pkl", "searcher-state-1.pkl"):
+        (batch / name).write_bytes(pickle.dumps(Hostile(trap)))
+    (batch / "experiment_state-2026-01-01_00-00-00.json").write_text("{}")
+    found = search(make_search(trials=1))
+    assert len(found) == 1
+    _check(found[0])
+    assert not trap.exists()
+    assert not batch.exists()
+
+
+@pytest.mark.parametrize("name", ["../../../elsewhere", "", "A" * 32, "0" * 31, "0" * 32 + "\n"])
+def test_the_note_of_a_batch_leads_nowhere_else(tmp_path: Path, name: str) -> None:
+    RunFolder(tmp_path).write_json("batch-00/begun.json", {"id": name})
+    with pytest.raises(SchemaError, match=r"begun\.json"):
+        tune_state(RunFolder(tmp_path), "batch-00")
+
+
+def test_the_state_of_a_batch_is_private_and_the_same_when_it_is_asked_for_again(tmp_path: Path) -> None:
+    state = tune_state(RunFolder(tmp_path), "batch-00")
+    assert tune_state(RunFolder(tmp_path), "batch-00") == state
+    assert not state.is_relative_to(tmp_path)
+    assert state.stat().st_mode & 0o077 == 0
+    forget_tune_state(RunFolder(tmp_path), "batch-00")
+    assert not state.exists()
 
 
 @pytest.mark.slow
@@ -200,7 +243,7 @@ def test_a_killed_search_goes_on_with_its_trials_where_they_were(tmp_path: Path)
         assert victim.poll() is None, "the search ended before it was killed"
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    state = tmp_path / "sweeps/adapter-abc/batch-00"
+    state = tune_state(RunFolder(tmp_path), "sweeps/adapter-abc/batch-00") / "batch-00"
     while not list(state.glob("experiment_state-*")):
         assert time.monotonic() < deadline
         time.sleep(0.2)
@@ -216,3 +259,4 @@ def test_a_killed_search_goes_on_with_its_trials_where_they_were(tmp_path: Path)
     repeated = [int(step) for step in log.read_text().split()]
     assert min(repeated) >= 2, "the trial began anew instead of at its checkpoint"
     assert (tmp_path / "sweeps/adapter-abc/batch-00.json").exists()
+    assert not state.parent.exists()
