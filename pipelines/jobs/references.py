@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import sha256
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.stages.orient import shuffled
 from pipelines.stages.register import RegisterStage
 from sc3d.errors import GeometryError
 from sc3d.geometry.mesh import Mesh
@@ -24,16 +24,18 @@ def assign_references(stage: RegisterStage, items: pa.Table) -> None:
     for category in pc.unique(items["category"]).to_pylist():
         if stage.book.get(category) is None:
             ids = items.filter(pc.equal(items["category"], category))["id"].to_pylist()
-            chosen[category] = _choose(stage, sorted(ids, key=_shuffled)[:SAMPLE])
+            chosen[category] = _choose(stage, sorted(ids, key=shuffled)[:SAMPLE])
     if chosen:
         stage.book.store(chosen)
 
 
 def _choose(stage: RegisterStage, image_ids: Sequence[str]) -> dict[str, Mesh]:
     meshes = stage.meshes(image_ids)
-    while unfit := [image_id for image_id in choose_references(meshes) if not _is_registrable(meshes[image_id])]:
+    chosen = choose_references(meshes)
+    while unfit := [image_id for image_id in chosen if not _is_registrable(meshes[image_id])]:
         meshes = {image_id: mesh for image_id, mesh in meshes.items() if image_id not in unfit}
-    return {image_id: meshes[image_id] for image_id in choose_references(meshes)}
+        chosen = choose_references(meshes)
+    return {image_id: meshes[image_id] for image_id in chosen}
 
 
 def _is_registrable(mesh: Mesh) -> bool:
@@ -42,7 +44,3 @@ def _is_registrable(mesh: Mesh) -> bool:
     except GeometryError:
         return False
     return True
-
-
-def _shuffled(image_id: str) -> str:
-    return sha256(image_id.encode()).hexdigest()

@@ -91,7 +91,7 @@ class OrientStage(Stage):
         """What is known of a category. The first process that needs it solves it; whichever does, the same comes out."""
         if category not in self._compasses:
             views, folder = self.other(RenderStage).known, f"{self.artefacts.prefix}/compasses/{category}"
-            peers = sorted(self.images.ids_of(category) & views.located.keys(), key=_shuffled)[: self.config.orient.anchors]
+            peers = sorted(self.images.ids_of(category) & views.located.keys(), key=shuffled)[: self.config.orient.anchors]
             compass = self._newest_compass(folder)
             if compass is None or not compass.serves(len(peers)):
                 found = views.read(peers)
@@ -141,7 +141,7 @@ class OrientStage(Stage):
         """
         if self._viewed[0] != category:
             reconstructions = self.other(ReconstructStage).known
-            peers = sorted(self.images.ids_of(category) & reconstructions.located.keys(), key=_shuffled)
+            peers = sorted(self.images.ids_of(category) & reconstructions.located.keys(), key=shuffled)
             found = reconstructions.read(peers[: self.config.orient.references + 1])
             yaws = [360.0 * view / self.config.orient.views for view in range(self.config.orient.views)]
             views = {i: render_yaw_views(Mesh(one.vertices, one.faces), yaws) for i, one in found.items()}
@@ -153,5 +153,6 @@ class OrientStage(Stage):
         return Orientation(**kept, seconds=seconds)
 
 
-def _shuffled(image_id: str) -> str:
+def shuffled(image_id: str) -> str:
+    """A key that draws images by lot, the same ones whatever the order and whichever others there are."""
     return sha256(image_id.encode()).hexdigest()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from sc3d.datasets.toys.charts import Limb
-from sc3d.datasets.toys.palette import bright, darker, fur, texture
 from sc3d.datasets.toys.shapes import Ellipsoid, Rod, Vector
-from sc3d.datasets.toys.things import animal_ears
+from sc3d.datasets.toys.things import animal_coat, animal_ears
 from sc3d.datasets.toys.toy import Part, Toy, both_sides
 
 POSES = ("standing", "stepping", "crouching", "lying")
@@ -48,15 +47,7 @@ def mixed_quadruped(rng: np.random.Generator) -> Toy:
     tip = _moved(root, away * tail_length)
     parts.append(_limb("tail", root, tip, (0.032, u(0.018, 0.035))))
     points["tail"] = _moved(tip, away * 0.03)
-    coat = fur(rng) if rng.random() < 0.75 else bright(rng)
-    paints = {
-        "fur": coat,
-        "muzzle": darker(coat, u(0.6, 1.3)),
-        "dark": (0.06, 0.05, 0.05),
-        "ear": darker(coat, u(0.55, 1.0)),
-        "foot": darker(coat, u(0.35, 1.0)),
-    }
-    pattern = texture(rng, "fur", coat, ("blotches", "hoops"), 0.45)
+    paints, pattern = animal_coat(rng)
     return Toy(tuple(parts), points, paints, texture=pattern, blend=0.03, cells=52)
 
 

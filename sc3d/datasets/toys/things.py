@@ -7,7 +7,7 @@ import numpy as np
 from sc3d.datasets.toys.charts import Limb
 from sc3d.datasets.toys.palette import bright, contrast, darker, fur, texture
 from sc3d.datasets.toys.shapes import Ellipsoid, Ring, Rod, Turned, Vector
-from sc3d.datasets.toys.toy import Category, Decal, Part, Toy, both_sides, sides
+from sc3d.datasets.toys.toy import Category, Colour, Decal, Part, Texture, Toy, both_sides, sides
 
 _ROUND = (("front", 0.0, 1.0), ("back", 0.0, -1.0), ("left", 1.0, 0.0), ("right", -1.0, 0.0))
 _LEVELS = ("cap_top", "cap_bottom", "neck", "shoulder", "band_top", "band_bottom", "waist", "base")
@@ -153,6 +153,13 @@ def _quadruped(rng: np.random.Generator) -> Toy:
     keypoints |= leg_points
     away = np.subtract(tip, root) / tail_length * 0.03
     keypoints["tail"] = (0.0, float(tip[1] + away[1]), float(tip[2] + away[2]))
+    paints, pattern = animal_coat(rng)
+    return Toy(tuple(parts), keypoints, paints, texture=pattern, blend=0.035, cells=48)
+
+
+def animal_coat(rng: np.random.Generator) -> tuple[dict[str, Colour], Texture | None]:
+    """The paints of an animal, and the pattern of its fur."""
+    u = rng.uniform
     coat = fur(rng) if rng.random() < 0.75 else bright(rng)
     paints = {
         "fur": coat,
@@ -161,8 +168,7 @@ def _quadruped(rng: np.random.Generator) -> Toy:
         "ear": darker(coat, u(0.55, 1.0)),
         "foot": darker(coat, u(0.35, 1.0)),
     }
-    pattern = texture(rng, "fur", coat, ("blotches", "hoops"), 0.45)
-    return Toy(tuple(parts), keypoints, paints, texture=pattern, blend=0.035, cells=48)
+    return paints, texture(rng, "fur", coat, ("blotches", "hoops"), 0.45)
 
 
 def animal_ears(rng: np.random.Generator, head: Vector, head_r: float) -> tuple[list[Part], Vector]:
