@@ -297,7 +297,7 @@ class Matches(Record, name="Matches"):
     cosine: np.ndarray = array("float32", -1, doc="fused cosine similarity")
     cycle_error: np.ndarray = array("float32", -1, doc="distance in source pixels after going there and back")
     geodesic_error: np.ndarray = array(
-        "float32", -1, doc="bicyclic geodesic error, in mesh diagonals; of registered meshes with the gaps they leave"
+        "float32", -1, doc="bicyclic geodesic error, in mesh diagonals; of registered meshes with the gaps that they leave"
     )
     source_extent: float = column("max(height, width) of the source object's box, in pixels: the unit of tau_cc")
     source_cell: float = column("side of one grid cell in source pixels: the least cycle tolerance")
