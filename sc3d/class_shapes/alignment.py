@@ -1,0 +1,217 @@
+"""A class shape aligned to an image: many rigid poses first, then the keypoints of the best of them set free.
+
+The geometric energy knows no size and no pose, so it costs nothing as long as the shape is rigid: only the few hypotheses that are left pay
+for it. All hypotheses are one batch of tensors. The paper's schedules are not known; these are ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from sc3d.class_shapes.class_shape import ClassShape
+from sc3d.class_shapes.energy import EnergyWeights, ImageTerms
+from sc3d.class_shapes.hypotheses import Poses, angles_between, different, proposals
+from sc3d.class_shapes.observation import Observation
+from sc3d.class_shapes.statistics import GeometricEnergy
+
+_KEEP = 4
+"""Steps for which a cell keeps the point that explains it."""
+
+TERMS = ("reconstruction", "geometry", "background", "depth")
+
+
+@dataclass(frozen=True)
+class AlignmentSchedule:
+    """How long and how finely an alignment looks.
+
+    Attributes:
+        hypotheses: rigid poses that are optimised; ``kept`` of them are set free.
+        rigid_steps, free_steps: of Adam.
+        sigma: spatial deviation at the start and at the end, in longer sides; it shrinks geometrically over the first four fifths.
+        rate: learning rate of places, in longer sides; of directions in radians, of the focal length three quarters of it.
+        features: most geometric features of either kind.
+    """
+
+    hypotheses: int = 16
+    kept: int = 4
+    rigid_steps: int = 60
+    free_steps: int = 100
+    sigma: tuple[float, float] = (0.15, 0.02)
+    rate: float = 4e-3
+    features: int = 1500
+    weights: EnergyWeights = field(default_factory=EnergyWeights)
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """A class shape in an image.
+
+    Attributes:
+        keypoints: (K, 3) float32 in the camera's frame, the unit of depth of the image.
+        inverse_focal: in 1 / longer sides.
+        terms: the four weighted terms of its energy, as in :data:`TERMS`.
+        rotation: (3, 3) from the class shape's frame to the camera's, of the best similarity.
+        margin: what the best hypothesis that is turned by more than 30 degrees has more energy; infinite without one. Near 0 the image
+            leaves open which way the object faces.
+        history: (steps, 4) weighted terms of the best hypothesis along the free steps.
+        others: energies (H - 1,) of the hypotheses that lost, and their turns from the best in degrees: (H - 1, 2).
+    """
+
+    keypoints: np.ndarray
+    inverse_focal: float
+    terms: np.ndarray
+    rotation: np.ndarray
+    margin: float
+    history: np.ndarray
+    others: np.ndarray
+
+    @property
+    def energy(self) -> float:
+        """The sum of the terms."""
+        return float(self.terms.sum())
+
+
+def align(
+    shape: ClassShape,
+    observation: Observation,
+    schedule: AlignmentSchedule | None = None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> Alignment:
+    """Align a class shape to an image.
+
+    Args:
+        seed: of the hypotheses and of the cells that are explained.
+        device: where it computes.
+    """
+    schedule = schedule or AlignmentSchedule()
+    inverse = observation.inverse_focal or shape.inverse_focal
+    terms = ImageTerms(observation, shape.prototypes, inverse, seed=seed, device=device)
+    start = proposals(shape, observation, terms, schedule.hypotheses, seed)
+    fixed = observation.inverse_focal is not None
+    poses = _rigid(shape, terms, start, schedule, fixed)
+    energy = GeometricEnergy(shape.statistics.most_certain(schedule.features), device)
+    return _free(shape, terms, energy, poses, schedule, fixed)
+
+
+def _sigmas(first: float, last: float, steps: int) -> np.ndarray:
+    """From the first to the last deviation over four fifths of the steps, and the last from there on."""
+    along = np.minimum(np.arange(steps) / max(0.8 * (steps - 1), 1), 1)
+    return np.asarray(first * (last / first) ** along)
+
+
+def _rigid(shape: ClassShape, terms: ImageTerms, start: Poses, schedule: AlignmentSchedule, fixed: bool) -> Poses:
+    """The poses after their steps, the ``kept`` best of them, the best one first. Turns are vectors on top of the first rotation."""
+    device, weights = terms.places.device, schedule.weights
+    dense = torch.from_numpy(shape.points.astype(np.float32)).to(device)
+    R, scale, t, inverse = (value.to(device) for value in (start.R, start.scale, start.t, start.inverse_focal))
+    unit = terms.depth * inverse[:, None]
+    turn, shift = torch.zeros_like(t, requires_grad=True), torch.zeros_like(t, requires_grad=True)
+    size, zoom = torch.zeros_like(scale, requires_grad=True), torch.zeros_like(scale, requires_grad=True)
+    rate = schedule.rate
+    groups = [{"params": [turn, size], "lr": 6 * rate}, {"params": [shift], "lr": rate}, {"params": [zoom], "lr": rate}]
+    optimizer = torch.optim.Adam(groups[: 2 if fixed else 3])
+    sigmas = _sigmas(schedule.sigma[0], (schedule.sigma[0] * schedule.sigma[1]) ** 0.5, schedule.rigid_steps)
+
+    def current() -> Poses:
+        return Poses(rotation_of(turn) @ R, scale * size.exp(), t + shift * unit, inverse * zoom.exp())
+
+    by = None
+
+    def cost(poses: Poses, sigma: float, fresh: bool) -> torch.Tensor:
+        nonlocal by
+        points = poses.apply(dense)
+        seen = terms.seen(points, 1 / poses.inverse_focal)
+        by = terms.explained_by(seen, sigma) if by is None or fresh else by
+        depth = terms.depth_error(points[:, -len(shape.ids) :, 2])
+        image = weights.reconstruction * terms.reconstruction(seen, by, sigma) + weights.background * terms.background(seen)
+        return image + weights.depth * depth
+
+    for step, sigma in enumerate(sigmas):
+        optimizer.zero_grad()
+        cost(current(), float(sigma), step % _KEEP == 0).sum().backward()
+        optimizer.step()
+    with torch.no_grad():
+        found = current()
+        last = cost(found, float(sigmas[-1]), fresh=True)
+        order = torch.from_numpy(different(found.R.cpu().numpy(), last.cpu().numpy(), schedule.kept)).to(device)
+        return Poses(*(value[order] for value in (found.R, found.scale, found.t, found.inverse_focal)))
+
+
+def _free(
+    shape: ClassShape,
+    terms: ImageTerms,
+    geometry: GeometricEnergy,
+    poses: Poses,
+    schedule: AlignmentSchedule,
+    fixed: bool,
+) -> Alignment:
+    device, weights = terms.places.device, schedule.weights
+    canonical = torch.from_numpy(shape.keypoints.astype(np.float32)).to(device)
+    matrix = torch.from_numpy(shape.matrix).to(device)
+    start = poses.apply(canonical)
+    unit = (terms.depth * poses.inverse_focal)[:, None, None]
+    shift = torch.zeros_like(start, requires_grad=True)
+    zoom = torch.zeros_like(poses.inverse_focal, requires_grad=True)
+    groups = [{"params": [shift], "lr": schedule.rate}, {"params": [zoom], "lr": 0.75 * schedule.rate}]
+    optimizer = torch.optim.Adam(groups[: 1 if fixed else 2])
+    first = (schedule.sigma[0] * schedule.sigma[1]) ** 0.5
+
+    by = None
+
+    def cost(sigma: float, fresh: bool) -> torch.Tensor:
+        nonlocal by
+        keypoints = start + shift * unit
+        seen = terms.seen(matrix @ keypoints, 1 / (poses.inverse_focal * zoom.exp()))
+        by = terms.explained_by(seen, sigma) if by is None or fresh else by
+        return torch.stack(
+            [
+                weights.reconstruction * terms.reconstruction(seen, by, sigma),
+                weights.geometry * geometry(keypoints),
+                weights.background * terms.background(seen),
+                weights.depth * terms.depth_error(keypoints[..., 2]),
+            ],
+            dim=-1,
+        )
+
+    history = []
+    for step, sigma in enumerate(_sigmas(first, schedule.sigma[1], schedule.free_steps)):
+        optimizer.zero_grad()
+        values = cost(float(sigma), step % _KEEP == 0)
+        history.append(values.detach())
+        values.sum().backward()
+        optimizer.step()
+    with torch.no_grad():
+        final = cost(schedule.sigma[1], fresh=True)
+        keypoints = (start + shift * unit).cpu().numpy()
+        inverse = (poses.inverse_focal * zoom.exp()).cpu().numpy()
+    return _chosen(shape, keypoints, inverse, final.cpu().numpy(), torch.stack([*history, final]).cpu().numpy())
+
+
+def _chosen(shape: ClassShape, keypoints: np.ndarray, inverse: np.ndarray, terms: np.ndarray, history: np.ndarray) -> Alignment:
+    """The hypothesis of least energy, and how far the others are behind."""
+    energies = terms.sum(axis=1)
+    best = int(energies.argmin())
+    rotations = np.stack([best_rotation(shape.keypoints, one) for one in keypoints])
+    turns = np.degrees(angles_between(rotations, rotations[best][None]))
+    rest = np.arange(len(energies)) != best
+    others = np.stack([energies[rest], turns[rest]], axis=1)
+    turned = others[others[:, 1] > 30, 0]
+    margin = float(turned.min() - energies[best]) if len(turned) else np.inf
+    return Alignment(keypoints[best], float(inverse[best]), terms[best], rotations[best], margin, history[:, best], others)
+
+
+def rotation_of(vectors: torch.Tensor) -> torch.Tensor:
+    """Rotations (H, 3, 3) about vectors (H, 3) by their lengths in radians."""
+    x, y, z = vectors.unbind(-1)
+    zero = torch.zeros_like(x)
+    return torch.linalg.matrix_exp(torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).reshape(-1, 3, 3))
+
+
+def best_rotation(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The rotation (3, 3) of the similarity that brings points (K, 3) nearest to others (K, 3) (Umeyama, 1991)."""
+    u, _, vt = np.linalg.svd((target - target.mean(axis=0)).T @ (source - source.mean(axis=0)))
+    return np.asarray(u * [1, 1, np.sign(np.linalg.det(u @ vt))] @ vt)

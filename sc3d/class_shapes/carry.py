@@ -1,0 +1,67 @@
+"""Matches through a class shape that is aligned to both images: from a cell of the source to a point, from the point to the target.
+
+A cell's point is the one that looks like it and is seen there; where the target shows it is read from how well each of its cells looks like
+that point and lies where it is seen. That is the published form, with a maximum over points. The deviations are ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sc3d.class_shapes.alignment import Alignment
+from sc3d.class_shapes.camera import in_sides, principal_point, project
+from sc3d.class_shapes.class_shape import ClassShape
+from sc3d.class_shapes.prototypes import Prototypes
+from sc3d.grid import Letterbox
+
+SIGMA = 0.03
+"""Spatial deviation, in longer sides, of where a point is seen."""
+
+
+@dataclass(frozen=True, eq=False)
+class AlignedImage:
+    """An image with a class shape in it: its grid, the unit features (side * side, C) of its cells, and where the points are seen
+    (N, 2), in longer sides."""
+
+    letterbox: Letterbox
+    features: np.ndarray
+    seen: np.ndarray
+    prototypes: Prototypes
+
+
+def aligned_image(shape: ClassShape, alignment: Alignment, letterbox: Letterbox, features: np.ndarray) -> AlignedImage:
+    """The points of a class shape where an image shows them."""
+    points = torch.from_numpy(shape.matrix @ alignment.keypoints)
+    principal = principal_point((letterbox.width, letterbox.height)).tolist()
+    return AlignedImage(letterbox, features, project(points, 1 / alignment.inverse_focal, principal).numpy(), shape.prototypes)
+
+
+def carried(source: AlignedImage, xy: np.ndarray, target: AlignedImage, sigma: float = SIGMA) -> np.ndarray:
+    """How likely each cell of the target shows what pixels of the source do.
+
+    Args:
+        xy: (K, 2) pixels of the source.
+
+    Returns:
+        Log-likelihoods (K, side * side) float32.
+    """
+    cells = source.letterbox.cells_of(xy)
+    at = in_sides(xy, (source.letterbox.width, source.letterbox.height))
+    semantic = _log_semantic(source.prototypes, source.features[cells])
+    point = (semantic + _log_spatial(at, source.seen, sigma)).argmax(axis=1)
+    size = target.letterbox.width, target.letterbox.height
+    centres = in_sides(target.letterbox.centres(), size)
+    likely = _log_semantic(target.prototypes.select(point), target.features).T
+    return np.asarray(likely + _log_spatial(target.seen[point], centres, sigma), np.float32)
+
+
+def _log_semantic(prototypes: Prototypes, features: np.ndarray) -> np.ndarray:
+    return np.asarray(prototypes.log_likelihood(torch.from_numpy(features)).numpy())
+
+
+def _log_spatial(first: np.ndarray, second: np.ndarray, sigma: float) -> np.ndarray:
+    """``log p_sp`` (K, N) of places (K, 2) and (N, 2)."""
+    return np.asarray(-np.square(first[:, None] - second[None]).sum(axis=2) / (2 * sigma**2))

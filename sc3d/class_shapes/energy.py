@@ -1,0 +1,120 @@
+"""The energy of a class shape in an image: ``w_r L_rec + w_g E_geom + w_b L_bg + w_d L_depth``.
+
+- ``L_rec = -mean_p log(eps + max_i p_sem(i, p) p_sp(i, p))`` over foreground cells p and points i: some point that looks like the cell
+  lies there, with ``p_sp = exp(-d^2 / 2 sigma^2)``. The four terms are the paper's; how this one is summed is ours, and so is the distance d: not
+  in the image alone, but between the point and the cell lifted to its depth, along the line of sight at half weight. A pose and its mirror
+  twin have one image, and opposite depths.
+- ``E_geom``: the geometric energy of the keypoints. Exact.
+- ``L_bg``: how far the points fall outside the mask, ours: ``mean_i max(0, distance - 1.5 cells) / 0.05``.
+- ``L_depth``: ``(mean_k z_k / z - 1)^2`` of the keypoints' depths by the object's. The authors' code has it unused, in the unit of depth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.ndimage import distance_transform_edt
+
+from sc3d.class_shapes.camera import principal_point, project
+from sc3d.class_shapes.observation import Observation
+from sc3d.class_shapes.prototypes import Prototypes
+
+_FLOOR = 1e-4
+_LINE_OF_SIGHT = 0.5
+_SLACK, _REACH = 1.5, 0.05
+"""Cells outside the mask that cost nothing, and longer sides that cost 1."""
+
+
+@dataclass(frozen=True)
+class EnergyWeights:
+    """The weights of reconstruction, geometry, background and depth. The paper's are not known; these are ours."""
+
+    reconstruction: float = 1.0
+    geometry: float = 0.3
+    background: float = 0.5
+    depth: float = 10.0
+
+
+class ImageTerms:
+    """The terms of an image's energy that depend on the pose, for H hypotheses at once.
+
+    Args:
+        observation: the image.
+        prototypes: of the N points.
+        inverse_focal: in 1 / longer sides, of which depths and places share the unit.
+        cells: most foreground cells that are explained.
+        candidates: most points that may explain a cell, the likeliest; of the others the floor is nearly all that is left.
+        seed: which cells are taken, where there are more.
+        device: where it computes.
+    """
+
+    def __init__(
+        self,
+        observation: Observation,
+        prototypes: Prototypes,
+        inverse_focal: float,
+        cells: int = 200,
+        candidates: int = 48,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(observation.xy))[:cells])
+        semantic = prototypes.log_likelihood(torch.from_numpy(observation.features[chosen]).to(device))
+        self.log_semantic, self.candidates = semantic.topk(min(candidates, semantic.shape[1]), dim=1)
+        self.principal = torch.from_numpy(principal_point(observation.size).astype(np.float32)).to(device)
+        self.depth = float(np.median(observation.depth))
+        self._line_of_sight = _LINE_OF_SIGHT**0.5 / (self.depth * inverse_focal)
+        places = np.concatenate([observation.xy, self._line_of_sight * observation.depth[:, None]], axis=1)
+        self.places = torch.from_numpy(places[chosen].astype(np.float32)).to(device)
+        self._outside = _outside(observation).to(device)
+        self._to_square = _square_frame(observation, device)
+
+    def seen(self, points: torch.Tensor, focal: torch.Tensor) -> torch.Tensor:
+        """Where camera points (H, N, 3) are seen with focal lengths (H,), in longer sides, and their weighted depths: (H, N, 3)."""
+        flat = project(points, focal[:, None, None], self.principal)
+        return torch.cat([flat, self._line_of_sight * points[..., 2:]], dim=-1)
+
+    @torch.no_grad()
+    def explained_by(self, seen: torch.Tensor, sigma: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Which point explains each cell best, (H, P), and its ``log p_sem``, of points seen at (H, N, 3)."""
+        away = seen[:, self.candidates.reshape(-1)].reshape(len(seen), *self.candidates.shape, 3) - self.places[:, None]
+        best = (away.square_().sum(-1).div_(-2 * sigma**2) + self.log_semantic).argmax(dim=-1)
+        return self.candidates.gather(1, best.T).T, self.log_semantic.gather(1, best.T).T
+
+    def reconstruction(self, seen: torch.Tensor, by: tuple[torch.Tensor, torch.Tensor], sigma: float) -> torch.Tensor:
+        """``L_rec`` (H,) of points seen at (H, N, 3), each cell explained ``by`` the point that :meth:`explained_by` found."""
+        point, semantic = by
+        at = seen.gather(1, point[..., None].expand(-1, -1, 3))
+        log = semantic - (at - self.places).square().sum(-1) / (2 * sigma**2)
+        return -torch.logaddexp(log, log.new_tensor(np.log(_FLOOR))).mean(dim=-1)
+
+    def background(self, seen: torch.Tensor) -> torch.Tensor:
+        """``L_bg`` (H,) of points seen at (H, N, 3)."""
+        grid = seen[..., :2] * self._to_square[0] + self._to_square[1]
+        # Beyond the frame: the distance to it, and that of where it is left.
+        inside = grid.clamp(-1, 1)
+        beyond = (grid - inside).square().sum(-1).clamp_min(1e-12).sqrt() / 2
+        field = self._outside.expand(len(seen), -1, -1, -1)
+        found = torch.nn.functional.grid_sample(field, inside[:, None], align_corners=False, padding_mode="border")
+        return (found[:, 0, 0] + beyond).mean(dim=-1) / _REACH
+
+    def depth_error(self, depth: torch.Tensor) -> torch.Tensor:
+        """``L_depth`` (H,) of the keypoints' depths (H, K)."""
+        return (depth.mean(dim=-1) / self.depth - 1).square()
+
+
+def _outside(observation: Observation) -> torch.Tensor:
+    """Distance (1, 1, side, side) of each cell to the mask beyond the slack, in sides of the square frame."""
+    side = observation.letterbox.side
+    distance = distance_transform_edt(~observation.foreground)
+    return torch.from_numpy(np.maximum(distance - _SLACK, 0).astype(np.float32) / side)[None, None]
+
+
+def _square_frame(observation: Observation, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Factor (2,) and offset (2,) from longer sides to the square frame's [-1, 1]."""
+    box, longer = observation.letterbox, max(observation.size)
+    ends = box.to_square(np.array([[0.0, 0.0], [longer, longer]])) / box.square * 2 - 1
+    factor, offset = (torch.from_numpy(v.astype(np.float32)).to(device) for v in (ends[1] - ends[0], ends[0]))
+    return factor, offset
