@@ -40,6 +40,7 @@ class MetricSpec:
 
 IMAGES = MetricSpec("sc3d_images", "counter", "images that a stage finished, without its rejects", ("stage",))
 PAIRS = MetricSpec("sc3d_pairs", "counter", "pairs that a stage finished, without its rejects", ("stage",))
+CATEGORIES = MetricSpec("sc3d_categories", "counter", "categories that a stage finished, without its rejects", ("stage",))
 LABELS = MetricSpec("sc3d_labels", "counter", "labels that were kept")
 REJECTS = MetricSpec("sc3d_rejects", "counter", "records that were rejected, by the error's type", ("stage", "reason"))
 SHARDS = MetricSpec("sc3d_shards", "counter", "shards that were written", ("stage",))
@@ -49,11 +50,11 @@ BUSY_SECONDS = MetricSpec("sc3d_busy_seconds", "counter", "seconds that a model 
 RECORD_SECONDS = MetricSpec("sc3d_record_seconds", "histogram", "seconds that a model took for a record", ("stage", "actor"))
 GPU_MEMORY = MetricSpec("sc3d_gpu_memory_bytes", "gauge", "most GPU memory that an actor's process has held", ("stage", "actor"))
 
-METRICS = (IMAGES, PAIRS, LABELS, REJECTS, SHARDS, ITEMS_LEFT, RECORDS, BUSY_SECONDS, RECORD_SECONDS, GPU_MEMORY)
+METRICS = (IMAGES, PAIRS, CATEGORIES, LABELS, REJECTS, SHARDS, ITEMS_LEFT, RECORDS, BUSY_SECONDS, RECORD_SECONDS, GPU_MEMORY)
 """All of them. Seconds a record on average are the rate of ``BUSY_SECONDS`` over that of ``RECORDS``, exactly; the histogram is for
 quantiles, since Ray makes up its ``_sum`` from the middles of the buckets."""
 
-_OF_ITEMS = {"image_id": IMAGES, "pair_id": PAIRS}
+_OF_ITEMS = {"image_id": IMAGES, "pair_id": PAIRS, "category": CATEGORIES}
 
 
 class RunMetrics:
@@ -66,7 +67,7 @@ class RunMetrics:
         self.run = run
 
     def shard_committed(self, stage: str, key: str, kept: int, rejected: Mapping[str, int]) -> None:
-        """Count a shard that was written. ``key``: the stage's id column, ``image_id`` or ``pair_id``; ``kept``: its records;
+        """Count a shard that was written. ``key``: the stage's id column, ``image_id``, ``pair_id`` or ``category``; ``kept``: its records;
         ``rejected``: the type of an error -> how many of its ids it rejected. Call it after the commit, in the worker."""
         if not _has_ray():
             return

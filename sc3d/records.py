@@ -264,6 +264,43 @@ class FeatureIndex(Record, name="FeatureIndex"):
 
 
 @dataclass(frozen=True, eq=False)
+class ClassShapeIndex(Record, name="ClassShapeIndex"):
+    """One line about the class shape of a category; what it holds is in a ``.safetensors`` file beside it."""
+
+    category: str = column("object category")
+    images: int = column("annotated images that it was built from")
+    keypoints: int = column("keypoints that have a place in it")
+    points: int = column("points of its dense cloud, keypoints included")
+    mirror_gap: float = column("what the mirrored shape has more geometric energy; near 0, nothing in it tells left from right")
+    n_bytes: int = column("size of the file")
+    seconds: float = column("time spent on this category", 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class ShapeFit(Record, name="ShapeFit"):
+    """A class shape, fitted to an image."""
+
+    image_id: str = column("image id")
+    category: str = column("object category")
+    keypoints: np.ndarray = array("float32", -1, 3, doc="the class shape's keypoints in the camera's frame, in the unit of depth")
+    inverse_focal: float = column("longer sides of the image a focal length")
+    rotation: np.ndarray = array("float32", 3, 3, doc="from the class shape's frame to the camera's, of the best similarity")
+    terms: np.ndarray = array("float32", 4, doc="weighted energies of reconstruction, geometry, background and depth")
+    margin: float = column(
+        "what the best pose that is turned by more than 30 degrees has more energy; near 0 it is open which way the object faces"
+    )
+    history: np.ndarray = array("float32", -1, 4, doc="the four terms at each step")
+    others: np.ndarray = array("float32", -1, 2, doc="energy of each pose that lost, and its turn from this one in degrees")
+    seconds: float = column("time spent on this image", 0.0)
+
+    def validate(self) -> None:
+        where = f"class shape fitted to {self.image_id}"
+        _check_finite(where, keypoints=self.keypoints, rotation=self.rotation, inverse_focal=self.inverse_focal)
+        if len(self.keypoints) < 4 or not self.inverse_focal > 0:
+            raise SchemaError(f"{where}: {len(self.keypoints)} keypoints, inverse focal length {self.inverse_focal}")
+
+
+@dataclass(frozen=True, eq=False)
 class Embedding(Record, name="Embedding"):
     """One image as a whole: its global descriptor, a unit vector a slot, for finding the images that are most alike."""
 
@@ -335,7 +372,7 @@ class Reject(Record, name="Reject"):
 
     SCHEMA_VERSION: ClassVar[int] = 2
 
-    id: str = column("image id or pair id")
+    id: str = column("image id, pair id or category")
     stage: str = column("stage that rejected it")
     error_type: str = column("class of the error")
     message: str = column("what was wrong, where, and what to do")

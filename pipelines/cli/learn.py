@@ -91,6 +91,26 @@ def evaluate(
 
 
 @app.command()
+def represent(
+    run: Run = None,
+    features: Annotated[
+        str | None, typer.Option("--features", help="What cells are told by: zero-shot (default) or adapter, the trained one.")
+    ] = None,
+    retry_rejects: RetryRejects = False,
+    config: Config = None,
+    set_: Set = None,
+    reset: Reset = None,
+) -> None:
+    """SemAlign3D: build the 3D shape of each category from annotated images, and fit it to the images of the annotated pairs."""
+    from pipelines.jobs import represent as pipeline
+
+    options = {"represent.features": features}
+    folder = pipeline.run(configuration(run, config, set_, options, reset=reset, say=True), retry_rejects)
+    method = "semalign3d-adapter" if features == "adapter" else "semalign3d"
+    PlainConsole().print(f"evaluate it: sc3d evaluate --run {folder.uri} --method {method}", soft_wrap=True)
+
+
+@app.command()
 def compare(
     labelling: Annotated[
         str | None, typer.Argument(metavar="LABELLING", help="Name of a labelling; without it, they are listed.")

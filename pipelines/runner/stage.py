@@ -45,7 +45,7 @@ class Stage(ABC):
         slots: what maps its rows, in order: actors, or slots that the configuration fills (:mod:`actors.registry`).
         folder: folder of its artefacts in the run folder.
         record: what its shards hold.
-        key: the id column, ``image_id`` or ``pair_id``.
+        key: the id column, ``image_id``, ``pair_id`` or ``category``.
         by_category: shards lie in ``category=<c>`` folders.
         upstream: the stages whose artefacts it reads; those of a configuration, where that decides, are set by ``__init__``.
         given: row keys that :meth:`load` provides -> their meaning; by default the columns of the manifest.

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 
 from actors.base import Actor, Row
 from pipelines.stages.describe import DescribeStage
+from pipelines.stages.fit import FitStage
 from pipelines.stages.methods import ImageCells, adapter_identity, method_config, method_images, trained_adapter
 from pipelines.stages.mirror import MirrorStage
 from pipelines.stages.pairs import PairStage, PreparedImages
+from pipelines.stages.represent import RepresentStage
+from sc3d.class_shapes.carry import aligned_image, as_similarity, carried
+from sc3d.class_shapes.observation import unit_rows
 from sc3d.config import RunConfig
 from sc3d.datasets.keypoint_groups import KeypointGroups
 from sc3d.errors import ConfigError
@@ -23,11 +27,12 @@ from sc3d.evaluation.pck import common_keypoints, outside_image, read_cells, sco
 from sc3d.evaluation.protocols import protocol_of, unit_of
 from sc3d.evaluation.readout import guided
 from sc3d.evaluation.scores import PairScore
+from sc3d.features import Features
 from sc3d.records import ImageRecord, Pair
 
 _GATHERED = {
-    "source": "descriptors, foreground and template of the source image",
-    "target": "descriptors, foreground and template of the target image",
+    "source": "descriptors and foreground of the source image, its template or the class shape in it",
+    "target": "those of the target image",
     "mirrored": "those of the mirrored source, or None without adaptive flip",
     "annotations": "manifest rows of both images",
     "groups": "repeated and mirrored keypoints of the category",
@@ -61,13 +66,21 @@ class ScoreActor(Actor):
             return {"record": PairScore.of(*key, ())}
         boxes = (row["source"].descriptors.letterbox, row["target"].descriptors.letterbox)
         source_cells = boxes[0].cells_of(source_xy)
-        similarity = row["source"].descriptors.similarity(source_cells, row["target"].descriptors)
+        similarity = self._similarity(row, source_cells, source_xy)
         found = self._guided(row, source_cells, similarity) if row["prior"] else None
         cells = read_cells(similarity if found is None else found, boxes[1].side, self.config.evaluate)
         flipped = row["mirrored"] is not None and self._flip(row, ids, cells)
         outside = int((outside_image(source_xy, boxes[0]) | outside_image(target_xy, boxes[1])).sum())
         predictions = score_cells(source, target, cells, boxes[1], row["groups"].repeated, row["method"], row["unit"])
         return {"record": PairScore.of(*key, predictions, outside, flipped, bool(row["prior"]) and found is None)}
+
+    def _similarity(self, row: Row, source_cells: np.ndarray, source_xy: np.ndarray) -> np.ndarray:
+        """The similarities (K, N) of the source's keypoints with the target's cells, by features or through the class shape in both."""
+        source, target = row["source"], row["target"]
+        if source.aligned is None:
+            return np.asarray(source.descriptors.similarity(source_cells, target.descriptors))
+        likelihood = carried(source.aligned, source_xy, target.aligned)
+        return as_similarity(likelihood, self.config.evaluate.temperature)
 
     def _guided(self, row: Row, source_cells: np.ndarray, similarity: np.ndarray) -> np.ndarray | None:
         """The similarities (K, N) with the prior of the template; ``None`` where the two images share none in sure poses."""
@@ -110,6 +123,11 @@ class EvaluateStage(PairStage):
     gathers = _GATHERED
     command = "evaluate"
 
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        if self.method.carried:
+            self.upstream = (*self.upstream, FitStage)
+
     @classmethod
     def instances(cls, config: RunConfig) -> list[EvaluateStage]:
         try:
@@ -143,8 +161,24 @@ class EvaluateStage(PairStage):
 
     @cached_property
     def _images(self) -> PreparedImages[ImageCells]:
-        cache = self.whole.ray.cache_mb
-        return method_images(self.method, self.whole, self.other(DescribeStage), cache // 2 if self.flips else cache)
+        bound = self.whole.ray.cache_mb
+        if self.method.carried:
+            return self._aligned(bound)
+        return method_images(self.method, self.whole, self.other(DescribeStage), bound // 2 if self.flips else bound)
+
+    def _aligned(self, cache_mb: int) -> PreparedImages[ImageCells]:
+        """The images with the class shapes in them."""
+        fits, described = self.other(FitStage), self.other(DescribeStage)
+        shape_of = cache(fits.other(RepresentStage).read_shape)
+        plain = method_images(self.method, self.whole, described, 0)
+
+        def prepare(features: Features) -> ImageCells:
+            cells, box = plain.prepare(features), features.letterbox
+            shape = shape_of(self.images[features.image_id].category)
+            flat = unit_rows(cells.descriptors.flat())
+            return cells._replace(aligned=aligned_image(shape, fits.alignment_of(features.image_id), box, flat))
+
+        return PreparedImages(described, prepare, cache_mb, needed=[fits])
 
     @cached_property
     def _mirrored(self) -> PreparedImages[ImageCells]:
@@ -169,7 +203,7 @@ class EvaluateStage(PairStage):
 
 def _flips(method: Method) -> bool:
     """Whether mirror images mean something to a method: an adapter was trained on photos, and a pose says itself which side it shows."""
-    return method.is_zero_shot and not method.prior
+    return method.is_zero_shot and not method.prior and not method.carried
 
 
 def groups_of(config: RunConfig, category: str) -> KeypointGroups:

@@ -15,6 +15,7 @@ from pipelines.stages.adapter import train_job
 from pipelines.stages.compare import labelled_by
 from pipelines.stages.describe import DescribeStage, FeatureStage
 from pipelines.stages.pairs import PreparedImages
+from sc3d.class_shapes.carry import AlignedImage
 from sc3d.config import RunConfig
 from sc3d.errors import ConfigError, FeatureError, WeightsError
 from sc3d.evaluation.methods import STAND_INS, TRAINED, Method, missing_options, resolve, set_options, weights_of
@@ -26,17 +27,19 @@ from training.adapter import Adapter, decode_adapter, load_adapter, source_names
 
 
 class ImageCells(NamedTuple):
-    """An image as its keypoints are predicted: the descriptors of all cells, the foreground (side, side), and its template, if the method
-    asks for the prior of that and its pose is sure."""
+    """An image as its keypoints are predicted: the descriptors of all cells, the foreground (side, side), its template, if the method
+    asks for the prior of that and its pose is sure, and the class shape in it, if matches go through that."""
 
     descriptors: CellDescriptors
     foreground: np.ndarray
     template: PosedTemplate | None = None
+    aligned: AlignedImage | None = None
 
     @property
     def n_bytes(self) -> int:
         """Memory of the arrays."""
-        return self.descriptors.n_bytes + self.foreground.nbytes + (self.template.n_bytes if self.template is not None else 0)
+        others = [one.n_bytes for one in (self.template, self.aligned) if one is not None]
+        return self.descriptors.n_bytes + self.foreground.nbytes + sum(others)
 
 
 def method_images(method: Method, config: RunConfig, described: FeatureStage, cache_mb: int) -> PreparedImages[ImageCells]:

@@ -57,7 +57,7 @@ class PreparedImages(Generic[PreparedT]):
         cache_mb: int,
         needed: Sequence[Stage] = (),
     ) -> None:
-        self._stage, self._prepare, self._needed = described, prepare, (described, *needed)
+        self._stage, self.prepare, self._needed = described, prepare, (described, *needed)
         self._cache: ByteCache[str, PreparedT] = ByteCache(self._load, lambda image: image.n_bytes, cache_mb * 2**20)
 
     @property
@@ -84,7 +84,7 @@ class PreparedImages(Generic[PreparedT]):
         return self.get(pair.source_id), self.get(pair.target_id)
 
     def _load(self, image_id: str) -> PreparedT:
-        return self._prepare(self._stage.read_features(image_id))
+        return self.prepare(self._stage.read_features(image_id))
 
 
 class PairStage(Stage):

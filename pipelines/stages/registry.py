@@ -7,6 +7,7 @@ from pipelines.stages.compare import CompareStage
 from pipelines.stages.describe import DescribeStage
 from pipelines.stages.embed import EmbedStage
 from pipelines.stages.evaluate import EvaluateStage
+from pipelines.stages.fit import FitStage
 from pipelines.stages.judge import JudgeStage
 from pipelines.stages.label import LabelStage
 from pipelines.stages.match import MatchStage
@@ -15,6 +16,7 @@ from pipelines.stages.orient import JOINT, OrientStage
 from pipelines.stages.reconstruct import ReconstructStage
 from pipelines.stages.register import RegisterStage, is_registered
 from pipelines.stages.render import RenderStage
+from pipelines.stages.represent import RepresentStage
 from pipelines.stages.sweep import SweepStage
 from sc3d.config import RunConfig
 from sc3d.records import ImageRecord
@@ -30,6 +32,8 @@ STAGES: tuple[type[Stage], ...] = (
     MatchStage,
     LabelStage,
     CompareStage,
+    RepresentStage,
+    FitStage,
     MirrorStage,
     EvaluateStage,
     JudgeStage,

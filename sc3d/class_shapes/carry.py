@@ -31,6 +31,11 @@ class AlignedImage:
     seen: np.ndarray
     prototypes: Prototypes
 
+    @property
+    def n_bytes(self) -> int:
+        """Memory of the arrays of the image alone, for byte-bounded caches."""
+        return self.features.nbytes + self.seen.nbytes
+
 
 def aligned_image(shape: ClassShape, alignment: Alignment, letterbox: Letterbox, features: np.ndarray) -> AlignedImage:
     """The points of a class shape where an image shows them."""
@@ -56,6 +61,11 @@ def carried(source: AlignedImage, xy: np.ndarray, target: AlignedImage, sigma: f
     centres = in_sides(target.letterbox.centres(), size)
     likely = _log_semantic(target.prototypes.select(point), target.features).T
     return np.asarray(likely + _log_spatial(target.seen[point], centres, sigma), np.float32)
+
+
+def as_similarity(log_likelihood: np.ndarray, temperature: float) -> np.ndarray:
+    """Log-likelihoods (K, N) as similarities in [0, 1], of which a read-out with that softmax temperature makes the likelihoods again."""
+    return np.maximum(1 + temperature * (log_likelihood - log_likelihood.max(axis=1, keepdims=True)), 0, dtype=np.float32)
 
 
 def _log_semantic(prototypes: Prototypes, features: np.ndarray) -> np.ndarray:

@@ -17,8 +17,8 @@ from sc3d.grid import Letterbox
 
 @dataclass(frozen=True, eq=False)
 class Depth:
-    """Depths (height, width) float32 of an image's pixels, NaN or infinite where nothing is known, and the inverse focal length in
-    1 / longer sides, if it is known."""
+    """Depths (height, width) float32 on a raster of any size over the whole image, NaN or infinite where nothing is known, and the inverse
+    focal length in 1 / longer sides, if it is known."""
 
     values: np.ndarray
     inverse_focal: float | None = None
@@ -76,7 +76,7 @@ def observe(image_id: str, letterbox: Letterbox, foreground: np.ndarray, depth: 
     if not len(cells):
         raise InputError(f"{image_id}: no cell of the working grid lies on the object; check its mask")
     pixels = letterbox.centres(cells)
-    found = _depth_at(depth.values, pixels)
+    found = _depth_at(depth.values, pixels, letterbox)
     known = np.isfinite(found) & (found > 0)
     if not known.any():
         raise InputError(f"{image_id}: no depth is known on the object")
@@ -109,7 +109,7 @@ def annotate(
         _, at = distance_transform_edt(~inside, return_indices=True)
         row, column = at[0][row, column], at[1][row, column]
     snapped = np.stack([column, row], axis=1) + 0.5
-    found = _depth_at(depth.values, snapped)
+    found = _depth_at(depth.values, snapped, observation.letterbox)
     known = np.isfinite(found) & (found > 0)
     cells = observation.letterbox.cells_of(snapped[known])
     return Annotation(ids[known], in_sides(snapped[known], observation.size), found[known], unit_rows(features[cells]))
@@ -129,6 +129,7 @@ def _eroded(mask: np.ndarray) -> np.ndarray:
     return mask
 
 
-def _depth_at(values: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """Depths (N,) at pixels (N, 2), of the pixel that each lies in; NaN outside the image."""
-    return np.asarray(map_coordinates(values, np.floor(pixels)[:, ::-1].T, order=0, mode="constant", cval=np.nan), np.float64)
+def _depth_at(values: np.ndarray, pixels: np.ndarray, letterbox: Letterbox) -> np.ndarray:
+    """Depths (N,) at pixels (N, 2) of the image, of the raster's pixel that each lies in; NaN outside."""
+    raster = np.floor(pixels / (letterbox.width, letterbox.height) * values.shape[::-1])
+    return np.asarray(map_coordinates(values, raster[:, ::-1].T, order=0, mode="constant", cval=np.nan), np.float64)

@@ -12,7 +12,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from sc3d.config.data import DatasetConfig, DownloadConfig
-from sc3d.config.learning import CompareConfig, EvaluateConfig, SweepConfig, TrainConfig
+from sc3d.config.learning import CompareConfig, EvaluateConfig, RepresentConfig, SweepConfig, TrainConfig
 from sc3d.config.machines import ModelsConfig, PoolConfig, RayConfig
 from sc3d.config.options import STRICT, Fraction
 from sc3d.config.stages import (
@@ -43,6 +43,7 @@ __all__ = [
     "PoolConfig",
     "RayConfig",
     "ReconstructConfig",
+    "RepresentConfig",
     "RunConfig",
     "SweepConfig",
     "TrainConfig",
@@ -70,6 +71,7 @@ class RunConfig:
     label: LabelConfig = LabelConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    represent: RepresentConfig = RepresentConfig()
     compare: CompareConfig = CompareConfig()
     sweep: SweepConfig = SweepConfig()
     models: ModelsConfig = ModelsConfig()

@@ -138,6 +138,18 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
+class RepresentConfig:
+    """Class shapes, the 3D shapes of categories of SemAlign3D."""
+
+    features: Annotated[
+        Literal["zero-shot", "adapter"],
+        Field(description="what cells are told by: the run's 2D features, fused with its weights, or its trained adapter"),
+    ] = "zero-shot"
+    points: Annotated[Count, Field(description="points of a class shape beside its keypoints, at most")] = 1000
+    hypotheses: Annotated[Count, Field(description="poses from which a class shape is fitted to an image")] = 16
+
+
+@dataclass(frozen=True, config=STRICT)
 class CompareConfig:
     """Labels made in another way than the project's own."""
 

@@ -45,6 +45,8 @@ class Method:
         labelling: the adapter is trained on the labels of that (:func:`~sc3d.evaluation.labellings.labelling_named`), not on the run's own.
         prior: what the poses of a template that both photos show do (:mod:`sc3d.matching.template_prior`): ``add``, they guide the
             features, or ``alone``, they decide. Pairs without such poses are predicted from the features, and counted.
+        carried: matches go through the class shape that is fitted to both photos (:mod:`sc3d.class_shapes`). It has seen the annotated
+            keypoints of the training split, as tables say.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Method:
     published: str = ""
     labelling: str = ""
     prior: Literal["", "add", "alone"] = ""
+    carried: bool = False
 
     @property
     def is_zero_shot(self) -> bool:
@@ -85,6 +88,21 @@ _BUILT_IN = (
         f"the place that the template's pose gives, without features; pairs without sure poses: as {CONTROL}",
         {"position": 1.0},
         prior="alone",
+    ),
+    Method(
+        "semalign3d",
+        "through a 3D shape of the category, built from the training split's keypoints and fitted to both photos, on the 2D features",
+        {"sd": None, "dino": None},
+        options={"represent.features": "zero-shot"},
+        published="SemAlign3D (supervised)",
+        carried=True,
+    ),
+    Method(
+        "semalign3d-adapter",
+        "the same, on the adapter that was trained on the run's labels",
+        adapter=TRAINED,
+        options={"represent.features": "adapter"},
+        carried=True,
     ),
     Method(CONTROL, "the same place in the other object's box: a control, which sees nothing", {"position": 1.0}),
     Method("dinov2", "DINOv2 ViT-B/14, layer 11", {"dino": 1.0}, options=_DINOV2, published="DINOv2 nearest"),
@@ -191,7 +209,8 @@ def weights_of(method: Method, config: RunConfig) -> dict[str, float]:
 
 def named(method: Method, stand_ins: Mapping[str, str]) -> str:
     """What tables call a method: its name, and what stood in for its models."""
-    return f"{method.name} ({', '.join(sorted(set(stand_ins.values())))})" if stand_ins else method.name
+    notes = [*(["supervised"] if method.carried else []), *sorted(set(stand_ins.values()))]
+    return f"{method.name} ({', '.join(notes)})" if notes else method.name
 
 
 def missing_options(method: Method, config: RunConfig) -> str:

@@ -110,6 +110,10 @@ class CellDescriptors:
         joined = dense[0] if len(dense) == 1 else torch.cat(dense, dim=1) if dense else torch.zeros(side * side, 0)
         return cls(features.letterbox, tuple(layout), joined, tuple(coarse))
 
+    def flat(self) -> np.ndarray:
+        """All layers of all cells side by side, (N, C') float32: their dot products are those of :meth:`similarity`, but for rounding."""
+        return np.asarray(torch.cat([self.dense, *(layer.taps.apply(layer.values) for layer in self.coarse)], dim=1).numpy())
+
     @property
     def n_bytes(self) -> int:
         """Memory of the arrays, for byte-bounded caches."""

@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as hnp
 from sc3d import records
 from sc3d.errors import SchemaError
 from sc3d.records import (
+    ClassShapeIndex,
     Embedding,
     FeatureIndex,
     ImageRecord,
@@ -28,6 +29,7 @@ from sc3d.records import (
     Reference,
     Registration,
     Reject,
+    ShapeFit,
     check_category,
     check_id,
     pair_id_of,
@@ -44,6 +46,8 @@ KINDS = (
     Registration,
     Reference,
     FeatureIndex,
+    ClassShapeIndex,
+    ShapeFit,
     Embedding,
     Matches,
     Labels,
@@ -109,6 +113,9 @@ def any_record(draw: st.DrawFn, kind: type[Record]) -> Record:
     if kind is Registration:
         found["references"] = draw(st.integers(1, 3))
         found["places"] = np.repeat(found["places"], found["references"], axis=0)
+    if kind is ShapeFit:
+        found["keypoints"] = draw(hnp.arrays(np.float32, (draw(st.integers(4, 6)), 3), elements=elements("float32")))
+        found["inverse_focal"] = draw(st.floats(1e-3, 10))
     if kind is Reconstruction:
         found["width"], found["height"] = draw(st.integers(1, 10_000)), draw(st.integers(1, 10_000))
         found["faces"] = found["faces"] % max(len(found["vertices"]), 1)

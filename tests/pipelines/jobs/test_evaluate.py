@@ -40,8 +40,15 @@ from sc3d.records import ImageRecord, Pair
 from sc3d.report.terminal import print_metrics
 from sc3d.store import RunFolder
 
-# Of adapters with other settings than the run's there is none; they are asked for below.
-TRAINED_OTHERWISE = {"adapter-uncapped", *(name for name in METHODS if name.startswith("labels-"))}
+# Of adapters with other settings than the run's there is none; they are asked for below. Class shapes take more images than it has.
+TRAINED_OTHERWISE = {
+    "adapter-uncapped",
+    *(name for name, method in METHODS.items() if method.carried or name.startswith("labels-")),
+}
+    "adapter-uncapped",
+    *(name for name, method in METHODS.items() if method.carried),
+    *(name for name in METHODS if name.startswith("labels-")),
+}
 
 
 def changed(config: RunConfig, *overrides: str) -> RunConfig:

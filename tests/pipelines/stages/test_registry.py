@@ -39,7 +39,7 @@ WEIGHTS = {"match.alpha", "match.beta"}
 
 # Option -> the stages that read it themselves; an option that is not here is read by no stage.
 READ_BY: dict[str, set[str]] = {
-    "seed": {"reconstruct"},
+    "seed": {"reconstruct", "represent", "fit"},
     "reconstruct.mask": {"reconstruct"},
     "reconstruct.mesh": {"reconstruct"},
     "reconstruct.max_vertices": {"reconstruct"},
@@ -52,7 +52,7 @@ READ_BY: dict[str, set[str]] = {
     "describe.shape": {"describe"},
     "describe.ball_radius": {"describe"},
     # Of a sweep's grid the present weights are a part where they are not on it.
-    **{option: {"match", "compare", "evaluate", "judge", "sweep"} for option in WEIGHTS},
+    **{option: {"match", "compare", "evaluate", "judge", "sweep", "represent", "fit"} for option in WEIGHTS},
     "match.tau_cc": {"match"},
     "match.tau_geo": {"match"},
     "match.transfer": {"match", "compare", "judge", "sweep"},
@@ -63,7 +63,10 @@ READ_BY: dict[str, set[str]] = {
     "label.max_mask_signs": {"label"},
     "label.min_agreement": {"label", "judge", "compare"},
     "compare.labelling": {"compare"},
-    "dataset.kind": {"reconstruct", "evaluate", "judge"},
+    "represent.features": {"represent", "fit"},
+    "represent.points": {"represent"},
+    "represent.hypotheses": {"fit"},
+    "dataset.kind": {"reconstruct", "represent", "evaluate", "judge"},
     "evaluate.methods": {"evaluate"},
     **{option: {"evaluate"} for option in EVERY_READOUT},
     "evaluate.flip": {"evaluate"},
@@ -82,7 +85,7 @@ READ_BY_FOUNDATION: dict[str, set[str]] = {
         for option, stages in READ_BY.items()
         if option not in {"orient.anchors", "orient.min_certainty", "reconstruct.wrong_yaw"}
     },
-    "seed": {"reconstruct", "describe"},
+    "seed": {"reconstruct", "describe", "represent", "fit"},
     "match.transfer": {"match", "judge", "sweep"},
     "match.tau_reprojection": {"match", "judge", "sweep"},
     "match.template_prior": {"match", "judge", "sweep"},
@@ -290,13 +293,12 @@ def inputs(folder: Path, config: RunConfig, photo: ImageRecord, split: str = "va
     run.write_records(ImageRecord, IMAGES, with_inputs(run, images, columns_read(config)))
     run.write_records(Pair, PAIRS, [Pair("a~b", "a", "b", "car", split)])
     config = dataclasses.replace(config, run=str(folder / "run"))
-    return {
-        stage.name: tuple(stage.inputs_of(pa.array(["a", "b"] if stage.key == "image_id" else ["a~b"])).to_pylist())
-        for stage in stages_of(config)
-    }
+    return {stage.name: tuple(stage.inputs_of(pa.array(IDS[stage.key])).to_pylist()) for stage in stages_of(config)}
 
 
-ALL = {stage.name for stage in STAGES}
+IDS = {"image_id": ["a", "b"], "pair_id": ["a~b"], "category": ["car"]}
+# Class shapes are made of training images, and these are others: tests/pipelines/jobs/test_represent.py.
+ALL = {stage.name for stage in STAGES} - {"represent"}
 ANNOTATED = {"evaluate", "judge", "sweep"}
 
 

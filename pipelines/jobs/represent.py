@@ -1,0 +1,53 @@
+"""annotated images -> the 3D shape of each category, fitted to the images of annotated pairs."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from pipelines.folder.manifest import read_pairs
+from pipelines.jobs.job import Job
+from pipelines.runner.stage import StageSummary
+from pipelines.stages.fit import FitStage
+from pipelines.stages.methods import check_method
+from pipelines.stages.observing import features_method
+from pipelines.stages.represent import RepresentStage
+from sc3d.config import RunConfig
+from sc3d.errors import InputError
+from sc3d.shards import item_table
+from sc3d.store import RunFolder
+
+
+def run(config: RunConfig, retry_rejects: bool = False) -> RunFolder:
+    """Build the class shapes of a run and fit them to the images of its annotated pairs.
+
+    Raises:
+        InputError: no image of the training split has keypoints.
+        ConfigError: the run lacks the features or the adapter.
+    """
+    with Job(config, "represent", retry_rejects=retry_rejects) as job:
+        items = annotated_images(job.folder)
+        check_method(features_method(job.config), job.config, items["id"].to_pylist())
+        job.begin()
+        fit_shapes(job, job.config, items)
+    return job.folder
+
+
+def annotated_images(folder: RunFolder) -> pa.Table:
+    """The images of the annotated pairs of a run (:data:`~sc3d.shards.ITEMS`)."""
+    pairs = read_pairs(folder, labelled=False)
+    return item_table(sorted({(pair.category, image) for pair in pairs for image in (pair.source_id, pair.target_id)}))
+
+
+def fit_shapes(job: Job, config: RunConfig, items: pa.Table) -> list[StageSummary]:
+    """Build what is missing of the class shapes, and fit them to some images.
+
+    Raises:
+        InputError: there is nothing to build them from.
+    """
+    shapes, fits = RepresentStage(config), FitStage(config)
+    if not len(shapes.items()):
+        raise InputError(
+            f"{job.folder.uri}: no image of the split trn has annotated keypoints, of which a class shape is built; "
+            "use a data set whose training pairs are annotated"
+        )
+    return [job.run_stage(shapes), job.run_stage(fits, items)]

@@ -1,0 +1,111 @@
+"""features + posed meshes + class shapes -> the class shape fitted to each image -> ``shape_fits/``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import ClassVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from actors.base import Actor, Row
+from pipelines.stages.observing import ObservingStage
+from pipelines.stages.represent import RepresentStage
+from sc3d.class_shapes.alignment import Alignment, AlignmentSchedule, align
+from sc3d.class_shapes.class_shape import ClassShape
+from sc3d.errors import Sc3dError, concerns_the_run
+from sc3d.records import ShapeFit
+from sc3d.shards import Shard
+
+
+class FitShape(Actor):
+    """Fits a class shape to an image."""
+
+    requires: ClassVar[Mapping[str, str]] = {"observation": "what the image tells", "shape": "the class shape of its category"}
+    provides: ClassVar[Mapping[str, str]] = {"fit": "the class shape in the image"}
+    version: ClassVar[str] = "fit-1"
+    options: ClassVar[tuple[str, ...]] = ("represent.hypotheses", "seed")
+
+    def process(self, row: Row) -> Row:
+        """Fit one image."""
+        schedule = AlignmentSchedule(hypotheses=self.config.represent.hypotheses)
+        return {"fit": align(row["shape"], row["observation"], schedule, self.config.seed)}
+
+
+class FitStage(ObservingStage):
+    """A row an image: made from the image, and from the class shape of its category."""
+
+    name = "fit"
+    folder = "shape_fits"
+    record = ShapeFit
+    by_category = True
+    slots = (FitShape,)
+    upstream = (*ObservingStage.upstream, RepresentStage)
+    given: ClassVar[Mapping[str, str]] = {
+        "image_id": "image id",
+        "category": "object category",
+        "observation": "what the image tells",
+        "shape": "the class shape of its category",
+    }
+
+    @property
+    def counted(self) -> pa.Table:
+        return self.wanted(self._manifest_inputs["id"].combine_chunks())
+
+    def inputs_of(self, ids: pa.Array) -> pa.Array:
+        rows = pc.index_in(ids, value_set=self._categories["id"].combine_chunks())
+        encoded = pc.dictionary_encode(self._categories["category"].combine_chunks().take(rows))
+        shapes = self.other(RepresentStage).inputs_of(encoded.dictionary)
+        of_shape = pc.fill_null(shapes.take(encoded.indices), "")
+        return pc.binary_join_element_wise(self.image_inputs(ids, "inputs"), of_shape, " ")
+
+    @cached_property
+    def _categories(self) -> pa.Table:
+        return self.named()
+
+    def load(self, shard: Shard) -> Iterable[Row]:
+        shape, missing = self._shape(shard.category)
+        for image_id in shard.ids:
+            row: Row = {"image_id": image_id, "category": shard.category}
+            try:
+                if missing is not None:
+                    raise missing
+                yield {**row, "observation": self.observed.get(image_id).observation, "shape": shape}
+            except Exception as error:  # what one image lacks concerns that image
+                if concerns_the_run(error):
+                    raise
+                yield {**row, "error": error}
+
+    def _shape(self, category: str) -> tuple[ClassShape | None, Sc3dError | None]:
+        """The class shape of a category, or why there is none. That of one is kept: its shards follow each other."""
+        if self._kept is None or self._kept[0] != category:
+            try:
+                self._kept = category, self.other(RepresentStage).read_shape(category), None
+            except Sc3dError as error:
+                if concerns_the_run(error):
+                    raise
+                self._kept = category, None, error
+        return self._kept[1:]
+
+    _kept: tuple[str, ClassShape | None, Sc3dError | None] | None = None
+
+    def finish(self, row: Row, seconds: float) -> ShapeFit:
+        fit: Alignment = row["fit"]
+        return ShapeFit(
+            row["image_id"],
+            row["category"],
+            fit.keypoints,
+            fit.inverse_focal,
+            fit.rotation,
+            fit.terms,
+            fit.margin,
+            fit.history,
+            fit.others,
+            seconds,
+        )
+
+    def alignment_of(self, image_id: str) -> Alignment:
+        """The class shape in an image."""
+        one = self.known.read([image_id])[image_id]
+        return Alignment(one.keypoints, one.inverse_focal, one.terms, one.rotation, one.margin, one.history, one.others)

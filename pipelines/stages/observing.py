@@ -1,0 +1,91 @@
+"""What an image of a run tells a class shape: its features by a method, and the posed mesh of its reconstruction as depth."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from pipelines.runner.stage import Stage
+from pipelines.stages.describe import DescribeStage
+from pipelines.stages.methods import adapter_identity, method_images
+from pipelines.stages.orient import OrientStage
+from pipelines.stages.pairs import PreparedImages
+from pipelines.stages.reconstruct import ReconstructStage
+from sc3d.class_shapes.observation import Depth, Observation, observe
+from sc3d.config import RunConfig
+from sc3d.evaluation.methods import METHODS, Method
+from sc3d.features import Features
+from sc3d.geometry.camera import Camera, Pose
+from sc3d.geometry.mesh import Mesh
+from sc3d.geometry.raster import Raster
+from sc3d.images import decode_mask
+from sc3d.records import Reconstruction
+
+_DEPTH_SIDE = 320
+"""Longer side in pixels at which depth is rendered: five for a cell of the working grid."""
+
+
+class Observed(NamedTuple):
+    """An image as a class shape sees it, with its depth, its mask (H, W) bool and the flat features (side * side, C) of all cells."""
+
+    observation: Observation
+    depth: Depth
+    mask: np.ndarray
+    features: np.ndarray
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory of the arrays."""
+        return sum(a.nbytes for a in (self.observation.features, self.depth.values, self.mask, self.features))
+
+
+class ObservingStage(Stage):
+    """A stage that reads images as a class shape sees them."""
+
+    upstream: tuple[type[Stage], ...] = (ReconstructStage, OrientStage, DescribeStage)
+    command = "represent"
+
+    def reads(self) -> tuple[str, ...]:
+        fused = ("match.alpha", "match.beta") if self.method.is_zero_shot else ()
+        return *self.options, "represent.features", *fused
+
+    def identities(self) -> dict[str, str | None]:
+        return {"adapter": adapter_identity(self.method, self.whole)}
+
+    @property
+    def method(self) -> Method:
+        """The method of evaluation whose features it reads."""
+        return features_method(self.whole)
+
+    @cached_property
+    def observed(self) -> PreparedImages[Observed]:
+        """The images, each prepared once."""
+        described, reconstructions = self.other(DescribeStage), self.other(ReconstructStage)
+        prepare = method_images(self.method, self.whole, described, 0).prepare
+
+        def observed(features: Features) -> Observed:
+            one = reconstructions.known.read([features.image_id])[features.image_id]
+            flat = prepare(features).descriptors.flat()
+            depth = mesh_depth(one)
+            seen = observe(features.image_id, features.letterbox, features.foreground, depth, flat)
+            return Observed(seen, depth, decode_mask(one.mask), flat)
+
+        return PreparedImages(described, observed, self.whole.ray.cache_mb // 4, needed=[reconstructions])
+
+
+def features_method(config: RunConfig) -> Method:
+    """The method of evaluation whose features class shapes are made of."""
+    return METHODS[config.represent.features]
+
+
+def mesh_depth(reconstruction: Reconstruction) -> Depth:
+    """The depth of a posed mesh, on a coarse raster over the whole image, and the focal length that it is posed with."""
+    width, height = reconstruction.width, reconstruction.height
+    longer = max(width, height)
+    small = [max(round(side * min(_DEPTH_SIDE / longer, 1)), 1) for side in (width, height)]
+    camera = Camera(reconstruction.intrinsics, width, height).resized(*small)
+    pose = Pose(reconstruction.rotation, reconstruction.translation, reconstruction.scale)
+    maps = Raster(Mesh(reconstruction.vertices, reconstruction.faces)).render(pose, camera, *small)
+    return Depth(np.where(maps.mask, maps.depth, np.nan), longer / float(reconstruction.intrinsics[0, 0]))

@@ -1,0 +1,138 @@
+"""Class shapes on a run: built from training images, fitted to others, asked by an evaluation, made anew where an input changes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from safetensors.numpy import load_file
+
+from pipelines.folder.images import IMAGES
+from pipelines.folder.inputs import with_inputs
+from pipelines.folder.manifest import read_images
+from pipelines.jobs import evaluate, label, represent
+from pipelines.report.metrics import METRICS_FILE
+from pipelines.stages.fit import FitStage
+from pipelines.stages.registry import columns_read
+from pipelines.stages.represent import RepresentStage
+from sc3d.config import RunConfig
+from sc3d.config_file import load_config, to_values
+from sc3d.datasets.toys import ToysConfig, generate_toys
+from sc3d.errors import UpstreamError
+from sc3d.records import ImageRecord
+from sc3d.store import RunFolder
+
+METHOD = "semalign3d (supervised)"
+
+
+@pytest.fixture(scope="module")
+def represented(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., RunConfig], ray_session: None) -> RunConfig:
+    """A run on ten cars to learn from and four to match, evaluated through their class shape. Do not change it."""
+    folder = tmp_path_factory.mktemp("represented")
+    counts = {"trn": 10, "val": 0, "test": 4}
+    toys = ToysConfig(("car",), counts, {"trn": 90, "val": 0, "test": 12}, occlusion=0.0, truncation=0.0, workers=1)
+    generate_toys(folder / "toys", toys)
+    options = ["evaluate.max_pairs_per_category=12", "evaluate.filter_pairs=0", "represent.hypotheses=8"]
+    config = configure(folder / "run", folder / "toys", *options, "evaluate.methods=[zero-shot,semalign3d]")
+    label.run(config, until="describe")
+    evaluate.run(config)
+    return config
+
+
+def test_matches_through_the_class_shape_are_better_than_the_features_that_it_stands_on(represented: RunConfig) -> None:
+    metrics = RunFolder(represented.run).read_json(METRICS_FILE)
+    pck = {r["method"]: r["value"] for r in metrics["pck"] if (r["subset"], r["alpha"], r["average"]) == ("all", 0.1, "image")}
+    assert pck[f"{METHOD} nearest"] > pck["zero-shot nearest"] + 0.05
+    # The read-out with a window finds what the likelihoods say, not the middle of the window.
+    assert abs(pck[f"{METHOD} window soft-argmax"] - pck[f"{METHOD} nearest"]) < 0.1
+
+
+def test_a_class_shape_can_be_read_without_the_project(represented: RunConfig) -> None:
+    (row,) = RepresentStage(represented).known.read_all()
+    (file,) = Path(represented.run).glob("class_shapes/*/car.*.safetensors")
+    arrays = load_file(file)
+    assert arrays["keypoints"].shape == (row.keypoints, 3)
+    assert arrays["matrix"].shape == (row.points, row.keypoints)
+    assert row.n_bytes == file.stat().st_size
+    np.testing.assert_allclose(arrays["matrix"].sum(axis=1), 1, atol=1e-4)
+    header = json.loads(file.read_bytes()[8 : 8 + int.from_bytes(file.read_bytes()[:8], "little")])
+    assert json.loads(header["__metadata__"]["json"])["category"] == "car"
+    assert row.images == 10
+    assert row.mirror_gap > 0
+
+
+def test_every_image_of_an_annotated_pair_has_its_fit_with_its_course(represented: RunConfig) -> None:
+    fits = {one.image_id: one for one in FitStage(represented).known.read_all()}
+    images = {image.image_id for image in read_images(RunFolder(represented.run)) if image.split == "test"}
+    assert fits.keys() == images
+    for fit in fits.values():
+        assert np.isfinite(fit.terms).all()
+        assert fit.margin >= 0
+        assert len(fit.history) > 10
+        np.testing.assert_allclose(fit.rotation @ fit.rotation.T, np.eye(3), atol=1e-4)
+        assert (fit.others[:, 0] >= fit.terms.sum() - 1e-4).all()
+
+
+def test_what_is_there_is_not_made_again(represented: RunConfig) -> None:
+    folder = Path(represented.run)
+    before = {p: p.stat().st_mtime_ns for part in ("class_shapes", "shape_fits") for p in folder.glob(f"{part}/**/*.*")}
+    represent.run(represented)
+    after = {p: p.stat().st_mtime_ns for part in ("class_shapes", "shape_fits") for p in folder.glob(f"{part}/**/*.*")}
+    assert before == after != {}
+
+
+def test_a_keypoint_makes_its_category_and_all_its_fits_anew_and_the_others_not(represented: RunConfig, tmp_path: Path) -> None:
+    images = read_images(RunFolder(represented.run))
+    changed = next(image for image in images if image.split == "trn")
+    moved = changed.replace(keypoint_xy=np.asarray(changed.keypoint_xy) + 1)
+    bus = [one.replace(image_id=f"bus-{one.image_id}", category="bus") for one in images]
+
+    def inputs(of: list[ImageRecord]) -> tuple[dict[str, str], dict[str, str]]:
+        run = RunFolder(tmp_path / "run")
+        run.write_records(ImageRecord, IMAGES, with_inputs(run, of, columns_read(represented)))
+        config = dataclasses.replace(represented, run=str(tmp_path / "run"))
+        found = []
+        for stage, ids in ((RepresentStage(config), ["bus", "car"]), (FitStage(config), sorted(one.image_id for one in of))):
+            found.append(dict(zip(ids, stage.inputs_of(pa.array(ids)).to_pylist(), strict=True)))
+        return found[0], found[1]
+
+    order = sorted([*images, *bus], key=lambda one: one.image_id)
+    shapes, fits = inputs(order)
+    other_shapes, other_fits = inputs([moved if one is changed else one for one in order])
+    assert {name for name in shapes if shapes[name] != other_shapes[name]} == {"car"}
+    assert {name for name in fits if fits[name] != other_fits[name]} == {one.image_id for one in images}
+
+
+def test_a_run_without_annotated_training_images_says_what_it_takes(represented: RunConfig, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    images = [one.replace(keypoint_ids=None, keypoint_xy=None) for one in read_images(RunFolder(represented.run))]
+    run.write_records(ImageRecord, IMAGES, images)
+    stage = RepresentStage(dataclasses.replace(represented, run=str(tmp_path / "run")))
+    assert len(stage.items()) == 0
+    with pytest.raises(UpstreamError, match="category car has no class shape"):
+        stage.read_shape("car")
+
+
+@pytest.mark.slow
+def test_a_category_with_too_few_common_keypoints_is_rejected_with_a_reason(represented: RunConfig, tmp_path: Path) -> None:
+    shutil.copytree(represented.run, tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
+    few = [
+        one if one.split != "trn" else one.replace(keypoint_ids=one.keypoint_ids[:3], keypoint_xy=one.keypoint_xy[:3])
+        for one in read_images(run)
+    ]
+    run.write_records(ImageRecord, IMAGES, with_inputs(run, few, columns_read(represented)))
+    config = load_config(None, [f"run={json.dumps(str(tmp_path / 'run'))}"], to_values(represented))
+    represent.run(config)
+    (reject,) = RepresentStage(config).rejects()
+    assert (reject.id, reject.error_type) == ("car", "InputError")
+    assert "no image shows 4 annotated keypoints" in reject.message
+    fits = FitStage(config).rejects()
+    assert {one.id for one in fits} == {image.image_id for image in few if image.split == "test"}
+    assert all("car has no class shape" in one.message for one in fits)
