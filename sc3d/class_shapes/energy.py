@@ -1,9 +1,9 @@
 """The energy of a class shape in an image: ``w_r L_rec + w_g E_geom + w_b L_bg + w_d L_depth``.
 
 - ``L_rec = -mean_p log(eps + max_i p_sem(i, p) p_sp(i, p))`` over foreground cells p and points i: some point that looks like the cell
-  lies there, with ``p_sp = exp(-d^2 / 2 sigma^2)``. The four terms are the paper's; how this one is summed is ours, and so is the distance d: not
-  in the image alone, but between the point and the cell lifted to its depth, along the line of sight at half weight. A pose and its mirror
-  twin have one image, and opposite depths.
+  lies there, with ``p_sp = exp(-d^2 / 2 sigma^2)``. The four terms are the paper's; how this one is summed is ours, and so is the distance
+  d: not in the image alone, but between the point and the cell lifted to its depth, along the line of sight at half weight. A pose and its
+  mirror twin have one image, and opposite depths.
 - ``E_geom``: the geometric energy of the keypoints. Exact.
 - ``L_bg``: how far the points fall outside the mask, ours: ``mean_i max(0, distance - 1.5 cells) / 0.05``.
 - ``L_depth``: ``(mean_k z_k / z - 1)^2`` of the keypoints' depths by the object's. The authors' code has it unused, in the unit of depth.

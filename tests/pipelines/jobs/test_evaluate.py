@@ -45,10 +45,6 @@ TRAINED_OTHERWISE = {
     "adapter-uncapped",
     *(name for name, method in METHODS.items() if method.carried or name.startswith("labels-")),
 }
-    "adapter-uncapped",
-    *(name for name, method in METHODS.items() if method.carried),
-    *(name for name in METHODS if name.startswith("labels-")),
-}
 
 
 def changed(config: RunConfig, *overrides: str) -> RunConfig:
