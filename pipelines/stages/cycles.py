@@ -25,23 +25,29 @@ CyclesAt = Mapping[float, Mapping[str, CategoryChains]]
 """tau_geo -> category -> its chains."""
 
 
-def read_cycles(config: RunConfig, taus: Sequence[float], most: int) -> CyclesAt:
+def read_cycles(
+    config: RunConfig, taus: Sequence[float], most: int, categories: Sequence[str] = (), images: int | None = None
+) -> CyclesAt:
     """The chains of a run's stored matches under each ``tau_geo``; the other thresholds are those of ``config.label``.
 
     Args:
         most: triangles of a category, drawn by lot; the feature files of the images that they begin with are read, and their pairs.
+        categories: those that are looked at; by default all.
+        images: of a category, that triangles begin with, at most; by default as many as there are.
 
     Raises:
         SchemaError, StoreError: a file cannot be read.
         FeatureError: an image of a match has no surface.
     """
-    matched = MatchStage(config).catalogue()
+    matched = MatchStage(config).catalogue().within(categories)
     found = matched.columns(["pair_id", "category"])
     sizes = _letterboxes(config)
     cycles: dict[float, dict[str, CategoryChains]] = {tau: {} for tau in taus}
     for category in sorted(pc.unique(found["category"]).to_pylist()):
         ids = found.filter(pc.equal(found["category"], category))["pair_id"].to_pylist()
         triangles = triangles_of((split_pair_id(pair_id) for pair_id in ids), most, config.seed)
+        begun = set(list(dict.fromkeys(one.first for one in triangles))[:images])
+        triangles = [one for one in triangles if one.first in begun]
         for tau, chains in _of_category(config, matched, ids, triangles, sizes, taus).items():
             cycles[tau][category] = chains
     return cycles
