@@ -16,7 +16,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -25,16 +25,13 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from actors.offline.disturb import disturb, seeded_generator
-from benchmarks import orientation, row
+from benchmarks import cycles, orientation, row
+from benchmarks.labelled_toys import LabelledToys, label_toys
 from benchmarks.meshes import SAMPLES
 from benchmarks.placed_samples import FAMILIES, placed_samples
-from pipelines.folder.manifest import read_images
-from pipelines.jobs import label
 from pipelines.stages.label import label_catalogue
-from sc3d.config_file import load_config
-from sc3d.datasets.toys import ToysConfig, generate_toys, toy_truth
 from sc3d.datasets.toys.catalogue import MIXED
-from sc3d.datasets.toys.judge import SeenToy, judge_labels, share_over_pairs
+from sc3d.datasets.toys.judge import judge_labels, share_over_pairs
 from sc3d.datasets.toys.meshing import mesh_toy
 from sc3d.datasets.toys.places import PlacedMesh, places_of
 from sc3d.geometry.camera import Pose
@@ -48,7 +45,7 @@ from sc3d.matching.search import VertexIndex
 BENCH, ALL = "truth", "mixed toys"
 SEEDS = (41,)
 NEAR = 0.05
-PARTS = ("transfers", "orientation", "labels")
+PARTS = ("transfers", "orientation", "labels", "cycles")
 
 MeshTransfer = Callable[[Mesh, Mesh], np.ndarray]
 """Source and target mesh -> for each vertex of the source (V,) the corresponding vertex of the target."""
@@ -116,23 +113,11 @@ class PairCounts:
     wrong_part: int
 
 
-def label_counts(folder: Path, seed: int, images: int, options: Mapping[str, str]) -> list[PairCounts]:
-    """Label mixed toys of a seed as ``sc3d label`` does, and judge what is kept."""
-    drawn = ToysConfig(
-        tuple(MIXED), {"trn": images, "val": 0, "test": 0}, seed=seed, held_out_seed=seed + 1000, mixed=True, workers=1
-    )
-    generate_toys(folder / "toys", drawn)
-    places = {"run": str(folder / "run"), "dataset.root": str(folder / "toys"), "dataset.kind": "toys", "seed": str(seed)}
-    config = load_config(None, [f"{name}={value}" for name, value in {**places, **options}.items()])
-    truths = {image.image_id: image.truth_path for image in read_images(label.run(config))}
-
-    @cache
-    def toy(image_id: str) -> SeenToy:
-        return SeenToy(toy_truth(str(truths[image_id])))
-
+def label_counts(toys: LabelledToys) -> list[PairCounts]:
+    """Judge the labels that a run keeps."""
     counts = []
-    for pair in label_catalogue(config).read_all():
-        judged = judge_labels(toy(pair.source_id), toy(pair.target_id), pair.source_xy, pair.target_xy)
+    for pair in label_catalogue(toys.config).read_all():
+        judged = judge_labels(toys.toy(pair.source_id), toys.toy(pair.target_id), pair.source_xy, pair.target_xy)
         wrong = (judged.wrong(0.10), judged.wrong(0.05), judged.wrong_part)
         counts.append(PairCounts(pair.category, len(judged.known), int(judged.known.sum()), *wrong))
     return counts
@@ -147,8 +132,8 @@ def run(
     meshes: str | Path = SAMPLES,
     parts: Sequence[str] = PARTS,
 ) -> Iterator[dict[str, Any]]:
-    """Yield one row a figure: of transfers alone, of orientation, then of the labels of a run; first all categories and seeds, then each
-    by itself.
+    """Yield one row a figure: of transfers alone, of orientation, of the labels of a run, first all categories and seeds, then each by
+    itself, and of what cycles say of them.
 
     Args:
         seeds: each draws its own toys.
@@ -163,16 +148,25 @@ def run(
         yield from _samples(Path(meshes))
     if "orientation" in parts:
         yield from orientation.run(seeds)
-    if "labels" in parts:
-        yield from _labels_of_runs(seeds, images, targets, options or {})
+    if {"labels", "cycles"} & set(parts):
+        yield from _of_runs(seeds, images, {"pairs.targets": str(targets), **(options or {})}, parts)
 
 
-def _labels_of_runs(seeds: Sequence[int], images: int, targets: int, options: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    chosen = {"pairs.targets": str(targets), **options}
+def _of_runs(seeds: Sequence[int], images: int, options: Mapping[str, str], parts: Sequence[str]) -> Iterator[dict[str, Any]]:
     found: dict[int, list[PairCounts]] = {}
+    compared: list[cycles.Compared] = []
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
-            found[seed] = label_counts(Path(folder), seed, images, chosen)
+            toys = label_toys(Path(folder), seed, images, options)
+            if "labels" in parts:
+                found[seed] = label_counts(toys)
+            if "cycles" in parts:
+                compared += cycles.compare(toys)
+    yield from _labels_of_runs(found)
+    yield from cycles.figures(compared)
+
+
+def _labels_of_runs(found: Mapping[int, Sequence[PairCounts]]) -> Iterator[dict[str, Any]]:
     pairs = [one for counts in found.values() for one in counts]
     yield from _labels(ALL, pairs)
     for category in MIXED:

@@ -23,7 +23,16 @@ from pipelines.folder.configuration import RUN, check_owner, record_configuratio
 from pipelines.jobs.label_card import OriginNote
 from pipelines.report.evaluation import category_chart, note_counts
 from pipelines.report.metrics import METRICS_FILE, read_metrics
-from pipelines.report.search import BEST_ADAPTER, BEST_LABELS, FOUND_ADAPTER, FOUND_LABELS, usage, write_page
+from pipelines.report.search import (
+    BEST_ADAPTER,
+    BEST_CYCLES,
+    BEST_LABELS,
+    FOUND_ADAPTER,
+    FOUND_CYCLES,
+    FOUND_LABELS,
+    usage,
+    write_page,
+)
 from pipelines.report.status import STATUS, print_status
 from pipelines.runner.stage import StageSummary
 from pipelines.runner.timings import cost_of_thousand, read_summaries, record_summary
@@ -144,6 +153,9 @@ LABELS = versioned(
     pairs=7,
     steps=4,
 )
+CYCLE = {"tau_geo": 0.05, "labels": 50.5, "wrong": 0.02, "low": 0.01, "high": 0.04, "chains": 900, "triangles": 40, "present": True}
+UNKNOWN = {**CYCLE, "tau_geo": 0.02, "wrong": None, "low": None, "high": None, "chains": 0, "triangles": 0, "present": False}
+CYCLES = versioned(precision=0.95, best=0.05, rows=[UNKNOWN, CYCLE], categories={"car": [UNKNOWN, CYCLE]})
 TRIAL = {"settings": {"train.noise": 0.5, "match.weights": [0.5, 0.25], "train.both_ways": True, "train.negatives": "map"}}
 TRIAL |= {"trial": "a", "pck": 0.5, "steps": 4, "curve": [[2, 0.25, 1.0], [4, 0.5, float("nan")]], "error": None}
 SPACE = {"train.noise": {"low": 0.1, "high": 1.0, "log": True}, "match.weights": [[0.5, 0.25]], "train.both_ways": [True, False]}
@@ -178,6 +190,7 @@ READERS = {
     ),
     "metrics.json": Reader(METRICS_FILE, METRICS, read_evaluation),
     "sweeps/labels.json": Reader(FOUND_LABELS, LABELS, read_search),
+    "sweeps/cycles.json": Reader(FOUND_CYCLES, CYCLES, read_search),
     "sweeps/adapter.json": Reader(FOUND_ADAPTER, TRIALS, read_search),
     "sweeps/best.yaml": Reader(BEST_LABELS, {"match": {"alpha": 0.5}, "label": {"tau_cc": 0.05}}, read_search, is_yaml=True),
     "batch": Reader(
@@ -304,6 +317,7 @@ def prepared(name: str, folder: Path) -> None:
         path.write_bytes(READERS[other].encoded(READERS[other].content))
     if name.startswith("sweeps/"):
         (folder / BEST_ADAPTER).write_text("train: {noise: 0.5}\n")
+        (folder / BEST_CYCLES).write_text("label: {tau_geo: 0.05}\n")
 
 
 def fuzz(name: str, folder: Path, examples: int) -> None:

@@ -46,7 +46,16 @@ def sweep(
     ] = None,
     objective: Annotated[
         str | None,
-        typer.Option("--objective", help="Of the label level: fpr, wrong labels (default), or pck of the fused features."),
+        typer.Option(
+            "--objective",
+            help="Of the label level: fpr, wrong labels (default), pck of the fused features, or cycles: needs no annotation.",
+        ),
+    ] = None,
+    precision: Annotated[
+        float | None,
+        typer.Option(
+            "--precision", help="Share of right labels that tau_geo is to reach where nothing is annotated. Default: 0.95."
+        ),
     ] = None,
     trials: Annotated[
         int | None, typer.Option("--trials", help="Settings that the adapter level trains with. Default: 30.")
@@ -57,10 +66,19 @@ def sweep(
     set_: Set = None,
     reset: Reset = None,
 ) -> None:
-    """Search on the annotated validation pairs of a run: fusion weights and thresholds, or what the adapter is trained with."""
+    """Search on the annotated validation pairs of a run: fusion weights and thresholds, or what the adapter is trained with.
+
+    Without annotated pairs: the widest tau_geo at a wanted precision.
+    """
     from pipelines.jobs import sweep as pipeline
 
-    options = {"sweep.level": level, "sweep.objective": objective, "sweep.trials": trials, "sweep.hours": hours}
+    options = {
+        "sweep.level": level,
+        "sweep.objective": objective,
+        "sweep.precision": precision,
+        "sweep.trials": trials,
+        "sweep.hours": hours,
+    }
     pipeline.run(configuration(run, config, set_, options, reset=reset, say=True), retry_rejects=retry_rejects)
 
 

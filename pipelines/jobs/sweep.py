@@ -1,5 +1,7 @@
 """Search alpha, beta, gamma, tau_cc and tau_geo on the annotated validation pairs -> ``sweeps/labels.json`` and ``best.yaml``.
 
+Without such pairs: tau_geo alone, in :mod:`pipelines.jobs.cycle_search`.
+
 The settings of a pair are evaluated together, from one similarity matrix a group; pairs go to workers in shards as in every stage, so a
 killed sweep goes on where it stopped. The other level, which trains with each setting, is in :mod:`pipelines.jobs.adapter_search`.
 """
@@ -12,11 +14,11 @@ import yaml
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from pipelines.jobs import adapter_search
+from pipelines.jobs import adapter_search, cycle_search
 from pipelines.jobs.job import Job
 from pipelines.report.search import BEST_LABELS, FOUND_LABELS, usage, write_page
 from pipelines.runner.timings import record_summary
-from pipelines.stages.sweep import SweepStage, swept_pairs
+from pipelines.stages.sweep import SweepStage, is_annotated, swept_pairs
 from sc3d.config import RunConfig
 from sc3d.console import PlainConsole
 from sc3d.evaluation.setting_rank import collect_rows, rank, wanted_labels
@@ -28,13 +30,16 @@ def run(config: RunConfig, console: PlainConsole | None = None, retry_rejects: b
     """Evaluate the whole grid, print the best settings, and write the best one as YAML to pass to ``sc3d label --config``.
 
     ``sweeps/labels.json`` has one row a setting: alpha, beta, gamma, tau_cc, tau_geo, fpr, kept, judged, pck, present; best first. With
-    ``sweep.level`` = adapter this is :func:`pipelines.jobs.adapter_search.run`.
+    ``sweep.level`` = adapter this is :func:`pipelines.jobs.adapter_search.run`. With ``sweep.objective`` = cycles, and with fpr if no
+    validation pair is annotated, it is :func:`pipelines.jobs.cycle_search.run`.
 
     Raises:
-        InputError: the run has no annotated validation pairs with features, or none of them could be evaluated.
+        InputError: no annotated validation pair has features, or none of them could be evaluated.
     """
     if config.sweep.level == "adapter":
         return adapter_search.run(config, console)
+    if config.sweep.objective == "cycles" or (config.sweep.objective == "fpr" and not is_annotated(config)):
+        return cycle_search.run(config, console)
     with Job(config, "sweep", retry_rejects=retry_rejects) as job:
         config = job.config
         stage, pairs = SweepStage(config), swept_pairs(config)

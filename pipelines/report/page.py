@@ -7,7 +7,7 @@ seconds however large the run is.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -34,11 +34,13 @@ from sc3d.config import RunConfig
 from sc3d.config_file import to_values
 from sc3d.errors import Sc3dError, UpstreamError
 from sc3d.mask_signs import count_signs
+from sc3d.matching.cycle_precision import NotEstimated
 from sc3d.matching.described import Described
 from sc3d.matching.explain import explain_pair
 from sc3d.matching.template_prior import NO_WITNESS, uses_prior
 from sc3d.records import Pair
 from sc3d.report.alignment import AlignmentCard, alignment_card, turn_left, yaw_card
+from sc3d.report.certainty import LeastSure
 from sc3d.report.charts import Series, curve, histogram
 from sc3d.report.feature_maps import FeatureCard, feature_card
 from sc3d.report.overview import funnel, image_tiles, label_tiles, metric_tiles, reject_tile, timing_rows
@@ -53,6 +55,7 @@ PAGE = "report/index.html"
 MAX_PAIRS, MAX_PAIRS_PER_CATEGORY = 12, 3
 MAX_ALIGNED_EACH = 6
 MAX_YAW = 12
+MAX_LEAST_SURE = 4
 MAX_FEATURE_CARDS, IMAGES_PER_FEATURE_CARD = 4, 4
 MAX_HISTOGRAM_SHARDS = 32
 
@@ -138,6 +141,8 @@ def pairs(view: RunView) -> Fields | Missing:
     for pair_id, category, share in zip(counts["pair_id"], counts["category"], kept, strict=True):
         by_category.setdefault(str(category), []).append((str(pair_id), float(share)))
     chosen = choose_pairs(by_category, MAX_PAIRS, MAX_PAIRS_PER_CATEGORY)
+    unsure = _least_sure(view.certainty.pairs, -1) if view.certainty is not None else []
+    chosen += [pair_id for pair_id in unsure if pair_id not in chosen]
     known = {pair.pair_id: pair for pair in view.summary.pairs}
     images = described_images(DescribeStage(view.config), view.config.match, view.config.ray.cache_mb)
     figures = view.each("pairs", [c for c in chosen if c in known], lambda i: _pair(view, known[i], images))
@@ -233,7 +238,8 @@ def yaw(view: RunView) -> Fields | Missing:
     for image_id, turn, uncertain in zip(columns["image_id"], columns["turn"], columns["uncertain"], strict=True):
         wrong = turn_left(int(injected.get(image_id, -1)), int(turn)) > 0
         ranks[str(image_id)] = 0 if wrong else 1 if turn else 2 if uncertain else 3
-    chosen = choose_ranked(ranks, MAX_YAW)
+    unsure_fronts = _least_sure(view.certainty.images, 1) if view.certainty is not None else []
+    chosen = [*(others := choose_ranked(ranks, MAX_YAW)), *(image_id for image_id in unsure_fronts if image_id not in others)]
     orientations = OrientStage(view.config).catalogue().read(chosen)
     reconstructions = ReconstructStage(view.config).catalogue().read(chosen)
     turned, doubtful = int((columns["turn"] != 0).sum()), int(columns["uncertain"].sum())
@@ -247,6 +253,32 @@ def yaw(view: RunView) -> Fields | Missing:
         left = sum(rank == 0 and injected[image_id] > 0 for image_id, rank in ranks.items())
         view.note("yaw", f"{simulated} meshes of this data set had been turned on purpose; {left} of these turns are left.")
     return {"yaw": view.each("yaw", chosen, lambda i: yaw_card(orientations[i], reconstructions[i]))}
+
+
+def certainty(view: RunView) -> Fields | Missing:
+    """How sure orientation, registration and labels of each category are, and what is least sure."""
+    if not len(view.summary.orientations["image_id"]):
+        return view.no_images("label")
+    found = view.certainty
+    if found is None:
+        return {}
+    if found.looked_at < len(found.rows):
+        view.note("certainty", f"Registrations and labels are looked at of {found.looked_at} of {len(found.rows)} categories.")
+    for row in found.rows:
+        if isinstance(row.labels, NotEstimated):
+            view.note("certainty", f"{row.category}: labels are not judged; {row.labels.reason}.")
+    images = [LeastSure(c, i, f"its front is {100 * p:.0f} % sure", f"yaw-{i}") for c, (i, p) in sorted(found.images.items())]
+    pairs = [LeastSure(c, i, f"{100 * p:.0f} % of its chains end open", f"pair-{i}") for c, (i, p) in sorted(found.pairs.items())]
+    return {"certainty": found.rows, "least_sure": (*_worst(images, found.images, 1), *_worst(pairs, found.pairs, -1))}
+
+
+def _worst(items: list[LeastSure], values: Mapping[str, tuple[str, float]], sign: int) -> list[LeastSure]:
+    return sorted(items, key=lambda one: sign * values[one.category][1])[:MAX_LEAST_SURE]
+
+
+def _least_sure(found: Mapping[str, tuple[str, float]], sign: int) -> list[str]:
+    """Ids of those that the page links to, so that they are shown."""
+    return [id_ for id_, _ in sorted(found.values(), key=lambda one: sign * one[1])[:MAX_LEAST_SURE]]
 
 
 def features(view: RunView) -> Fields | Missing:
@@ -327,6 +359,7 @@ SECTIONS: dict[str, Callable[[RunView], Fields | Missing]] = {
     "filters": filters,
     "alignment": alignment,
     "yaw": yaw,
+    "certainty": certainty,
     "features": features,
     "evaluation": evaluation,
     "training": training,

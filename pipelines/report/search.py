@@ -12,9 +12,11 @@ from sc3d.report.page import Missing, Tile
 from sc3d.report.search import (
     CheckedAdapter,
     FoundAdapter,
+    FoundCycles,
     FoundLabels,
     SearchPage,
     adapter_part,
+    cycle_part,
     label_part,
     render,
     settings_text,
@@ -24,7 +26,8 @@ from sc3d.store import RunFolder
 PAGE = "report/search.html"
 FOUND_LABELS, BEST_LABELS = "sweeps/labels.json", "sweeps/best.yaml"
 FOUND_ADAPTER, BEST_ADAPTER = "sweeps/adapter.json", "sweeps/best-adapter.yaml"
-"""The rows of the latest search of each level, and its best setting."""
+FOUND_CYCLES, BEST_CYCLES = "sweeps/cycles.json", "sweeps/best-cycles.yaml"
+"""The rows of the latest search of each level, and its best setting; the last two of labels without annotation."""
 
 
 def write_page(run: RunFolder) -> str:
@@ -39,7 +42,8 @@ def build_page(run: RunFolder) -> SearchPage:
     adapter: FoundAdapter | None = (
         read_parsed(run, FOUND_ADAPTER, CheckedAdapter, TABLE_BYTES) if run.exists(FOUND_ADAPTER) else None
     )
-    yamls = {name: read_best(run, name)[0] if run.exists(name) else "" for name in (BEST_LABELS, BEST_ADAPTER)}
+    cycles = read_parsed(run, FOUND_CYCLES, FoundCycles, TABLE_BYTES) if run.exists(FOUND_CYCLES) else None
+    yamls = {name: read_best(run, name)[0] if run.exists(name) else "" for name in (BEST_LABELS, BEST_ADAPTER, BEST_CYCLES)}
     label = adapter_level = None
     if labels is not None:
         label = label_part(labels, yamls[BEST_LABELS], BEST_LABELS, usage(run, BEST_LABELS, ("label",)))
@@ -50,11 +54,16 @@ def build_page(run: RunFolder) -> SearchPage:
         run=run.uri,
         tiles=tuple(_tiles(labels, adapter)),
         labels=label,
+        cycles=cycle_part(cycles, yamls[BEST_CYCLES], BEST_CYCLES, _use_cycles(run, yamls)) if cycles is not None else None,
         adapter=adapter_level,
         labels_missing=Missing("Weights and thresholds were not searched yet.", f"sc3d sweep --run {run.uri}"),
         adapter_missing=Missing(tried, f"sc3d sweep --level adapter --run {run.uri}"),
         report="index.html" if run.exists("report/index.html") else "",
     )
+
+
+def _use_cycles(run: RunFolder, yamls: Mapping[str, str]) -> str:
+    return usage(run, BEST_CYCLES, ("label",)) if yamls[BEST_CYCLES] else ""
 
 
 def read_best(run: RunFolder, file: str) -> tuple[str, dict[str, dict[str, Any]]]:

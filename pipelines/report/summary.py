@@ -37,8 +37,8 @@ class RunSummary:
 
     ``images``, ``pairs`` (to be labelled), ``annotated`` (pairs): the manifest. ``rejects``: of all stages, in their order. The others hold
     one array a column, empty where not computed: ``reconstructions`` (image_id, category, iou_before, iou_after, injected_turn, flags,
-    confidence), ``orientations`` (image_id, category, turn, uncertain), ``matches`` (pair_id, category, n_candidates, n_cycle), and
-    ``labels`` (the same and n_kept).
+    confidence), ``orientations`` (image_id, category, turn, uncertain, posterior), ``matches`` (pair_id, category, n_candidates,
+    n_cycle), and ``labels`` (the same and n_kept).
     """
 
     images: list[ImageRecord]
@@ -84,7 +84,7 @@ def summarise(config: RunConfig) -> RunSummary:
         annotated=read_pairs(run, labelled=False) if planned else [],
         rejects=[reject for stage in stages_of(config) for reject in read_rejects(stage)],
         reconstructions=_columns(ReconstructStage(config), [*reconstructed, "injected_turn", "flags", "confidence"]),
-        orientations=_columns(OrientStage(config), ["image_id", "category", "turn", "uncertain"]),
+        orientations=_columns(OrientStage(config), ["image_id", "category", "turn", "uncertain", "posterior"]),
         matches=_columns(MatchStage(config), matched),
         labels=_columns(LabelStage(config), [*matched, "n_kept"]),
     )

@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from pipelines.folder.configuration import RUN
+from pipelines.report.certainty import Certainty, gather_certainty
 from pipelines.report.metrics import METRICS_FILE, read_metrics
 from pipelines.report.summary import RunSummary, summarise
 from sc3d.config import RunConfig
@@ -72,6 +73,15 @@ class RunView:
             return read_metrics(self.run) if self.run.exists(METRICS_FILE) else {}
         except Sc3dError:
             return {}
+
+    @cached_property
+    def certainty(self) -> Certainty | None:
+        """How sure each category is; ``None`` where what tells it cannot be read."""
+        try:
+            return gather_certainty(self.config, self.summary)
+        except Sc3dError as error:
+            self.note("certainty", f"This could not be shown: {error}")
+            return None
 
     def command(self, name: str) -> str:
         """The command line that runs a part of the pipeline on this run folder."""

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from actors.base import Actor, Row
-from pipelines.folder.manifest import read_pairs
+from pipelines.folder.manifest import PAIRS, read_pairs
 from pipelines.stages.describe import DescribeStage
 from pipelines.stages.pairs import SIDES, PreparedImages
 from pipelines.stages.verifying import VerifyingStage, verifiable_images
@@ -110,6 +110,12 @@ class SweepStage(VerifyingStage):
             "descriptors": self._descriptors.both(pair) if self._finds_pck else None,
             "unit": unit_of(self.config) if self._finds_pck else None,
         }
+
+
+def is_annotated(config: RunConfig) -> bool:
+    """Whether the plan has annotated validation pairs at all, or nothing was planned yet."""
+    run = RunFolder(config.run)
+    return not run.exists(PAIRS) or any(pair.split == VALIDATION_SPLIT for pair in read_pairs(run, labelled=False))
 
 
 def swept_pairs(config: RunConfig) -> list[Pair]:

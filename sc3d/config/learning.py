@@ -168,16 +168,27 @@ class CompareConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class SweepConfig:
-    """Searches on annotated validation pairs: of the fusion weights and thresholds, and of what an adapter is trained with."""
+    """Searches on annotated validation pairs: of the fusion weights and thresholds, and of what an adapter is trained with. Without such
+    pairs, of the widest threshold at a wanted precision."""
 
     level: Annotated[
         Literal["labels", "adapter"],
         Field(description="labels: weights and thresholds, each setting counted; adapter: each setting is trained with"),
     ] = "labels"
     objective: Annotated[
-        Literal["fpr", "pck"],
-        Field(description="of the label level: the share of wrong labels, or PCK@0.10 of the fused features under each weights"),
+        Literal["fpr", "pck", "cycles"],
+        Field(
+            description="of the label level: the share of wrong labels, or PCK@0.10 of the fused features under each weights; cycles, and "
+            "fpr where nothing is annotated: the widest tau_geo at the precision, estimated from chains of three matches"
+        ),
     ] = "fpr"
+    precision: Annotated[
+        float,
+        Field(gt=0, lt=1, description="of cycles: least share of right labels, by the low end of its 95 % interval"),
+    ] = 0.95
+    triangles: Annotated[Count, Field(description="of cycles: triangles of images of a category that chains go round, at most")] = (
+        400
+    )
     steps: Annotated[Count, Field(description="alpha, beta and gamma take multiples of 1 / steps")] = 6
     tau_cc: Annotated[tuple[Positive, ...], Field(description="cycle thresholds to try", min_length=1)] = (0.03, 0.05, 0.08)
     tau_geo: Annotated[tuple[Positive, ...], Field(description="geodesic thresholds to try", min_length=1)] = (

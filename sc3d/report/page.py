@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from sc3d.report.alignment import AlignmentCard, YawCard
+from sc3d.report.certainty import CertaintyRow, LeastSure
 from sc3d.report.colours import TURNS
 from sc3d.report.feature_maps import FeatureCard
 from sc3d.report.keypoints import KeypointFigure
@@ -75,8 +76,8 @@ class Link:
 
 @dataclass(frozen=True)
 class Page:
-    """Everything on the page. ``missing`` and ``notes`` are keyed by section: pairs, filters, alignment, yaw, features, evaluation,
-    training, timings, rejects. A section that is missing shows only that."""
+    """Everything on the page. ``missing`` and ``notes`` are keyed by section: pairs, filters, alignment, yaw, certainty,
+    features, evaluation, training, timings, rejects. A section that is missing shows only that."""
 
     run: str
     facts: tuple[tuple[str, str], ...]
@@ -92,6 +93,8 @@ class Page:
     best: tuple[AlignmentCard, ...] = ()
     features: tuple[FeatureCard, ...] = ()
     yaw: tuple[YawCard, ...] = ()
+    certainty: tuple[CertaintyRow, ...] = ()
+    least_sure: tuple[LeastSure, ...] = ()
     filters: FilterTable | None = None
     published_filters: FilterTable | None = None
     pck: tuple[PckTable, ...] = ()

@@ -60,6 +60,29 @@ class FoundLabels(TypedDict):
     steps: Annotated[int, Field(ge=1, le=1000)]
 
 
+class CycleRow(TypedDict):
+    """A threshold, and what is estimated of the labels that it keeps; nothing where too few chains go round."""
+
+    tau_geo: Number
+    labels: Amount
+    wrong: Share | None
+    low: Share | None
+    high: Share | None
+    chains: Whole
+    triangles: Whole
+    present: bool
+
+
+class FoundCycles(TypedDict):
+    """``sweeps/cycles.json``: the thresholds, narrowest first, of all categories together and of each; ``best``: the widest one with the
+    wanted precision, if any has it."""
+
+    precision: Share
+    best: Number | None
+    rows: Annotated[list[CycleRow], FailFast(), Field(min_length=1)]
+    categories: dict[str, list[CycleRow]]
+
+
 Value = bool | Whole | Number | str | Annotated[list[Number], Field(max_length=8)] | None
 
 
@@ -150,6 +173,19 @@ class LabelPart:
 
 
 @dataclass(frozen=True)
+class CyclePart:
+    """Thresholds without annotation: all of them together in ``table``, by category in ``categories``; ``command`` is empty if none has
+    the wanted ``precision``."""
+
+    precision: str
+    table: Table
+    categories: Table
+    yaml: str
+    file: str
+    command: str
+
+
+@dataclass(frozen=True)
 class AdapterPart:
     """The adapter level. ``failed``: settings and reason of each failed trial; the rest as in :class:`LabelPart`."""
 
@@ -176,6 +212,7 @@ class SearchPage:
     labels_missing: Missing
     adapter_missing: Missing
     report: str = ""
+    cycles: CyclePart | None = None
 
 
 def render(page: SearchPage) -> str:
@@ -215,6 +252,36 @@ def label_part(found: FoundLabels, yaml: str, file: str, command: str) -> LabelP
         file=file,
         command=command,
     )
+
+
+def cycle_part(found: FoundCycles, yaml: str, file: str, command: str) -> CyclePart:
+    """Thresholds without annotation, from their stored rows."""
+    best = found["best"]
+    names = ("tau_geo", "labels a pair", "wrong, %", "95 %", "triangles")
+    rows = tuple(
+        TableRow(_cycle_cells(row), row["tau_geo"] == best, row["present"], _cycle_note(row, best)) for row in found["rows"]
+    )
+    mine = [(name, row) for name, all_ in found["categories"].items() for row in all_ if row["tau_geo"] == best or row["present"]]
+    listed = tuple(TableRow((name, *_cycle_cells(row)), present=row["present"], note=_cycle_note(row, best)) for name, row in mine)
+    return CyclePart(
+        precision=f"{100 * found['precision']:g} %",
+        table=Table(names, rows),
+        categories=Table(("category", *names), listed),
+        yaml=yaml if best is not None else "",
+        file=file,
+        command=command if best is not None else "",
+    )
+
+
+def _cycle_cells(row: CycleRow) -> tuple[str, ...]:
+    wrong, low, high = row["wrong"], row["low"], row["high"]
+    known = wrong is not None and low is not None and high is not None
+    figures = (f"{100 * wrong:.1f}", f"{100 * low:.1f} to {100 * high:.1f}") if known else ("–", "–")  # type: ignore[operator]
+    return f"{row['tau_geo']:.3g}", f"{row['labels']:,.1f}", *figures, f"{row['triangles']:,}"
+
+
+def _cycle_note(row: CycleRow, best: float | None) -> str:
+    return ", ".join(["best"] * (row["tau_geo"] == best) + ["present"] * row["present"])
 
 
 def _weights_points(rows: Sequence[Row], wanted: float, by_pck: bool) -> tuple[list[WeightsPoint], str]:

@@ -52,7 +52,7 @@ def load_scene() -> ModuleType:
 class Made:
     """The run folder. ``pairs``: those that are matched and labelled; ``unlike``: one that the label stage rejects."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, images: int = 3) -> None:
         self.root = folder
         places = [f"run={json.dumps(str(folder / 'run'))}", f"dataset.root={json.dumps(EVIL)}"]
         self.config = load_config(overrides=[*places, "match.transfer=nearest"])
@@ -61,13 +61,13 @@ class Made:
         self.scenes = {
             f"{category}-{i}": scene.scene_image(f"{category}-{i}", 10 * k + i, category, turn=90 * (i == 1))
             for k, category in enumerate(CATEGORIES)
-            for i in range(3)
+            for i in range(images)
         }
 
     @classmethod
-    def labelled(cls, folder: Path) -> Made:
+    def labelled(cls, folder: Path, images: int = 3) -> Made:
         """A run with everything up to the labels, and an annotated pair."""
-        made = cls(folder)
+        made = cls(folder, images)
         made.manifest(held_out=True)
         made.reconstruct()
         made.describe()

@@ -192,7 +192,9 @@ def test_options_out_of_range_are_refused() -> None:
             load_config(None, [f"sweep.{option}"])
 
 
-def test_a_run_without_annotated_validation_pairs_cannot_be_searched(finished: RunConfig, tmp_path: Path) -> None:
+def test_a_run_without_annotated_validation_pairs_cannot_be_searched_for_pck_or_an_adapter(
+    finished: RunConfig, tmp_path: Path
+) -> None:
     from pipelines.folder.manifest import PAIRS
     from sc3d.records import Pair
 
@@ -200,7 +202,7 @@ def test_a_run_without_annotated_validation_pairs_cannot_be_searched(finished: R
     run = RunFolder(tmp_path / "run")
     pairs = [pair for pair in run.read_records(Pair, PAIRS) if pair.split != "val"]
     run.write_records(Pair, PAIRS, pairs)
-    for level in ("labels", "adapter"):
-        config = dataclasses.replace(finished, run=run.uri, sweep=dataclasses.replace(finished.sweep, level=level))
+    for options in ({"level": "adapter"}, {"objective": "pck"}):
+        config = dataclasses.replace(finished, run=run.uri, sweep=dataclasses.replace(finished.sweep, **options))
         with pytest.raises(InputError, match="no annotated validation pairs"):
             sweep.run(config)
