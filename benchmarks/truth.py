@@ -1,4 +1,4 @@
-"""Labels, transfers and orientation against dense truth, on toys of mixed build and pose and on sample meshes.
+"""Labels, transfers and orientation against dense truth, on toys of mixed build and pose and on sample meshes; and what training adds.
 
 Run with ``python -m benchmarks.truth [--seeds 41 42 43] [--images 6] [--targets 3] [--profile light] [--mesh true] [--option KEY=VALUE]
 [--meshes FOLDER] [--parts labels] [--json]``. Every label that a run keeps is judged, not only those at keypoints
@@ -25,7 +25,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from actors.offline.disturb import disturb, seeded_generator
-from benchmarks import orientation, row
+from benchmarks import adapter_gain, orientation, row
 from benchmarks.meshes import SAMPLES
 from benchmarks.placed_samples import FAMILIES, placed_samples
 from pipelines.folder.manifest import read_images
@@ -48,7 +48,7 @@ from sc3d.matching.search import VertexIndex
 BENCH, ALL = "truth", "mixed toys"
 SEEDS = (41,)
 NEAR = 0.05
-PARTS = ("transfers", "orientation", "labels")
+PARTS = ("transfers", "orientation", "labels", "adapter")
 
 MeshTransfer = Callable[[Mesh, Mesh], np.ndarray]
 """Source and target mesh -> for each vertex of the source (V,) the corresponding vertex of the target."""
@@ -147,8 +147,8 @@ def run(
     meshes: str | Path = SAMPLES,
     parts: Sequence[str] = PARTS,
 ) -> Iterator[dict[str, Any]]:
-    """Yield one row a figure: of transfers alone, of orientation, then of the labels of a run; first all categories and seeds, then each
-    by itself.
+    """Yield one row a figure: of transfers alone, of orientation, of the labels of a run, first all categories and seeds, then each by
+    itself, and of adapters.
 
     Args:
         seeds: each draws its own toys.
@@ -165,6 +165,8 @@ def run(
         yield from orientation.run(seeds)
     if "labels" in parts:
         yield from _labels_of_runs(seeds, images, targets, options or {})
+    if "adapter" in parts:
+        yield from adapter_gain.run(seeds, options=options)
 
 
 def _labels_of_runs(seeds: Sequence[int], images: int, targets: int, options: Mapping[str, str]) -> Iterator[dict[str, Any]]:
