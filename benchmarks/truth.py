@@ -1,4 +1,4 @@
-"""Labels, transfers and orientation against dense truth, on toys of mixed build and pose and on sample meshes.
+"""Labels, transfers and orientation against dense truth, on toys of mixed build and pose and on sample meshes; and what training adds.
 
 Run with ``python -m benchmarks.truth [--seeds 41 42 43] [--images 6] [--targets 3] [--profile light] [--mesh true] [--option KEY=VALUE]
 [--meshes FOLDER] [--parts labels] [--json]``. Every label that a run keeps is judged, not only those at keypoints
@@ -25,7 +25,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from actors.offline.disturb import disturb, seeded_generator
-from benchmarks import cycles, orientation, row
+from benchmarks import adapter_gain, cycles, orientation, row
 from benchmarks.labelled_toys import LabelledToys, label_toys
 from benchmarks.meshes import SAMPLES
 from benchmarks.placed_samples import FAMILIES, placed_samples
@@ -45,7 +45,7 @@ from sc3d.matching.search import VertexIndex
 BENCH, ALL = "truth", "mixed toys"
 SEEDS = (41,)
 NEAR = 0.05
-PARTS = ("transfers", "orientation", "labels", "cycles")
+PARTS = ("transfers", "orientation", "labels", "cycles", "adapter")
 
 MeshTransfer = Callable[[Mesh, Mesh], np.ndarray]
 """Source and target mesh -> for each vertex of the source (V,) the corresponding vertex of the target."""
@@ -133,7 +133,7 @@ def run(
     parts: Sequence[str] = PARTS,
 ) -> Iterator[dict[str, Any]]:
     """Yield one row a figure: of transfers alone, of orientation, of the labels of a run, first all categories and seeds, then each by
-    itself, and of what cycles say of them.
+    itself, of what cycles say of them, and of adapters.
 
     Args:
         seeds: each draws its own toys.
@@ -150,6 +150,8 @@ def run(
         yield from orientation.run(seeds)
     if {"labels", "cycles"} & set(parts):
         yield from _of_runs(seeds, images, {"pairs.targets": str(targets), **(options or {})}, parts)
+    if "adapter" in parts:
+        yield from adapter_gain.run(seeds, options=options)
 
 
 def _of_runs(seeds: Sequence[int], images: int, options: Mapping[str, str], parts: Sequence[str]) -> Iterator[dict[str, Any]]:

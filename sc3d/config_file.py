@@ -10,78 +10,12 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from sc3d.config import RunConfig
+from sc3d.config import RunConfig, TrainConfig
 from sc3d.config.stages import BUILT_IN
+from sc3d.config_presets import MESHES, PRESETS, PROFILES
 from sc3d.errors import ConfigError
 from sc3d.parsed import problems
 from sc3d.plain_text import bounded, clipped, of_yaml, read_text
-
-PROFILES: dict[str, dict[str, Any]] = {
-    "light": {
-        "reconstruct": {"mask": "file_or_activation", "mesh": "auto"},
-        "orient": {"estimator": "joint"},
-        "describe": {"dino": "lite0", "sd": "lite0", "shape": "spectral"},
-        "match": {"transfer": "registration"},
-    },
-    "offline": {
-        "reconstruct": {"mask": "file", "mesh": "auto"},
-        "orient": {"estimator": "joint_normals"},
-        "describe": {"dino": "daisy", "sd": "hog", "shape": "spectral"},
-        "match": {"transfer": "registration"},
-    },
-    "foundation": {
-        "reconstruct": {"mask": "sam3", "mesh": "sam3d"},
-        "orient": {"estimator": "orient_anything_v2"},
-        "describe": {"dino": "dinov2", "sd": "stable_diffusion", "shape": "partfield"},
-        "match": {"transfer": "nearest"},
-    },
-}
-"""What a profile chooses where neither file nor option says otherwise."""
-
-MESHES: dict[str, dict[str, Any]] = {
-    "template": {
-        "orient": {"estimator": "none"},
-        "match": {"tau_reprojection": 0.06, "transfer": "nearest"},
-        "label": {"min_agreement": 0.15},
-    }
-}
-"""What ``reconstruct.mesh`` chooses of other stages where neither file nor option says otherwise: a template is posed with its front, and
-fits all photos so alike that only its pairs tell which of its poses are wrong. Its own numbering needs no transfer."""
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "3d-sc": {
-        "labels_per_pair": 50,
-        "draws": "every_step",
-        "learning_rate": 5e-3,
-        "weight_decay": 1e-3,
-        "dropout": 0.2,
-        "window": 7,
-        "noise": 0.5,
-        "noise_unit": "cells",
-        "duplicates": "mask",
-        "negatives": "labels",
-        "confidence": "none",
-        "both_ways": False,
-        "start_from_features": False,
-    },
-    # Its train_spair.yaml and the defaults of its pck_train.py.
-    "diy-sc": {
-        "labels_per_pair": 50,
-        "draws": "once",
-        "learning_rate": 5e-3,
-        "weight_decay": 1e-3,
-        "dropout": 0.2,
-        "window": 0,
-        "noise": 0.05,
-        "noise_unit": "reach",
-        "duplicates": "keep",
-        "negatives": "labels",
-        "confidence": "none",
-        "both_ways": False,
-        "start_from_features": False,
-    },
-}
-"""What ``train.preset`` chooses where neither file nor option says otherwise. Both train 200,000 steps of one pair."""
 
 _MAX_PARTS = 8
 
@@ -126,8 +60,7 @@ def load_config(
     given = defaults or {}
     given = _with_options(given, chosen, "profile", RunConfig.profile, PROFILES)
     given = _with_mesh(given, chosen)
-    train = _with_options(_section(given, "train"), _section(chosen, "train"), "preset", "3d-sc", PRESETS)
-    given = {**given, "train": train} if train else given
+    given = _with_preset(given, chosen, _section(defaults or {}, "train").get("preset"))
     return parse_config(_merge(given, chosen), str(path) if path else "configuration")
 
 
@@ -181,6 +114,16 @@ def _with_mesh(given: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:
     if before in MESHES:
         given = _merge(given, _without_mesh(before, {**given, **chosen}))
     return _merge(given, MESHES.get(now, {}))
+
+
+def _with_preset(given: dict[str, Any], chosen: dict[str, Any], stored: Any) -> dict[str, Any]:
+    """The defaults with the options of the preset that was chosen, by its name or by a profile: above them if it is another than the
+    ``stored`` one, else below. Defaults that name no preset, as the demo's, give way to one that is chosen by name alone."""
+    train = _section(given, "train")
+    before = str(stored or train.get("preset", TrainConfig.preset))
+    now = str(_section(chosen, "train").get("preset", train.get("preset", TrainConfig.preset)))
+    options = {"preset": now, **PRESETS.get(now, {})}
+    return {**given, "train": _merge(options, train) if now == before else _merge(train, options)}
 
 
 def _without_mesh(mesh: str, values: dict[str, Any]) -> dict[str, Any]:
@@ -253,12 +196,26 @@ def without(values: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
             inner.pop(last, None)
         # What was chosen by one name goes back with it, as if the default one were chosen anew.
         if name == "profile":
-            left = _merge(left, PROFILES[RunConfig.profile])
+            left = _merge(left, _without_profile(values))
         elif name in ("reconstruct", "reconstruct.mesh") and (mesh := _section(values, "reconstruct").get("mesh")) in MESHES:
             left = _merge(left, _without_mesh(str(mesh), left))
         elif name == "train.preset":
-            left = _merge(left, {"train": PRESETS["3d-sc"]})
+            left = _merge(left, {"train": PRESETS[_preset_of(left)]})
     return left
+
+
+def _preset_of(values: dict[str, Any]) -> str:
+    """The preset that the profile of some values chooses."""
+    profile = PROFILES.get(str(values.get("profile", RunConfig.profile)), {})
+    return str(_section(profile, "train").get("preset", TrainConfig.preset))
+
+
+def _without_profile(values: dict[str, Any]) -> dict[str, Any]:
+    """What the default profile chooses. A preset of training that the values' own profile did not choose stays."""
+    options = PROFILES[RunConfig.profile]
+    if _section(values, "train").get("preset", _preset_of(values)) != _preset_of(values):
+        return {stage: chosen for stage, chosen in options.items() if stage != "train"}
+    return _merge(options, {"train": PRESETS[_preset_of({})]})
 
 
 def to_values(config: Any) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from sc3d.errors import FeatureError, SchemaError
 from sc3d.features import Features
 from sc3d.parsed import Whole, parsed, parsed_json
 from sc3d.plain_text import of_json
-from training.network import AggregationNetwork, resized
+from training.network import AggregationNetwork, KeptFeatures, made_like, resized
 
 ADAPTER_VERSION = 1
 _GROUP_ORDER = ("sd", "dino")
@@ -59,6 +59,18 @@ def feature_dims(features: Features) -> list[int]:
     return [features.sources[name].shape[0] for name in source_names(features)]
 
 
+def kept_features(sources: Sequence[str], weights: Mapping[str, float], share: float) -> KeptFeatures | None:
+    """What keeps a share of the features in the descriptors, fused with the weights of their slots; ``None`` if the share is 0.
+
+    Args:
+        sources: names of the adapter's sources, see :func:`source_names`.
+        weights: of the slots ``sd`` and ``dino``; 1 for those that are not named.
+    """
+    slots = [name.split(".")[0] for name in sources]
+    present = list(dict.fromkeys(slots))
+    return KeptFeatures([present.index(s) for s in slots], [weights.get(s, 1.0) for s in present], share) if share else None
+
+
 def native_input(features: Features) -> list[Tensor]:
     """Raw, un-normalised sources of one image at their own grids: a (1, D_s, h_s, w_s) float32 tensor each, on the CPU."""
     return [_as_input(features.sources[name]) for name in source_names(features)]
@@ -83,7 +95,8 @@ class Adapter(AggregationNetwork):
 
     Args:
         feature_dims: channels of each source, in input order.
-        channels: channels C of the descriptor.
+        channels: channels C that are learned.
+        kept: see :func:`kept_features`.
 
     Raises:
         FeatureError: no source, or a size below one; later, sources that do not fit.
@@ -195,10 +208,7 @@ def adapter_from_state(state: Mapping[str, Tensor], where: str = "checkpoint") -
     if not isinstance(state, Mapping):
         raise FeatureError(f"{where}: not the state dict of an AggregationNetwork but a {type(state).__name__}")
     try:
-        sources = len(state["mixing_weights"])
-        dims = [state[f"bottleneck_layers.{i}.0.conv1.weight"].shape[1] for i in range(sources)]
-        channels = state["bottleneck_layers.0.0.conv3.weight"].shape[0]
-        adapter = Adapter(dims, channels)
+        adapter = Adapter(**made_like(state))
         adapter.load_state_dict(dict(state), strict=True)
     except (KeyError, TypeError, IndexError, RuntimeError) as error:
         raise FeatureError(f"{where}: not the state dict of an AggregationNetwork ({error})") from None

@@ -7,7 +7,7 @@ several workers, sees exactly the numbers of an unbroken run in one process.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -70,6 +70,11 @@ class PairSample:
         arrays = (a[chosen] for a in (self.source_cells, self.target_cells, self.source_xy, self.target_xy, self.confidence))
         return PairSample(self.pair_id, self.source_id, self.target_id, *arrays)
 
+    def reversed(self) -> PairSample:
+        """The same labels from the target to the source, under the same id."""
+        cells, xy = (self.target_cells, self.source_cells), (self.target_xy, self.source_xy)
+        return PairSample(self.pair_id, self.target_id, self.source_id, *cells, *xy, self.confidence)
+
 
 class LabelledPairs:
     """The training set: pairs with labels, and the features of their images behind a byte-bounded cache.
@@ -79,6 +84,7 @@ class LabelledPairs:
         load_features: image id -> features; called again for an image that the cache let go. May be called from several threads at once.
         cache_bytes: bound of the cache; a foundation-model image takes about 13 MB.
         held_out: ids of pairs that are not trained on.
+        slot_weights: of the feature slots, for adapters that keep a share of the features.
 
     Raises:
         InputError: no pair has a label, or all are held out.
@@ -91,7 +97,9 @@ class LabelledPairs:
         load_features: Callable[[str], Features],
         cache_bytes: int = DEFAULT_CACHE_BYTES,
         held_out: Collection[str] = (),
+        slot_weights: Mapping[str, float] | None = None,
     ) -> None:
+        self.slot_weights: Mapping[str, float] = slot_weights or {}
         self._labels = labels if isinstance(labels, LabelSet) else LabelSet.of(labels)
         kept = pc.invert(pc.is_in(self._labels.pair_ids, value_set=pa.array(held_out, pa.string())))
         self._trained = np.flatnonzero(kept.to_numpy(zero_copy_only=False))

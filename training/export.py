@@ -36,8 +36,7 @@ def adapter(path: str | None = None, device: str = "cpu") -> AggregationNetwork:
     from safetensors.torch import load_file
 
     state = load_file(path or str(pathlib.Path(__file__).with_name("{weights}")))
-    dims = [state[f"bottleneck_layers.{{i}}.0.conv1.weight"].shape[1] for i in range(len(state["mixing_weights"]))]
-    model = AggregationNetwork(dims, state["bottleneck_layers.0.0.conv3.weight"].shape[0])
+    model = AggregationNetwork(**made_like(state))
     model.load_state_dict(state, strict=True)
     return model.eval().to(device)
 '''
@@ -85,7 +84,7 @@ def export_adapter(
     total = sum(adapter.feature_dims)
     words = {
         "dims": " + ".join(map(str, adapter.feature_dims)),
-        "channels": adapter.channels,
+        "channels": adapter.descriptor_channels,
         "sources": ", ".join(sources) or "as it was trained",
         "recipe": recipe or "unknown",
         "folder": folder.name,
@@ -140,7 +139,7 @@ def encode_onnx(adapter: Adapter) -> bytes:
     )  # fmt: skip
     assert program is not None  # noqa: S101
     model = program.model_proto
-    metadata = {"feature_dims": adapter.feature_dims, "channels": adapter.channels}
+    metadata = {"feature_dims": adapter.feature_dims, "channels": adapter.descriptor_channels}
     entry = model.metadata_props.add()
     entry.key, entry.value = "sc3d.adapter", json.dumps(metadata)
     return bytes(model.SerializeToString())

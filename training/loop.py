@@ -16,10 +16,11 @@ from torch import Tensor
 
 from sc3d.config import TrainConfig
 from sc3d.errors import ConfigError, FeatureError, Sc3dError
-from training.adapter import Adapter, check_dims
+from training.adapter import Adapter, check_dims, kept_features
 from training.batches import Batch, batches, dropped
 from training.checkpoint import FitResult, StepRecord, TrainState, ValidationRecord, identity_of, restore_state, save_state
 from training.data import LabelledPairs, generator
+from training.network import KeptFeatures
 from training.objective import embed, pair_losses
 from training.validation import ValidationScore
 
@@ -115,7 +116,8 @@ def fit(
     hooks, replica, clock = hooks or Hooks(), replica or Replica(), clock or Clock()
     if config.pairs_per_step % replica.world:
         raise ConfigError(f"train.pairs_per_step = {config.pairs_per_step} cannot be shared evenly by {replica.world} workers")
-    state = _start(dims, config, seed, torch.device(device), initial)
+    kept = kept_features(pairs.source_names, pairs.slot_weights, config.keep_features) if config.keep_features else None
+    state = _start(dims, config, seed, torch.device(device), initial, kept)
     identity = identity_of(dims, config, seed)
     if checkpoint is not None:
         restore_state(state, checkpoint, identity)
@@ -156,17 +158,21 @@ def _timed(prepared: Iterator[tuple[int, Batch]], clock: Clock) -> Iterator[tupl
         clock.steps += 1
 
 
-def _start(dims: Sequence[int], config: TrainConfig, seed: int, device: torch.device, initial: Adapter | None) -> TrainState:
+def _start(
+    dims: Sequence[int], config: TrainConfig, seed: int, device: torch.device, initial: Adapter | None, kept: KeptFeatures | None
+) -> TrainState:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        adapter = Adapter(dims, config.channels)
+        adapter = Adapter(dims, config.channels, kept)
     if initial is not None:
         check_dims(initial.feature_dims, dims, "train.initial")
         if initial.channels != config.channels:
             raise FeatureError(
                 f"train.initial gives descriptors of {initial.channels} channels, train.channels = {config.channels}"
             )
-        adapter.load_state_dict(initial.state_dict())
+        # How much of the features is kept is the training's own choice.
+        learned = {name: value for name, value in initial.state_dict().items() if not name.startswith("kept.")}
+        adapter.load_state_dict({**adapter.state_dict(), **learned})
     elif config.start_from_features:
         adapter.start_from_features()
     adapter = adapter.to(device).train()
@@ -202,7 +208,12 @@ def _step(
     }
     maps = embed(adapter, inputs, batch.side, config)
     noise = (generator(seed, step, s.pair_id, "noise") for s in batch.samples)
-    losses = torch.stack([pair_losses(s, maps, adapter.logit_scale, config, n) for s, n in zip(batch.samples, noise, strict=True)])
+    losses = torch.stack(
+        [
+            pair_losses(s, maps, adapter.logit_scale, config, n, step / config.steps)
+            for s, n in zip(batch.samples, noise, strict=True)
+        ]
+    )
 
     # Each worker fills its own rows, so that after summing all of them see all pairs, and all of them stop at the same one.
     everyone = torch.zeros(config.pairs_per_step, 2, device=device)

@@ -9,8 +9,8 @@ Shape letters: B images, D_s channels of source s on its h_s x w_s grid, D their
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import ClassVar, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -72,12 +72,47 @@ class Bottleneck(nn.Module):
         return functional.relu(y + (resized(x, size) if self.shortcut is None else self.shortcut(x, size)))
 
 
+class KeptFeatures(nn.Module):
+    """The features as they are, in front of what is learned: cosines of descriptors are then the weighted mean of both cosines.
+
+    Sources of one group (the layers of Stable Diffusion) are scaled together to unit length at each cell, as features are fused.
+
+    Args:
+        groups: of each source, numbered from 0.
+        weights: of each group's cosine in that of the features; their sum does not matter.
+        share: of the features' cosine in that of the descriptors, between 0 and 1.
+    """
+
+    groups: Tensor
+    weights: Tensor
+    share: Tensor
+
+    def __init__(self, groups: Sequence[int], weights: Sequence[float], share: float) -> None:
+        super().__init__()
+        self._groups = [int(g) for g in groups]
+        self.register_buffer("groups", torch.tensor(self._groups))
+        self.register_buffer("weights", torch.tensor(list(weights), dtype=torch.float32))
+        self.register_buffer("share", torch.tensor(float(share)))
+
+    def forward(self, parts: Sequence[Tensor], learned: Tensor) -> Tensor:
+        """Sources (B, D_s, H, W) at the working grid and learned descriptors (B, C, H, W) -> (B, D + C, H, W) of unit length."""
+        scales = (self.weights / self.weights.sum() * self.share).sqrt()
+        fused = []
+        for group in range(len(self.weights)):
+            mine = torch.cat([part for part, number in zip(parts, self._groups, strict=True) if number == group], dim=1)
+            fused.append(scales[group] * unit_length(mine))
+        # The gradient of the length is undefined at zero, where the last ReLU left a cell without any descriptor.
+        lengths = learned.float().square().sum(dim=1, keepdim=True).clamp(min=EPSILON**2).sqrt()
+        return torch.cat([*fused, (1 - self.share).sqrt() * learned / lengths], dim=1)
+
+
 class AggregationNetwork(nn.Module):
     """One bottleneck a source and a softmax-weighted sum: 628,995 parameters for [768] -> 768, 5,150,214 for four sources.
 
     Args:
         feature_dims: channels of each source, in input order.
-        channels: channels C of the descriptor.
+        channels: channels C that are learned.
+        kept: puts the features in front of these, so that descriptors have D + C channels; none: as published.
 
     Attributes:
         logit_scale: logarithm of the inverse temperature of the sparse loss, initially ln(1/0.07). ``self_logit_scale`` is upstream's
@@ -87,7 +122,7 @@ class AggregationNetwork(nn.Module):
 
     input_error: ClassVar[type[Exception]] = ValueError
 
-    def __init__(self, feature_dims: Sequence[int], channels: int) -> None:
+    def __init__(self, feature_dims: Sequence[int], channels: int, kept: KeptFeatures | None = None) -> None:
         super().__init__()
         if not feature_dims or min(*feature_dims, channels) < 1:
             raise self.input_error(f"an adapter needs sources and positive sizes, got {list(feature_dims)} -> {channels}")
@@ -97,9 +132,15 @@ class AggregationNetwork(nn.Module):
         self.mixing_weights = nn.Parameter(torch.ones(len(self.feature_dims)))
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         self.self_logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)), requires_grad=False)
+        self.kept = kept
+
+    @property
+    def descriptor_channels(self) -> int:
+        """Channels of a descriptor: the learned ones, and the kept features'."""
+        return self.channels + (sum(self.feature_dims) if self.kept is not None else 0)
 
     def forward(self, x: Tensor | Sequence[Tensor], size: tuple[int, int] | None = None) -> Tensor:
-        """Raw features -> descriptors (B, C, H, W), non-negative, not normalised.
+        """Raw features -> descriptors (B, C, H, W), non-negative, not normalised; with ``kept`` (B, D + C, H, W), of unit length.
 
         Args:
             x: all sources at the working grid, (B, D, H, W) as upstream; or one (B, D_s, h_s, w_s) a source at its own grid.
@@ -109,6 +150,10 @@ class AggregationNetwork(nn.Module):
         if [p.shape[1] for p in parts] != self.feature_dims:
             raise self.input_error(f"the adapter is for sources of {self.feature_dims} channels, got {[p.shape[1] for p in parts]}")
         height, width = size or max((p.shape[-2], p.shape[-1]) for p in parts)
+        learned = self._learned(parts, height, width)
+        return learned if self.kept is None else self.kept([resized(p, (height, width)) for p in parts], learned)
+
+    def _learned(self, parts: Sequence[Tensor], height: int, width: int) -> Tensor:
         outputs = [
             cast("nn.ModuleList", layers)[0](part, (height, width))
             for layers, part in zip(self.bottleneck_layers, parts, strict=True)
@@ -136,3 +181,12 @@ class AggregationNetwork(nn.Module):
         if x.shape[1] != sum(self.feature_dims):
             raise self.input_error(f"the adapter takes {self.feature_dims} = {sum(self.feature_dims)} channels, got {x.shape[1]}")
         return list(x.split(self.feature_dims, dim=1))
+
+
+def made_like(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The arguments of the :class:`AggregationNetwork` that a state dict is of. Raises KeyError, IndexError or TypeError if of none."""
+    dims = [state[f"bottleneck_layers.{i}.0.conv1.weight"].shape[1] for i in range(len(state["mixing_weights"]))]
+    kept = None
+    if "kept.share" in state:
+        kept = KeptFeatures(state["kept.groups"].tolist(), state["kept.weights"].tolist(), float(state["kept.share"]))
+    return {"feature_dims": dims, "channels": state["bottleneck_layers.0.0.conv3.weight"].shape[0], "kept": kept}

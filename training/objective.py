@@ -12,7 +12,7 @@ from sc3d.config import TrainConfig
 from sc3d.errors import FeatureError
 from training.adapter import Adapter
 from training.data import PairSample
-from training.losses import cell_similarity, dense_loss, map_loss, sparse_loss
+from training.losses import annealed, cell_similarity, dense_loss, map_loss, position_loss, sparse_loss
 
 
 def embed(adapter: Adapter, images: Mapping[str, list[Tensor]], side: int, config: TrainConfig) -> dict[str, Tensor]:
@@ -52,8 +52,9 @@ def pair_losses(
     logit_scale: Tensor,
     config: TrainConfig,
     noise: np.random.Generator | None = None,
+    progress: float = 1.0,
 ) -> Tensor:
-    """Sparse and dense loss (2,) of one pair.
+    """Sparse and dense loss (2,) of one pair, each as it counts in their sum.
 
     Args:
         sample: the labels.
@@ -61,36 +62,57 @@ def pair_losses(
         logit_scale: see :func:`training.losses.sparse_loss`.
         config: the losses' settings.
         noise: where the noise on the dense targets comes from; none: there is none.
+        progress: share of the training that is done, which the width of ``negatives=position`` follows.
     """
-    source_map, target_map = maps[sample.source_id], maps[sample.target_id]
-    device, dtype, width = source_map.device, source_map.dtype, source_map.shape[-1]
-    source_cells = torch.from_numpy(sample.source_cells).to(device)
-    target_cells = torch.from_numpy(sample.target_cells).to(device)
-    weights = torch.from_numpy(sample.confidence).to(device, dtype) if config.confidence == "geodesic" else None
-    jitter = noise.normal(size=(2, *sample.target_xy.shape)) if noise is not None else np.zeros((2, 1, 2))
+    forward = _End(sample, maps, config, noise)
+    backward = _End(sample.reversed(), maps, config, noise) if config.both_ways or config.negatives != "labels" else None
+    sparse = _sparse(forward, backward, logit_scale, config, progress)
+    if not config.dense_weight:
+        return torch.stack([sparse, sparse.new_zeros(())])
+    dense = forward.dense()
+    if config.both_ways and backward is not None:
+        dense = (dense + backward.dense()) / 2
+    return torch.stack([sparse, config.dense_weight * dense])
 
-    def towards(similarity: Tensor, xy: np.ndarray, offset: np.ndarray) -> Tensor:
-        spread = config.noise * (float(xy.max()) if config.noise_unit == "reach" else 1.0)
-        return dense_loss(
-            similarity, width, torch.from_numpy(xy + spread * offset).to(device, dtype), window=config.window, weights=weights
+
+class _End:
+    """The labels of a pair as they are asked for from one of its images: their similarities with all cells of the other one."""
+
+    def __init__(
+        self, sample: PairSample, maps: Mapping[str, Tensor], config: TrainConfig, noise: np.random.Generator | None
+    ) -> None:
+        source, target = maps[sample.source_id], maps[sample.target_id]
+        device, dtype = source.device, source.dtype
+        self._config, self._xy = config, sample.target_xy
+        # Drawn here, so that the two ends of a pair differ.
+        self._jitter = noise.normal(size=sample.target_xy.shape) if noise is not None else np.zeros((1, 2))
+        self.width = source.shape[-1]
+        self.source_cells, self.target_cells = (
+            torch.from_numpy(cells).to(device) for cells in (sample.source_cells, sample.target_cells)
         )
+        self.weights = torch.from_numpy(sample.confidence).to(device, dtype) if config.confidence != "none" else None
+        self.target_xy = torch.from_numpy(sample.target_xy).to(device, dtype)
+        self.similarity = cell_similarity(source, self.source_cells, target)
 
-    forward = cell_similarity(source_map, source_cells, target_map)
-    dense = towards(forward, sample.target_xy, jitter[0])
-    if not config.both_ways and config.negatives == "labels":
-        return torch.stack([_sparse(forward, logit_scale, source_cells, target_cells, config, weights), dense])
-    backward = cell_similarity(target_map, target_cells, source_map)
-    if config.both_ways:
-        dense = (dense + towards(backward, sample.source_xy, jitter[1])) / 2
-    if config.negatives == "labels":
-        sparse = _sparse(forward, logit_scale, source_cells, target_cells, config, weights)
+    def dense(self) -> Tensor:
+        """The dense loss, with noise on what is to be predicted."""
+        spread = self._config.noise * (float(self._xy.max()) if self._config.noise_unit == "reach" else 1.0)
+        wanted = torch.from_numpy(self._xy + spread * self._jitter).to(self.target_xy)
+        return dense_loss(self.similarity, self.width, wanted, window=self._config.window, weights=self.weights)
+
+
+def _sparse(forward: _End, backward: _End | None, logit_scale: Tensor, config: TrainConfig, progress: float) -> Tensor:
+    if backward is None or config.negatives == "labels":
+        own = forward.similarity[:, forward.target_cells]
+        cells = forward.source_cells, forward.target_cells
+        return sparse_loss(own, logit_scale, *cells, config.duplicates, forward.weights, config.soft_targets)
+    if config.negatives == "map":
+        ways = [
+            map_loss(end.similarity, logit_scale, end.source_cells, end.target_cells, end.weights) for end in (forward, backward)
+        ]
     else:
-        there = map_loss(forward, logit_scale, source_cells, target_cells, weights)
-        sparse = (there + map_loss(backward, logit_scale, target_cells, source_cells, weights)) / 2
-    return torch.stack([sparse, dense])
-
-
-def _sparse(
-    forward: Tensor, logit_scale: Tensor, source_cells: Tensor, target_cells: Tensor, config: TrainConfig, weights: Tensor | None
-) -> Tensor:
-    return sparse_loss(forward[:, target_cells], logit_scale, source_cells, target_cells, config.duplicates, weights)
+        sigma = annealed(config.sigma_start, config.sigma_end, progress)
+        ways = [
+            position_loss(end.similarity, logit_scale, end.width, end.target_xy, sigma, end.weights) for end in (forward, backward)
+        ]
+    return (ways[0] + ways[1]) / 2

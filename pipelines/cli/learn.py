@@ -16,7 +16,7 @@ app = typer.Typer()
 def train(
     run: Run = None,
     preset: Annotated[
-        str | None, typer.Option("--preset", help="Settings of the losses: 3d-sc (the paper's, default) or diy-sc.")
+        str | None, typer.Option("--preset", help="Settings of the losses: position (default), 3d-sc (the paper's) or diy-sc.")
     ] = None,
     workers: Annotated[
         int | None, typer.Option("--workers", help="Ray Train workers that share each step. Default: 0, this process.")

@@ -19,7 +19,7 @@ from pipelines.jobs.job import Job
 from pipelines.jobs.search_space import match_command, matched_weights, search_space
 from pipelines.report.search import BEST_ADAPTER, FOUND_ADAPTER, usage, write_page
 from pipelines.runner.progress import Line, Progress
-from pipelines.stages.adapter import feature_reader, initial_adapter, scratch_folder, validation_pairs
+from pipelines.stages.adapter import feature_reader, initial_adapter, scratch_folder, slot_weights, validation_pairs
 from pipelines.stages.describe import DescribeStage
 from pipelines.stages.match import MatchStage
 from pipelines.stages.sweep import swept_pairs
@@ -161,7 +161,7 @@ def trial_data(config: RunConfig) -> TrainingData:
     pairs, held_out = validation_pairs(config, labels, described)
     if held_out or not pairs:
         raise InputError(_NO_PAIRS.format(config.run))
-    trained = LabelledPairs(labels, features, config.ray.cache_mb * 2**20)
+    trained = LabelledPairs(labels, features, config.ray.cache_mb * 2**20, slot_weights=slot_weights(config))
     return TrainingData(trained, Validation(pairs, trained.features, config.train, config.seed))
 
 

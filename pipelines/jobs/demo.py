@@ -33,11 +33,7 @@ DEFAULTS: dict[str, Any] = {
         "steps": 300,
         "pairs_per_step": 2,
         "channels": 128,
-        "learning_rate": 0.03,
         "dropout": 0.0,
-        "negatives": "map",
-        "both_ways": True,
-        "start_from_features": True,
     },
     "evaluate": {"max_pairs_per_category": 30},
 }

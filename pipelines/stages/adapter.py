@@ -64,8 +64,13 @@ def training_data(config: RunConfig) -> TrainingData:
     _check_described(config, labels, described)
     features = feature_reader(config)
     pairs, held_out = validation_pairs(config, labels, described)
-    trained = LabelledPairs(labels, features, config.ray.cache_mb * 2**20, held_out)
+    trained = LabelledPairs(labels, features, config.ray.cache_mb * 2**20, held_out, slot_weights(config))
     return TrainingData(trained, Validation(pairs, trained.features, config.train, config.seed) if pairs else None)
+
+
+def slot_weights(config: RunConfig) -> dict[str, float]:
+    """Weights of the feature slots that an adapter reads, as they are fused without it."""
+    return {"sd": config.match.alpha, "dino": config.match.beta}
 
 
 def scratch_folder(config: RunConfig) -> Path:
@@ -202,6 +207,7 @@ def train_job(config: RunConfig) -> TrainJob:
         "seed": config.seed,
         "initial": None if initial is None else hashlib.sha256(initial).hexdigest(),
         "train": counted_options(config.train),
+        **({"kept": slot_weights(config)} if config.train.keep_features else {}),
     }
     return TrainJob(
         make_data=lambda: training_data(config),

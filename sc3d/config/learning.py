@@ -13,12 +13,15 @@ from sc3d.config.options import STRICT, Count, Positive
 
 @dataclass(frozen=True, config=STRICT)
 class TrainConfig:
-    """Adapter training. The defaults are those of the preset ``3d-sc``; what another preset changes is in :mod:`sc3d.config_file`."""
+    """Adapter training. The defaults are those of the preset ``position``; what others change is in :mod:`sc3d.config_presets`."""
 
     preset: Annotated[
-        Literal["3d-sc", "diy-sc"],
-        Field(description="settings of the losses: the paper's, or DIY-SC's; other options override them"),
-    ] = "3d-sc"
+        Literal["position", "3d-sc", "diy-sc"],
+        Field(
+            description="settings of the losses: those that keep the features and ask for the position, the paper's, or DIY-SC's; other "
+            "options override them"
+        ),
+    ] = "position"
     labels: Annotated[
         str | None, Field(description="recipe of the labels in the run folder, such as an import prints; none: the run's own")
     ] = None
@@ -30,10 +33,10 @@ class TrainConfig:
     ] = "every_step"
     learning_rate: Annotated[Positive, Field(description="peak of the one-cycle schedule")] = 5e-3
     weight_decay: Annotated[float, Field(ge=0, description="AdamW weight decay")] = 1e-3
-    dropout: Annotated[float, Field(ge=0, lt=1, description="dropout on the input features")] = 0.2
+    dropout: Annotated[float, Field(ge=0, lt=1, description="dropout on the input features")] = 0.0
     channels: Annotated[Count, Field(description="output channels of the adapter")] = 768
     window: Annotated[int, Field(ge=0, description="half window of the dense loss's soft-argmax in cells; 0: the whole map")] = 7
-    noise: Annotated[float, Field(ge=0, description="standard deviation of the Gaussian noise on the dense target")] = 0.5
+    noise: Annotated[float, Field(ge=0, description="standard deviation of the Gaussian noise on the dense target")] = 0.0
     noise_unit: Annotated[
         Literal["cells", "reach"],
         Field(description="of what: cells, or the largest coordinate of the pair's labels in the target (DIY-SC)"),
@@ -43,19 +46,45 @@ class TrainConfig:
         Field(description="labels that share a cell with another are left out of its negatives, or are negatives of it (DIY-SC)"),
     ] = "mask"
     negatives: Annotated[
-        Literal["labels", "map"],
-        Field(description="what the sparse loss tells a label's partner from: the other labels (the paper's), or every cell"),
-    ] = "labels"
+        Literal["labels", "map", "position"],
+        Field(
+            description="what the sparse loss tells a label's partner from: the other labels (the paper's), every cell, or every cell by "
+            "its distance, as a Gaussian around the partner"
+        ),
+    ] = "position"
+    sigma_start: Annotated[Positive, Field(description="width of that Gaussian at first, in cells")] = 1.2
+    sigma_end: Annotated[
+        Positive, Field(description="and from two thirds of the steps on; between them it falls as half a cosine")
+    ] = 0.5
+    soft_targets: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="share of what the other labels of a pair have in the sparse loss's target, by a balanced Sinkhorn plan of the "
+            "present cosines (Shape-of-You: 0.3); negatives=labels alone reads it",
+        ),
+    ] = 0.0
+    dense_weight: Annotated[float, Field(ge=0, description="weight of the dense loss beside the sparse one; 0: it is left out")] = (
+        0.0
+    )
     confidence: Annotated[
         Literal["none", "geodesic"],
         Field(description="weight of a label in both losses: the same for all (the paper's), or falling with its geodesic error"),
     ] = "none"
-    both_ways: Annotated[bool, Field(description="the dense loss also predicts sources from targets (the paper's does not)")] = (
-        False
-    )
+    both_ways: Annotated[bool, Field(description="the dense loss also predicts sources from targets (the paper's does not)")] = True
+    keep_features: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="share of the features' own cosine in that of the descriptors, which the adapter's is added to; 0: the "
+            "adapter alone (the paper's)",
+        ),
+    ] = 0.5
     start_from_features: Annotated[
         bool, Field(description="start each block as its shortcut alone, so that training starts from the features")
-    ] = False
+    ] = True
     initial: Annotated[
         str | None, Field(description="local file of an adapter, ours or a published one, to start from; none: random weights")
     ] = None

@@ -20,6 +20,7 @@ from training.adapter import (
     decode_adapter,
     encode_adapter,
     feature_dims,
+    kept_features,
     load_adapter,
     native_input,
     save_adapter,
@@ -260,3 +261,39 @@ def test_an_adapter_that_starts_from_features_is_its_shortcuts() -> None:
         for b, part in zip(blocks, x.split([6, 8], 1), strict=True)
     )
     torch.testing.assert_close(adapter(x), expected / 2)
+
+
+def _keeping(share: float) -> Adapter:
+    torch.manual_seed(0)
+    names = ["sd.s3", "sd.s4", "dino"]
+    return Adapter([6, 4, 8], 16, kept_features(names, {"sd": 0.6, "dino": 0.4}, share)).eval()
+
+
+def test_kept_features_make_cosines_the_weighted_mean_of_both() -> None:
+    adapter = _keeping(0.3)
+    x = [torch.randn(1, 6, 3, 3), torch.randn(1, 4, 6, 6), torch.randn(1, 8, 6, 6)]
+    found = adapter.describe_maps(x)[0].flatten(1)
+    assert found.shape == (adapter.descriptor_channels, 36)
+    torch.testing.assert_close(adapter(x).norm(dim=1), torch.ones(1, 6, 6))
+    fine = functional.interpolate(x[0], size=(6, 6), mode="bilinear", align_corners=False)
+    sd, dino = (functional.normalize(part[0].flatten(1), dim=0) for part in (torch.cat([fine, x[1]], dim=1), x[2]))
+    alone = Adapter([6, 4, 8], 16)
+    alone.load_state_dict({k: v for k, v in adapter.state_dict().items() if not k.startswith("kept.")})
+    learned = alone.eval().describe_maps(x)[0].flatten(1)
+    expected = 0.3 * (0.6 * sd.T @ sd + 0.4 * dino.T @ dino) + 0.7 * learned.T @ learned
+    torch.testing.assert_close(found.T @ found, expected)
+
+
+def test_an_adapter_that_keeps_features_is_read_as_it_was_written() -> None:
+    adapter = _keeping(0.3)
+    x = [torch.randn(1, 6, 3, 3), torch.randn(1, 4, 6, 6), torch.randn(1, 8, 6, 6)]
+    read = decode_adapter(encode_adapter(adapter))
+    assert torch.equal(read.describe_maps(x), adapter.describe_maps(x))
+    assert kept_features(["dino"], {"dino": 0.4}, 0.0) is None
+
+
+def test_the_gradient_of_what_is_learned_beside_kept_features_is_finite_where_nothing_is() -> None:
+    adapter = _keeping(0.5).train()
+    x = [torch.zeros(1, 6, 3, 3), torch.zeros(1, 4, 6, 6), torch.zeros(1, 8, 6, 6)]
+    adapter(x).sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in adapter.parameters() if p.grad is not None)

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from sc3d.errors import PreflightError, StoreError
-from training.adapter import Adapter, load_adapter
+from training.adapter import Adapter, kept_features, load_adapter
 from training.export import encode_onnx, export_adapter
+from training.network import KeptFeatures
 
 # The package sc3d and its neighbours cannot be imported here, as where they are not installed.
 SCRIPT = """
@@ -27,9 +28,9 @@ print(json.dumps([m.tolist() for m in maps]))
 """
 
 
-def _adapter(dims: list[int], channels: int, seed: int = 0) -> Adapter:
+def _adapter(dims: list[int], channels: int, seed: int = 0, kept: KeptFeatures | None = None) -> Adapter:
     torch.manual_seed(seed)
-    adapter = Adapter(dims, channels).eval()
+    adapter = Adapter(dims, channels, kept).eval()
     with torch.no_grad():
         for parameter in adapter.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -37,13 +38,17 @@ def _adapter(dims: list[int], channels: int, seed: int = 0) -> Adapter:
 
 
 def test_the_exported_folders_work_without_sc3d(tmp_path: Path) -> None:
-    adapters = [_adapter([5, 6], 8), _adapter([5], 4, seed=1)]
+    adapters = [
+        _adapter([5, 6], 8),
+        _adapter([5], 4, seed=1),
+        _adapter([5, 6], 4, 2, kept_features(["sd.a", "dino"], {"sd": 2.0}, 0.4)),
+    ]
     x = [torch.randn(2, 5, 3, 3), torch.randn(2, 6, 6, 6)]
     torch.save(x, tmp_path / "x.pt")
-    for name, adapter in zip("ab", adapters, strict=True):
+    for name, adapter in zip("abc", adapters, strict=True):
         names = [path.name for path in export_adapter(adapter, tmp_path / name)]
         assert names == ["adapter.safetensors", "hubconf.py", "README.md"]
-    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "x.pt"), str(tmp_path / "a"), str(tmp_path / "b")]
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "x.pt"), *(str(tmp_path / name) for name in "abc")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": ""}, check=True)
     described = [np.array(values) for values in json.loads(done.stdout)]
     for adapter, found in zip(adapters, described, strict=True):
@@ -52,10 +57,10 @@ def test_the_exported_folders_work_without_sc3d(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("dims", "channels"), [([6, 4], 8), ([768], 768)])
-def test_onnx_agrees_at_any_size(dims: list[int], channels: int) -> None:
+@pytest.mark.parametrize(("dims", "channels", "share"), [([6, 4], 8, 0.0), ([768], 768, 0.0), ([6, 4], 8, 0.5)])
+def test_onnx_agrees_at_any_size(dims: list[int], channels: int, share: float) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
-    adapter = _adapter(dims, channels)
+    adapter = _adapter(dims, channels, kept=kept_features(["sd.a", "dino"], {}, share))
     session = onnxruntime.InferenceSession(encode_onnx(adapter))
     for shape in ((1, 5, 7), (3, 12, 12)):
         x = torch.randn(shape[0], sum(dims), *shape[1:])

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from sc3d.config import TrainConfig
+from sc3d.config_file import load_config
 from sc3d.errors import ConfigError, FeatureError, SchemaError
 from sc3d.features import Features
 from sc3d.records import Labels
@@ -20,7 +21,16 @@ from training.loop import Clock, DivergenceError, Hooks, Replica, fit
 from training.validation import ValidationScore
 
 DIMS = [4, 12]
-CONFIG = TrainConfig(steps=12, pairs_per_step=2, labels_per_pair=20, channels=16, learning_rate=5e-3, dropout=0.2, noise=0.1)
+CONFIG = dataclasses.replace(
+    load_config(None, ["train.preset=3d-sc"]).train,
+    steps=12,
+    pairs_per_step=2,
+    labels_per_pair=20,
+    channels=16,
+    learning_rate=5e-3,
+    dropout=0.2,
+    noise=0.1,
+)
 
 
 @pytest.fixture
@@ -40,7 +50,14 @@ def _accuracy(describe: Callable[[Features], np.ndarray], features: dict[str, Fe
     return float((np.argmax(source.T @ target, axis=1) == truth).mean())
 
 
-@pytest.mark.parametrize("options", [{}, {"negatives": "map", "both_ways": True, "start_from_features": True}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"negatives": "map", "both_ways": True, "start_from_features": True},
+        {"negatives": "position", "dense_weight": 0.0, "keep_features": 0.2},
+    ],
+)
 def test_the_trained_adapter_finds_what_the_raw_features_hide(toy_pairs: ModuleType, options: dict[str, object]) -> None:
     def raw(image: Features) -> np.ndarray:
         dino = image.sources["dino"].astype(np.float32)
@@ -221,6 +238,16 @@ def test_training_goes_on_from_an_initial_adapter(pairs: LabelledPairs) -> None:
         fit(pairs, [12], tame, seed=6, initial=initial)
     with pytest.raises(FeatureError, match=r"16 channels, train\.channels = 8"):
         fit(pairs, DIMS, _changed(channels=8), seed=6, initial=initial)
+
+
+def test_how_much_of_the_features_is_kept_is_not_taken_from_the_initial_adapter(pairs: LabelledPairs) -> None:
+    plain, keeping = (_changed(steps=1, learning_rate=1e-9, keep_features=share) for share in (0.0, 0.4))
+    both = {share: fit(pairs, DIMS, config, seed=5).adapter for share, config in ((0.0, plain), (0.4, keeping))}
+    assert both[0.0].kept is None
+    assert fit(pairs, DIMS, plain, seed=6, initial=both[0.4]).adapter.kept is None
+    kept = fit(pairs, DIMS, keeping, seed=6, initial=both[0.0]).adapter.kept
+    assert kept is not None
+    assert float(kept.share) == pytest.approx(0.4)
 
 
 def test_bfloat16_trains_to_nearly_the_same(pairs: LabelledPairs) -> None:

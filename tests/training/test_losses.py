@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from training.losses import cell_similarity, dense_loss, map_loss, predict_xy, sparse_loss
+from training.losses import (
+    annealed,
+    cell_similarity,
+    dense_loss,
+    gaussian_targets,
+    map_loss,
+    position_loss,
+    predict_xy,
+    sinkhorn_plan,
+    sparse_loss,
+)
 
 
 def _unit(*shape: int, dim: int, seed: int = 0) -> torch.Tensor:
@@ -177,3 +187,82 @@ def test_cells_without_a_descriptor_have_similarity_zero_and_a_finite_gradient()
     for x in (source, target):
         assert x.grad is not None
         assert torch.isfinite(x.grad).all()
+
+
+def test_position_loss_is_the_cross_entropy_against_a_gaussian_around_the_label() -> None:
+    similarity = _unit(3, 6, dim=1) @ _unit(12, 6, dim=1, seed=1).T
+    scale, sigma = torch.tensor(1.3, dtype=torch.float64), 0.8
+    # Within cells, and one at the border of the 3 x 4 grid.
+    truth = [(0.7, 1.9), (2.5, 0.5), (3.9, 2.2)]
+    expected = 0.0
+    for row, (x, y) in zip(similarity.tolist(), truth, strict=True):
+        weights = [math.exp(-((c % 4 + 0.5 - x) ** 2 + (c // 4 + 0.5 - y) ** 2) / (2 * sigma**2)) for c in range(12)]
+        logits = [math.exp(1.3) * value for value in row]
+        total = math.log(sum(math.exp(value) for value in logits))
+        expected -= sum(w * (value - total) for w, value in zip(weights, logits, strict=True)) / sum(weights) / 3
+    xy = torch.tensor(truth, dtype=torch.float64)
+    assert float(position_loss(similarity, scale, 4, xy, sigma)) == pytest.approx(expected)
+    # As narrow as that, all but the label's own cell is wrong.
+    cells = torch.tensor([4, 2, 11])
+    centres = torch.stack([cells % 4, cells // 4], dim=1) + 0.5
+    assert float(position_loss(similarity, scale, 4, centres, 0.05)) == pytest.approx(
+        float(map_loss(similarity, scale, _cells(3), cells))
+    )
+
+
+def test_position_gradient() -> None:
+    xy = torch.tensor([[0.7, 1.9], [2.5, 0.5], [9.0, -2.0]], dtype=torch.float64)
+    weights = torch.tensor([1.0, 0.2, 0.6], dtype=torch.float64)
+    inputs = (_unit(3, 6, dim=1), _unit(12, 6, dim=1, seed=1), torch.tensor(0.7, dtype=torch.float64))
+    for x in inputs:
+        x.requires_grad_()
+    assert torch.autograd.gradcheck(lambda s, t, k: position_loss(s @ t.T, k, 4, xy, 1.1, weights), inputs)
+
+
+def test_gaussians_lie_around_their_labels_and_sum_to_one() -> None:
+    xy = torch.tensor([[2.25, 1.5], [0.5, 3.5]], dtype=torch.float64)
+    wanted = gaussian_targets(4, 6, xy, 0.6)
+    torch.testing.assert_close(wanted.sum(dim=1), torch.ones(2, dtype=torch.float64))
+    maps = wanted.reshape(2, 4, 6)
+    # A quarter of a cell left of the centre of cell (2, 1): the left neighbour counts more than the right one.
+    assert maps[0].argmax() == 1 * 6 + 2
+    assert maps[0, 1, 1] > maps[0, 1, 3]
+    assert float(maps[0, 1, 1] / maps[0, 1, 3]) == pytest.approx(math.exp((1.25**2 - 0.75**2) / (2 * 0.6**2)))
+
+
+def test_the_width_falls_as_half_a_cosine_and_then_stays() -> None:
+    assert annealed(3.0, 1.0, 0.0) == 3.0
+    assert annealed(3.0, 1.0, 1 / 3) == pytest.approx(2.0)
+    assert annealed(3.0, 1.0, 1 / 6) == pytest.approx(2 + math.cos(math.pi / 4))
+    assert annealed(3.0, 1.0, 2 / 3) == annealed(3.0, 1.0, 1.0) == 1.0
+
+
+def test_a_sinkhorn_plan_is_balanced_and_prefers_what_is_alike() -> None:
+    similarity = _unit(5, 4, dim=1) @ _unit(5, 4, dim=1, seed=1).T
+    plan = sinkhorn_plan(similarity)
+    for axis in (0, 1):
+        torch.testing.assert_close(plan.sum(dim=axis), torch.ones(5, dtype=torch.float64))
+    # Scaling rows and columns leaves the odds of every 2 x 2 block alone.
+    torch.testing.assert_close(
+        (plan[0, 0] * plan[1, 1] / plan[0, 1] / plan[1, 0]).log(),
+        similarity[0, 0] + similarity[1, 1] - similarity[0, 1] - similarity[1, 0],
+    )
+
+
+def test_soft_targets_share_the_target_out_by_the_plan() -> None:
+    similarity, scale = _unit(4, 6, dim=1) @ _unit(4, 6, dim=1, seed=1).T, torch.tensor(1.5, dtype=torch.float64)
+    target = 0.7 * torch.eye(4, dtype=torch.float64) + 0.3 * sinkhorn_plan(similarity)
+    logits = math.exp(1.5) * similarity
+    expected = -(target * logits.log_softmax(1)).sum(1).mean() / 2 - (target.T * logits.T.log_softmax(1)).sum(1).mean() / 2
+    found = sparse_loss(similarity, scale, _cells(4), _cells(4), soft=0.3)
+    assert float(found) == pytest.approx(float(expected))
+    assert float(sparse_loss(similarity, scale, _cells(4), _cells(4), soft=1e-9)) == pytest.approx(
+        float(sparse_loss(similarity, scale, _cells(4), _cells(4)))
+    )
+    # The plan is a constant: gradients are those of a cross-entropy against fixed targets.
+    fixed = similarity.clone().requires_grad_()
+    logits = math.exp(1.5) * fixed
+    plain = -(target * logits.log_softmax(1)).sum(1).mean() / 2 - (target.T * logits.T.log_softmax(1)).sum(1).mean() / 2
+    (wanted,) = torch.autograd.grad(plain, fixed)
+    (found,) = torch.autograd.grad(sparse_loss(fixed, scale, _cells(4), _cells(4), soft=0.3), fixed)
+    torch.testing.assert_close(found, wanted)

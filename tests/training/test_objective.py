@@ -8,12 +8,15 @@ import torch
 from torch.nn import functional
 
 from sc3d.config import TrainConfig
-from sc3d.config_file import PRESETS, load_config
+from sc3d.config_file import load_config, to_values
+from sc3d.config_presets import PRESETS, PROFILES
 from training.adapter import Adapter
 from training.data import PairSample
+from training.losses import cell_similarity, position_loss
 from training.objective import embed, pair_losses
 
 SIDE = 6
+PAPER = load_config(None, ["train.preset=3d-sc"]).train
 
 
 def _maps(seed: int) -> dict[str, torch.Tensor]:
@@ -66,6 +69,8 @@ def test_the_preset_of_diy_sc_has_its_losses_and_gradients() -> None:
         {"negatives": "map", "both_ways": True},
         {"negatives": "map", "both_ways": True, "confidence": "geodesic"},
         {"confidence": "geodesic"},
+        {"negatives": "position", "both_ways": True, "confidence": "geodesic"},
+        {"negatives": "position", "dense_weight": 0.3},
     ],
 )
 def test_gradients_by_finite_differences(preset: str, options: dict[str, object]) -> None:
@@ -82,7 +87,10 @@ def test_gradients_by_finite_differences(preset: str, options: dict[str, object]
 @pytest.mark.parametrize("negatives", ["labels", "map"])
 def test_confidence_weighs_labels_in_both_losses(negatives: str) -> None:
     maps, sample = _maps(0), _sample(2)
-    weighted, plain = (TrainConfig(window=0, noise=0.0, negatives=negatives, confidence=c) for c in ("geodesic", "none"))  # type: ignore[arg-type]
+    weighted, plain = (
+        dataclasses.replace(PAPER, window=0, noise=0.0, negatives=negatives, confidence=c)
+        for c in ("geodesic", "none")  # type: ignore[arg-type]
+    )
     scale = torch.tensor(1.0)
     with_one = dataclasses.replace(sample, confidence=np.array([1.0, 1e-12]))
     alone = pair_losses(sample.at(np.array([0])), maps, scale, plain)
@@ -93,9 +101,33 @@ def test_confidence_weighs_labels_in_both_losses(negatives: str) -> None:
     assert not torch.allclose(pair_losses(with_one, maps, scale, weighted)[0], pair_losses(sample, maps, scale, plain)[0])
 
 
+def test_the_position_is_asked_for_at_both_ends_with_the_width_of_the_step() -> None:
+    maps, sample = _maps(0), _sample()
+    config = TrainConfig(negatives="position", sigma_start=2.0, sigma_end=0.4, dense_weight=0.0)
+    scale = torch.tensor(1.5, dtype=torch.float64)
+    similarity = [cell_similarity(maps[s], torch.from_numpy(c), maps[t]) for s, t, c in
+                  (("a", "b", sample.source_cells), ("b", "a", sample.target_cells))]  # fmt: skip
+    ends = [torch.from_numpy(xy) for xy in (sample.target_xy, sample.source_xy)]
+    for progress, sigma in ((0.0, 2.0), (1 / 3, 1.2), (1.0, 0.4)):
+        expected = sum(position_loss(s, scale, SIDE, xy, sigma) for s, xy in zip(similarity, ends, strict=True)) / 2
+        found = pair_losses(sample, maps, scale, config, progress=progress)
+        torch.testing.assert_close(found, torch.stack([torch.as_tensor(expected), torch.zeros((), dtype=torch.float64)]))
+
+
+def test_the_dense_loss_counts_by_its_weight() -> None:
+    maps, sample, scale = _maps(0), _sample(), torch.tensor(1.0)
+    whole, part, none = (
+        pair_losses(sample, maps, scale, dataclasses.replace(PAPER, both_ways=True, dense_weight=weight))
+        for weight in (1.0, 0.25, 0.0)
+    )
+    assert float(part[1]) == pytest.approx(float(whole[1]) / 4)
+    assert float(none[1]) == 0.0
+    assert part[0] == whole[0] == none[0]
+
+
 def test_noise_is_in_cells_or_in_shares_of_the_labels_reach() -> None:
     maps, sample = _maps(0), _sample(30)
-    base = TrainConfig(window=0, noise=0.0)
+    base = dataclasses.replace(PAPER, window=0, noise=0.0)
 
     def dense(**options: object) -> float:
         config = dataclasses.replace(base, **options)  # type: ignore[arg-type]
@@ -107,7 +139,7 @@ def test_noise_is_in_cells_or_in_shares_of_the_labels_reach() -> None:
 
 
 def test_presets_are_the_published_settings_and_give_way_to_options() -> None:
-    paper = load_config().train
+    paper = PAPER
     assert {name: getattr(paper, name) for name in PRESETS["3d-sc"]} == PRESETS["3d-sc"]
     assert (paper.steps, paper.pairs_per_step, paper.labels_per_pair, paper.channels) == (200_000, 1, 50, 768)
     assert (paper.learning_rate, paper.weight_decay, paper.window) == (5e-3, 1e-3, 7)
@@ -120,6 +152,22 @@ def test_presets_are_the_published_settings_and_give_way_to_options() -> None:
     assert load_config(None, [], stored).train.window == 3
     changed = load_config(None, ["train.preset=diy-sc"], stored).train
     assert (changed.window, changed.steps) == (0, 9)
+
+
+def test_a_profile_chooses_its_preset_and_gives_way_to_another() -> None:
+    light, foundation = (load_config(None, [f"profile={name}"]) for name in ("light", "foundation"))
+    assert light.train == load_config().train == TrainConfig()
+    assert {name: getattr(light.train, name) for name in PRESETS["position"]} == PRESETS["position"]
+    assert foundation.train == PAPER
+    assert load_config(None, ["profile=light", "train.preset=3d-sc"]).train == PAPER
+    # What a run was made with stays until another profile or preset is chosen.
+    stored = to_values(light)
+    assert load_config(None, ["train.steps=7"], stored).train.keep_features == TrainConfig().keep_features
+    assert load_config(None, ["profile=foundation"], stored).train == PAPER
+    assert load_config(None, ["profile=light"], to_values(foundation)).train == light.train
+    # Defaults that name no preset, as the demo's, count under any profile.
+    for name in PROFILES:
+        assert load_config(None, [f"profile={name}"], {"train": {"dropout": 0.3, "window": 2}}).train.window == 2
 
 
 def test_images_are_embedded_alike_alone_and_together() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from sc3d.config import TrainConfig
+from sc3d.config_file import load_config
 from sc3d.errors import ConfigError, PreflightError, RayDiedError
 from sc3d.store import RunFolder
 from training.adapter import adapter_metadata, decode_adapter, load_adapter
@@ -23,7 +23,8 @@ from training.loop import DivergenceError
 from training.train import TrainJob, train
 from training.validation import Validation, ValidationPair
 
-CONFIG = TrainConfig(
+CONFIG = dataclasses.replace(
+    load_config(None, ["train.preset=3d-sc"]).train,
     steps=8,
     pairs_per_step=2,
     labels_per_pair=20,

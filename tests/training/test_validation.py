@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sc3d.config import EvaluateConfig, TrainConfig
+from sc3d.config import EvaluateConfig
+from sc3d.config_file import load_config
 from sc3d.evaluation.pck import pck, score_pair
 from sc3d.evaluation.readout import CellDescriptors
 from sc3d.features import Features
@@ -17,7 +18,7 @@ from sc3d.records import ImageRecord
 from training.adapter import Adapter
 from training.validation import Validation, ValidationPair, held_out_pairs
 
-CONFIG = TrainConfig(channels=16, labels_per_pair=6, window=0)
+CONFIG = dataclasses.replace(load_config(None, ["train.preset=3d-sc"]).train, channels=16, labels_per_pair=6, window=0)
 
 
 @pytest.fixture
