@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from actors.base import Actor, Row
 from pipelines.stages.azimuths import read_azimuths
@@ -24,6 +26,7 @@ from sc3d.evaluation.filter_quality import without_3d
 from sc3d.evaluation.labellings import (
     KeptMatches,
     Labelling,
+    annotated_matches,
     chain_between,
     chained_matches,
     filtered_matches,
@@ -34,6 +37,7 @@ from sc3d.evaluation.labellings import (
 from sc3d.local_files import read_local
 from sc3d.matching.described import Described
 from sc3d.matching.explain import explain_pair
+from sc3d.pair_ids import split_pair_ids
 from sc3d.records import Labels, Pair
 
 _SPHERE_BYTES = 1 << 24
@@ -44,10 +48,13 @@ CHAINED: Mapping[str, str] = {
 }
 
 
+ANNOTATED: Mapping[str, str] = {"annotations": "manifest rows of both images, for labellings that read them; else None"}
+
+
 class CompareActor(Actor):
     """Labels of a pair by the labelling of the configuration."""
 
-    requires: ClassVar[Mapping[str, str]] = {"category": "of both images", **SIDES, **CHAINED}
+    requires: ClassVar[Mapping[str, str]] = {"category": "of both images", **SIDES, **CHAINED, **ANNOTATED}
     provides: ClassVar[Mapping[str, str]] = {"record": "what the labelling keeps"}
     version: ClassVar[str] = "compare-1"
     options: ClassVar[tuple[str, ...]] = ("compare.labelling", "label.tau_cc", "label.tau_geo", "label.min_agreement")
@@ -60,6 +67,8 @@ class CompareActor(Actor):
 
 def kept_matches(labelling: Labelling, row: Row, config: RunConfig) -> KeptMatches:
     """What a labelling keeps of a pair, see :class:`CompareActor` for the row."""
+    if labelling.annotated:
+        return annotated_matches(row["annotations"], (row["source"].letterbox, row["target"].letterbox))
     if not labelling.chained:
         return filtered_matches(labelling, explain_pair(row["source"], row["target"], config.label), config.label)
     matches = chained_matches([row["source"], *row["between"], row["target"]])
@@ -73,10 +82,12 @@ class CompareStage(VerifyingStage):
     folder = "labels"
     record = Labels
     slots = (CompareActor,)
-    gathers = {**SIDES, **CHAINED}
+    gathers = {**SIDES, **CHAINED, **ANNOTATED}
     command = "compare"
 
     def reads(self) -> Sequence[str]:
+        if self._labelling.annotated:
+            return ()
         return (
             "match.alpha",
             "match.beta",
@@ -84,7 +95,13 @@ class CompareStage(VerifyingStage):
         )
 
     def asks_registrations(self) -> bool:
-        return not self._labelling.chained and super().asks_registrations()
+        return not (self._labelling.chained or self._labelling.annotated) and super().asks_registrations()
+
+    def inputs_of(self, ids: pa.Array) -> pa.Array:
+        joined = super().inputs_of(ids)
+        if not self._labelling.annotated:
+            return joined
+        return pc.binary_join_element_wise(joined, *(self.image_inputs(end, "annotation") for end in split_pair_ids(ids)), " ")
 
     def identities(self) -> Mapping[str, Any]:
         return {"code": self._labelling.code, **(chain_identities(self.other(OrientStage)) if self._labelling.chained else {})}
@@ -95,6 +112,9 @@ class CompareStage(VerifyingStage):
 
     @cached_property
     def _images(self) -> PreparedImages[Described]:
+        if self._labelling.annotated:
+            # Nothing is matched: an image is its grid and its extent.
+            return described_images(self.other(DescribeStage), without_3d(MatchConfig()), self.whole.ray.cache_mb)
         match = self.config.match
         if self._labelling.chained:
             # From image to image through the 2D features alone: whichever transfer there is, it makes no difference.
@@ -112,7 +132,8 @@ class CompareStage(VerifyingStage):
     def gather(self, pair: Pair) -> Row:
         source, target = self._images.both(pair)
         chain = self._chains.of(pair, self._images) if self._labelling.chained else NO_CHAIN
-        return {"source": source, "target": target, **chain}
+        annotations = self.annotations(pair) if self._labelling.annotated else None
+        return {"source": source, "target": target, "annotations": annotations, **chain}
 
 
 NO_CHAIN: Mapping[str, Any] = {"between": [], "spheres": None}

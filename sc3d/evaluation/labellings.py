@@ -19,13 +19,15 @@ import numpy as np
 from sc3d import plugins
 from sc3d.config import LabelConfig
 from sc3d.errors import ConfigError, InputError
+from sc3d.evaluation.pck import common_keypoints
+from sc3d.grid import Letterbox
 from sc3d.matching.azimuth_chains import azimuth_bins
 from sc3d.matching.candidates import similarity
 from sc3d.matching.described import Described
 from sc3d.matching.explain import Explanation
 from sc3d.matching.filters import FILTERS, MAX_DIRECTION_ANGLE, Filter, survivors
 from sc3d.pair_ids import pair_id_of
-from sc3d.records import Labels
+from sc3d.records import ImageRecord, Labels
 
 ROUND_TRIP = 2.0
 """Cells that a match of a chain may be off when it comes back."""
@@ -41,6 +43,7 @@ class Labelling:
         filter: name of the filter of candidates, see :func:`~sc3d.matching.filters.filter_named`.
         shape: candidates are made with 3D descriptors too.
         chained: DIY-SC's chains instead of candidates.
+        annotated: the keypoints that a person marked in both images: **supervised**, for comparisons.
         published: PCK@0.10 of the adapter that the paper trained so, in per cent.
     """
 
@@ -49,6 +52,7 @@ class Labelling:
     filter: str = "none"
     shape: bool = False
     chained: bool = False
+    annotated: bool = False
     published: float | None = None
 
     @property
@@ -73,6 +77,7 @@ LABELLINGS: dict[str, Labelling] = {
         Labelling("3d-cycle-geodesic", "the same, and the geodesic filter: 3D-SC", "cycle + geodesic", shape=True, published=72.1),
         Labelling("3d-cycle-shape", "relaxed cycle, similar 3D features", "3D-feature similarity", shape=True),
         Labelling("diy-sc", "chains over neighbouring viewpoints, relaxed cycle, sphere filter where maps are given", chained=True),
+        Labelling("keypoints", "the annotated keypoints of both images: supervised, for comparisons", annotated=True),
         *(_of_filter(name, keeps) for name, keeps in FILTERS.items()),
     )
 }
@@ -157,6 +162,21 @@ def chained_matches(images: Sequence[Described]) -> KeptMatches:
         cycle_error=(error * first.letterbox.cell_pixels).astype(np.float32),
         geodesic_error=np.full(len(start), np.inf, np.float32),
     )
+
+
+def annotated_matches(images: tuple[ImageRecord, ImageRecord], grids: tuple[Letterbox, Letterbox]) -> KeptMatches:
+    """The common keypoints of two images, where the annotation has them, of each cell of the source one.
+
+    Args:
+        images: source and target.
+        grids: theirs.
+    """
+    _, source_xy, target_xy = common_keypoints(*images)
+    cells = grids[0].cells_of(source_xy)
+    _, first = np.unique(cells, return_index=True)
+    unknown = np.full(len(first), np.nan, np.float32)
+    target_cells = grids[1].cells_of(target_xy[first])
+    return KeptMatches(cells[first], target_cells, source_xy[first], target_xy[first], unknown, unknown, unknown)
 
 
 def on_one_spot(matches: KeptMatches, spheres: tuple[np.ndarray, np.ndarray]) -> np.ndarray:

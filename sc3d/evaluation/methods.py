@@ -209,7 +209,8 @@ def weights_of(method: Method, config: RunConfig) -> dict[str, float]:
 
 def named(method: Method, stand_ins: Mapping[str, str]) -> str:
     """What tables call a method: its name, and what stood in for its models."""
-    notes = [*(["supervised"] if method.carried else []), *sorted(set(stand_ins.values()))]
+    supervised = method.carried or (method.labelling and labelling_named(method.labelling).annotated)
+    notes = [*(["supervised"] if supervised else []), *sorted(set(stand_ins.values()))]
     return f"{method.name} ({', '.join(notes)})" if notes else method.name
 
 

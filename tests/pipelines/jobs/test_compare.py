@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from actors.base import run_actors
@@ -21,6 +22,7 @@ from sc3d.config import RunConfig
 from sc3d.config_file import load_config, to_values
 from sc3d.errors import ConfigError
 from sc3d.evaluation.labellings import LABELLINGS
+from sc3d.evaluation.pck import common_keypoints
 from sc3d.store import RunFolder
 
 
@@ -56,6 +58,24 @@ def test_every_labelling_labels_a_pair_from_what_it_declares(name: str, finished
     assert [row["error"] for row in rows if "error" in row] == []
     (outcome,) = run_actors([actor], rows[:1], "pair_id", stage.name)
     assert outcome.reject is None
+
+
+def test_annotated_keypoints_are_labels_as_they_are_annotated(finished: RunConfig) -> None:
+    stage = CompareStage(labelled_by(finished, "keypoints"))
+    (actor,) = (kind(stage.whole) for kind in stage.actors())
+    rows = list(stage.load(stage.cut(stage.items())[0]))
+    for row, outcome in zip(rows, run_actors([actor], rows, "pair_id", stage.name), strict=True):
+        source, target = row["annotations"]
+        ids, wanted, there = common_keypoints(source, target)
+        label = outcome.row["record"]
+        found = {tuple(xy): tuple(other) for xy, other in zip(label.source_xy.tolist(), label.target_xy.tolist(), strict=True)}
+        truth = {tuple(xy): tuple(other) for xy, other in zip(wanted.tolist(), there.tolist(), strict=True)}
+        assert found.items() <= truth.items()
+        assert len(ids) - 3 <= len(found)
+        assert np.isnan(label.geodesic_error).all()
+    # What a person marks anew makes these labels anew, and those of other labellings not.
+    ids = pa.array([row["pair_id"] for row in rows])
+    assert stage.inputs_of(ids) != CompareStage(labelled_by(finished, "2d")).inputs_of(ids)
 
 
 @pytest.mark.slow

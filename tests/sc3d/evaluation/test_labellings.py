@@ -73,7 +73,7 @@ def test_filters_of_the_ablation_keep_what_the_filters_keep(make_features):
     source, target = (Described(make_features(i, f"i{i}"), MatchConfig()) for i in (1, 2))
     explanation = explain_pair(source, target, LabelConfig())
     for labelling in LABELLINGS.values():
-        if not labelling.chained:
+        if not (labelling.chained or labelling.annotated):
             keep = FILTERS[labelling.filter](explanation, LabelConfig())
             found = filtered_matches(labelling, explanation, LabelConfig())
             np.testing.assert_array_equal(found.source_cells, explanation.source_cells[keep])
@@ -167,7 +167,7 @@ def test_another_version_of_a_filter_is_told_apart(near):
 
 def test_unknown_labellings_name_what_is_near(near):
     for name, reason in (
-        ("2d-cycles", r"no labelling named '2d-cycles' \(did you mean 2d-cycle.*there are 2d, .*diy-sc, none, .*geodesic, near;"),
+        ("2d-cycles", r"no labelling named '2d-cycles' \(did you mean 2d-cycle.*there are 2d, .*diy-sc, keypoints, none, .*geodesic, near;"),
         ("neat", r"did you mean near\?"),
         ("near_of_tests:LIMIT", "labelling 'near_of_tests:LIMIT' must be a filter, .* not 0.5"),
         ("near_of_tests:keep", "has no keep"),
