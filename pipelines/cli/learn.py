@@ -114,6 +114,13 @@ def represent(
     features: Annotated[
         str | None, typer.Option("--features", help="What cells are told by: zero-shot (default) or adapter, the trained one.")
     ] = None,
+    landmarks: Annotated[
+        str | None,
+        typer.Option(
+            "--landmarks",
+            help="What class shapes are built on: annotated (default), keypoints of the training images; registered, points of a mesh.",
+        ),
+    ] = None,
     retry_rejects: RetryRejects = False,
     config: Config = None,
     set_: Set = None,
@@ -122,10 +129,11 @@ def represent(
     """SemAlign3D: build the 3D shape of each category from annotated images, and fit it to the images of the annotated pairs."""
     from pipelines.jobs import represent as pipeline
 
-    options = {"represent.features": features}
+    options = {"represent.features": features, "represent.landmarks": landmarks}
     folder = pipeline.run(configuration(run, config, set_, options, reset=reset, say=True), retry_rejects)
-    method = "semalign3d-adapter" if features == "adapter" else "semalign3d"
-    PlainConsole().print(f"evaluate it: sc3d evaluate --run {folder.uri} --method {method}", soft_wrap=True)
+    PlainConsole().print(
+        f"evaluate it: sc3d evaluate --run {folder.uri} --method semalign3d (sc3d methods lists others)", soft_wrap=True
+    )
 
 
 @app.command()

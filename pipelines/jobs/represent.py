@@ -47,7 +47,7 @@ def fit_shapes(job: Job, config: RunConfig, items: pa.Table) -> list[StageSummar
     shapes, fits = RepresentStage(config), FitStage(config)
     if not len(shapes.items()):
         raise InputError(
-            f"{job.folder.uri}: no image of the split trn has annotated keypoints, of which a class shape is built; "
-            "use a data set whose training pairs are annotated"
+            f"{job.folder.uri}: no image of the split trn has annotated keypoints, on which class shapes are built; use a data set whose "
+            "training images are annotated, or represent.landmarks=registered, which needs no annotation"
         )
     return [job.run_stage(shapes), job.run_stage(fits, items)]

@@ -28,12 +28,14 @@ _DEPTH_SIDE = 320
 
 
 class Observed(NamedTuple):
-    """An image as a class shape sees it, with its depth, its mask (H, W) bool and the flat features (side * side, C) of all cells."""
+    """An image as a class shape sees it, with its depth, its mask (H, W) bool, the flat features (side * side, C) of all cells, and the
+    reconstruction that the depth is of."""
 
     observation: Observation
     depth: Depth
     mask: np.ndarray
     features: np.ndarray
+    reconstruction: Reconstruction
 
     @property
     def n_bytes(self) -> int:
@@ -70,7 +72,7 @@ class ObservingStage(Stage):
             flat = prepare(features).descriptors.flat()
             depth = mesh_depth(one)
             seen = observe(features.image_id, features.letterbox, features.foreground, depth, flat)
-            return Observed(seen, depth, decode_mask(one.mask), flat)
+            return Observed(seen, depth, decode_mask(one.mask), flat, one)
 
         return PreparedImages(described, observed, self.whole.ray.cache_mb // 4, needed=[reconstructions])
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import ClassVar
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from actors.base import Actor, Row
 from pipelines.folder.images import IMAGES
+from pipelines.stages.landmarks import AnnotatedPoints, PointSource, RegisteredPoints
 from pipelines.stages.observing import ObservingStage
+from pipelines.stages.orient import shuffled
+from pipelines.stages.register import RegisterStage
 from sc3d.class_shapes.build import Annotated, build_class_shape
 from sc3d.class_shapes.class_shape import ClassShape, decode_class_shape
 from sc3d.class_shapes.observation import annotate
+from sc3d.config import RunConfig
 from sc3d.errors import InputError, SchemaError, UpstreamError, concerns_the_run
-from sc3d.evaluation.protocols import protocol_of
 from sc3d.records import LABELLED_SPLIT, ClassShapeIndex, ImageRecord
-from sc3d.shards import ITEMS, Shard, shard_name
+from sc3d.shards import Shard, item_table, shard_name
 
 _USED = ["image_id", "category", "split", "keypoint_ids", "inputs", "annotation"]
 
@@ -45,13 +47,13 @@ class BuildShape(Actor):
 
 
 class RepresentStage(ObservingStage):
-    """A row a category: made from the keypoints of its training images, their features and their posed meshes."""
+    """A row a category: made from the points of its training images, their features and their posed meshes."""
 
     name = "represent"
     folder = "class_shapes"
     record = ClassShapeIndex
     key = "category"
-    options = ("dataset.kind",)
+    options = ("represent.landmarks", "represent.images")
     slots = (BuildShape,)
     given: ClassVar[Mapping[str, str]] = {
         "category": "object category",
@@ -59,50 +61,79 @@ class RepresentStage(ObservingStage):
         "mirrored": "keypoint id -> its counterpart in a mirror",
     }
 
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        if not self._is_annotated:
+            self.upstream = (*self.upstream, RegisterStage)
+
+    def reads(self) -> tuple[str, ...]:
+        return *super().reads(), *(("dataset.kind",) if self._is_annotated else ())
+
+    @property
+    def _is_annotated(self) -> bool:
+        return self.whole.represent.landmarks == "annotated"
+
     @cached_property
-    def _annotated(self) -> pa.Table:
-        """The images of the training split that have keypoints, with the columns ``_USED``."""
+    def _points(self) -> PointSource:
+        if self._is_annotated:
+            return AnnotatedPoints(self.config.dataset.kind, self.whole.dataset.root)
+        return RegisteredPoints(self.other(RegisterStage))
+
+    @cached_property
+    def _learned(self) -> Mapping[str, Sequence[tuple[str, str]]]:
+        """Category -> the images that its class shape is made of, drawn by lot: ids, and what each is made from."""
         if not self.run.exists(IMAGES):
-            return pa.table({name: pa.array([], pa.string()) for name in _USED})
+            return {}
         table = self.run.read_table(ImageRecord, IMAGES, _USED)
-        has = pc.greater(pc.fill_null(pc.list_value_length(table["keypoint_ids"]), 0), 0)
-        return table.filter(pc.and_(pc.equal(table["split"], LABELLED_SPLIT), has))
+        usable = pc.equal(table["split"], LABELLED_SPLIT)
+        if self._is_annotated:
+            usable = pc.and_(usable, pc.greater(pc.fill_null(pc.list_value_length(table["keypoint_ids"]), 0), 0))
+        table = table.filter(usable)
+        ids = table["image_id"].combine_chunks()
+        own = table["annotation"].combine_chunks() if self._is_annotated else self.other(RegisterStage).inputs_of(ids)
+        made_of: dict[str, list[tuple[str, str]]] = {}
+        columns = (column.to_pylist() for column in (table["category"], ids, table["inputs"], own))
+        for category, image_id, *parts in zip(*columns, strict=True):
+            made_of.setdefault(category, []).append((image_id, " ".join([image_id, *parts])))
+        most = self.config.represent.images
+        return {name: sorted(members, key=lambda one: shuffled(one[0]))[:most] for name, members in made_of.items()}
 
     def named(self) -> pa.Table:
-        categories = pc.unique(self._annotated["category"]).sort()
-        return pa.Table.from_arrays([categories, categories], schema=ITEMS)
+        return item_table((category, category) for category in sorted(self._learned))
 
     @property
     def counted(self) -> pa.Table:
         return self.wanted(self.named()["id"].combine_chunks())
 
     def inputs_of(self, ids: pa.Array) -> pa.Array:
-        made_of: dict[str, list[str]] = {}
-        table = self._annotated.select(["category", "image_id", "inputs", "annotation"])
-        for category, *parts in zip(*(column.to_pylist() for column in table.columns), strict=True):
-            made_of.setdefault(category, []).append(" ".join(parts))
-        return pa.array([shard_name(made_of[one]) if one in made_of else "" for one in ids.to_pylist()], pa.string())
+        made_of = {category: shard_name(inputs for _, inputs in members) for category, members in self._learned.items()}
+        return pa.array([made_of.get(one, "") for one in ids.to_pylist()], pa.string())
 
     @property
     def shard_size(self) -> int:
         return 1
 
-    def load(self, shard: Shard) -> list[Row]:
-        groups = protocol_of(self.config.dataset.kind).groups_of(self.whole.dataset.root, shard.category)
-        mirrored = {a: b for pair in groups.mirrored for a, b in (pair, pair[::-1])}
-        return [{"category": shard.category, "views": self._views(shard.category), "mirrored": mirrored}]
+    def load(self, shard: Shard) -> Iterable[Row]:
+        row: Row = {"category": shard.category}
+        try:
+            views = self._views(shard.category)
+            yield {**row, "views": views, "mirrored": self._points.mirrored(shard.category)}
+        except Exception as error:  # what one category lacks concerns that category
+            if concerns_the_run(error):
+                raise
+            yield {**row, "error": error}
 
     def _views(self, category: str) -> list[Annotated]:
-        """The annotated images of a category, of those that earlier stages did not reject."""
+        """The images of a category with their points, of those that earlier stages did not reject."""
         views = []
-        for image_id in self._annotated.filter(pc.equal(self._annotated["category"], category))["image_id"].to_pylist():
+        for image_id, _ in self._learned[category]:
             try:
-                one, image = self.observed.get(image_id), self.images[image_id]
+                one = self.observed.get(image_id)
+                ids, xy = self._points.of(self.images[image_id], one.reconstruction)
             except (UpstreamError, InputError) as error:
                 if concerns_the_run(error):
                     raise
                 continue
-            ids, xy = np.asarray(image.keypoint_ids), np.asarray(image.keypoint_xy, np.float64)
             views.append((one.observation, annotate(one.observation, ids, xy, one.depth, one.mask, one.features)))
         return views
 

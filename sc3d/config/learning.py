@@ -174,6 +174,14 @@ class RepresentConfig:
         Literal["zero-shot", "adapter"],
         Field(description="what cells are told by: the run's 2D features, fused with its weights, or its trained adapter"),
     ] = "zero-shot"
+    landmarks: Annotated[
+        Literal["annotated", "registered"],
+        Field(
+            description="the points that a class shape is built on: annotated keypoints of the split trn, or points of a reference mesh, "
+            "found by registrations, which nobody annotated"
+        ),
+    ] = "annotated"
+    images: Annotated[Count, Field(description="images of a category that its class shape is built from, at most")] = 100
     points: Annotated[Count, Field(description="points of a class shape beside its keypoints, at most")] = 1000
     hypotheses: Annotated[Count, Field(description="poses from which a class shape is fitted to an image")] = 16
 

@@ -45,8 +45,8 @@ class Method:
         labelling: the adapter is trained on the labels of that (:func:`~sc3d.evaluation.labellings.labelling_named`), not on the run's own.
         prior: what the poses of a template that both photos show do (:mod:`sc3d.matching.template_prior`): ``add``, they guide the
             features, or ``alone``, they decide. Pairs without such poses are predicted from the features, and counted.
-        carried: matches go through the class shape that is fitted to both photos (:mod:`sc3d.class_shapes`). It has seen the annotated
-            keypoints of the training split, as tables say.
+        carried: matches go through the class shape that is fitted to both photos (:mod:`sc3d.class_shapes`). Built on annotated keypoints,
+            it has seen those of the training split, as tables say.
     """
 
     name: str
@@ -93,15 +93,22 @@ _BUILT_IN = (
         "semalign3d",
         "through a 3D shape of the category, built from the training split's keypoints and fitted to both photos, on the 2D features",
         {"sd": None, "dino": None},
-        options={"represent.features": "zero-shot"},
+        options={"represent.features": "zero-shot", "represent.landmarks": "annotated"},
         published="SemAlign3D (supervised)",
+        carried=True,
+    ),
+    Method(
+        "semalign3d-unannotated",
+        "the same, built on landmarks of a reference mesh that registrations carry to the other meshes: nobody annotated anything",
+        {"sd": None, "dino": None},
+        options={"represent.features": "zero-shot", "represent.landmarks": "registered"},
         carried=True,
     ),
     Method(
         "semalign3d-adapter",
         "the same, on the adapter that was trained on the run's labels",
         adapter=TRAINED,
-        options={"represent.features": "adapter"},
+        options={"represent.features": "adapter", "represent.landmarks": "annotated"},
         carried=True,
     ),
     Method(CONTROL, "the same place in the other object's box: a control, which sees nothing", {"position": 1.0}),
@@ -209,7 +216,8 @@ def weights_of(method: Method, config: RunConfig) -> dict[str, float]:
 
 def named(method: Method, stand_ins: Mapping[str, str]) -> str:
     """What tables call a method: its name, and what stood in for its models."""
-    supervised = method.carried or (method.labelling and labelling_named(method.labelling).annotated)
+    built = method.carried and method.options["represent.landmarks"] == "annotated"
+    supervised = built or (method.labelling and labelling_named(method.labelling).annotated)
     notes = [*(["supervised"] if supervised else []), *sorted(set(stand_ins.values()))]
     return f"{method.name} ({', '.join(notes)})" if notes else method.name
 

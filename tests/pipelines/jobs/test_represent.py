@@ -18,6 +18,7 @@ from pipelines.folder.inputs import with_inputs
 from pipelines.folder.manifest import read_images
 from pipelines.jobs import evaluate, label, represent
 from pipelines.report.metrics import METRICS_FILE
+from pipelines.stages.evaluate import evaluate_stages
 from pipelines.stages.fit import FitStage
 from pipelines.stages.registry import columns_read
 from pipelines.stages.represent import RepresentStage
@@ -136,3 +137,22 @@ def test_a_category_with_too_few_common_keypoints_is_rejected_with_a_reason(repr
     fits = FitStage(config).rejects()
     assert {one.id for one in fits} == {image.image_id for image in few if image.split == "test"}
     assert all("car has no class shape" in one.message for one in fits)
+
+
+@pytest.mark.slow
+def test_class_shapes_without_annotation_know_no_keypoint_and_match_better_than_their_features(
+    represented: RunConfig, tmp_path: Path
+) -> None:
+    shutil.copytree(represented.run, tmp_path / "run")
+    overrides = [f"run={json.dumps(str(tmp_path / 'run'))}", "evaluate.methods=[zero-shot,semalign3d-unannotated]"]
+    config = load_config(None, overrides, to_values(represented))
+    folder = evaluate.run(config)
+    metrics = folder.read_json(METRICS_FILE)
+    pck = {r["method"]: r["value"] for r in metrics["pck"] if (r["subset"], r["alpha"], r["average"]) == ("all", 0.1, "image")}
+    assert pck["semalign3d-unannotated nearest"] > pck["zero-shot nearest"] + 0.05
+    stage = next(stage for stage in evaluate_stages(config) if stage.method.carried).other(RepresentStage)
+    # What was annotated is in none of its inputs, what was registered is.
+    before = stage.inputs_of(pa.array(["car"]))
+    blind = [one if one.split != "trn" else one.replace(keypoint_ids=None, keypoint_xy=None) for one in read_images(folder)]
+    folder.write_records(ImageRecord, IMAGES, with_inputs(folder, blind, columns_read(config)))
+    assert RepresentStage(stage.whole).inputs_of(pa.array(["car"])) == before

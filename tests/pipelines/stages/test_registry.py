@@ -64,6 +64,8 @@ READ_BY: dict[str, set[str]] = {
     "label.min_agreement": {"label", "judge", "compare"},
     "compare.labelling": {"compare"},
     "represent.features": {"represent", "fit"},
+    "represent.landmarks": {"represent"},
+    "represent.images": {"represent"},
     "represent.points": {"represent"},
     "represent.hypotheses": {"fit"},
     "dataset.kind": {"reconstruct", "represent", "evaluate", "judge"},

@@ -167,7 +167,10 @@ def test_another_version_of_a_filter_is_told_apart(near):
 
 def test_unknown_labellings_name_what_is_near(near):
     for name, reason in (
-        ("2d-cycles", r"no labelling named '2d-cycles' \(did you mean 2d-cycle.*there are 2d, .*diy-sc, keypoints, none, .*geodesic, near;"),
+        (
+            "2d-cycles",
+            r"no labelling named '2d-cycles' \(did you mean 2d-cycle.*are 2d, .*keypoints, none, .*geodesic, near;",
+        ),
         ("neat", r"did you mean near\?"),
         ("near_of_tests:LIMIT", "labelling 'near_of_tests:LIMIT' must be a filter, .* not 0.5"),
         ("near_of_tests:keep", "has no keep"),
