@@ -4,7 +4,8 @@ Run with ``python -m benchmarks.truth [--seeds 41 42 43] [--images 6] [--targets
 [--meshes FOLDER] [--parts labels] [--json]``. Every label that a run keeps is judged, not only those at keypoints
 (:mod:`sc3d.datasets.toys.judge`).
 
-Seeds 41 to 43 are for development. **51 to 53 are held out: they may be run once, for a claim, and never to choose anything.**
+Seeds 41 to 43 are for development. **51 to 53 and, of cycles, 61 to 63 are held out: they may be run once, for a claim, and never to choose
+anything.**
 """
 
 from __future__ import annotations

@@ -63,20 +63,20 @@ Estimate = CyclePrecision | NotEstimated
 
 
 def estimate_wrong(categories: Mapping[str, CategoryChains], seed: int = 0) -> Estimate:
-    """The share of wrong labels of some categories together, each weighed by its labels.
+    """The share of wrong labels of some categories together, each weighed by its labels. Those with fewer than :data:`MIN_TRIANGLES` are
+    counted as one.
 
-    The interval is that of a bootstrap over images: of each category, images are drawn that chains begin from, with all of these. Its high
-    end is at least 3 / triangles, below which no number of chains without an open one could tell.
+    The interval is that of a bootstrap over images: images are drawn that chains begin from, with all of these. Its high end is at least
+    3 / triangles, below which no number of chains without an open one could tell.
     """
-    used = {name: [one for one in found.counts if one.chains] for name, found in sorted(categories.items())}
-    used = {name: counts for name, counts in used.items() if counts and categories[name].labels > 0}
-    triangles = sum(map(len, used.values()))
+    groups = _groups(categories)
+    triangles = sum(len(group.counts) for group in groups)
     if triangles < MIN_TRIANGLES:
         return NotEstimated(_too_few(triangles))
-    weights = np.array([categories[name].labels for name in used])
+    weights = np.array([group.labels for group in groups])
     rng = np.random.default_rng(seed)
-    drawn = np.average([_drawn_shares(counts, rng) for counts in used.values()], axis=0, weights=weights)
-    share = float(np.average([_share([counts]) for counts in used.values()], weights=weights))
+    drawn = np.average([_drawn_shares(group.counts, rng) for group in groups], axis=0, weights=weights)
+    share = float(np.average([_share(group.counts) for group in groups], weights=weights))
     spread = np.percentile(drawn, (2.5, 97.5))
     low, high = (1 - (1 - spread) ** (1 / MATCHES_A_CHAIN)).tolist()
     return CyclePrecision(
@@ -84,9 +84,24 @@ def estimate_wrong(categories: Mapping[str, CategoryChains], seed: int = 0) -> E
         low=min(low, share),
         high=max(float(spread[1]), share, min(3 / triangles, 1.0)),
         independent=(low, max(high, 1 - (1 - min(3 / triangles, 1.0)) ** (1 / MATCHES_A_CHAIN))),
-        chains=sum(one.chains for counts in used.values() for one in counts),
+        chains=sum(one.chains for group in groups for one in group.counts),
         triangles=triangles,
     )
+
+
+def _groups(categories: Mapping[str, CategoryChains]) -> list[CategoryChains]:
+    """The categories with chains, fewest triangles first, neighbours joined until each group has enough of them."""
+    used = [
+        CategoryChains(found.labels, [one for one in found.counts if one.chains])
+        for _, found in sorted(categories.items())
+        if found.labels > 0
+    ]
+    groups: list[CategoryChains] = []
+    for found in sorted((one for one in used if one.counts), key=lambda one: len(one.counts)):
+        if groups and len(groups[-1].counts) < MIN_TRIANGLES:
+            found = CategoryChains(groups[-1].labels + found.labels, [*groups.pop().counts, *found.counts])
+        groups.append(found)
+    return groups
 
 
 def _too_few(triangles: int) -> str:
@@ -96,10 +111,10 @@ def _too_few(triangles: int) -> str:
     )
 
 
-def _share(groups: Sequence[Sequence[ChainCounts]]) -> float:
+def _share(counts: Sequence[ChainCounts]) -> float:
     """The share x of chains with a wrong match, by what would be open by chance."""
-    by_chance = sum(one.by_chance for counts in groups for one in counts)
-    return min(1.0, sum(one.open for counts in groups for one in counts) / by_chance) if by_chance > 0 else 0.0
+    by_chance = sum(one.by_chance for one in counts)
+    return min(1.0, sum(one.open for one in counts) / by_chance) if by_chance > 0 else 0.0
 
 
 def _drawn_shares(counts: Sequence[ChainCounts], rng: np.random.Generator) -> np.ndarray:

@@ -14,7 +14,7 @@ from sc3d.features import Surface
 from sc3d.geometry.geodesic import Geodesic
 from sc3d.geometry.mesh import Mesh
 from sc3d.grid import SIDE
-from sc3d.matching.cycle_chains import CellMatches, SeenSurface, Triangle, count_chains, triangles_of
+from sc3d.matching.cycle_chains import CellMatches, ChainCounts, SeenSurface, Triangle, count_chains, triangles_of
 from sc3d.matching.cycle_precision import (
     ALLOWED,
     MIN_TRIANGLES,
@@ -130,6 +130,21 @@ def test_without_triangles_the_answer_says_what_is_needed() -> None:
     assert len(triangles_of(few, 99)) == 3 < MIN_TRIANGLES
     assert isinstance(estimated(few), NotEstimated)
     assert isinstance(estimated({pair: CellMatches(OBJECT[:0], OBJECT[:0]) for pair in matches}), NotEstimated), "no labels"
+
+
+def test_categories_weigh_by_their_labels_and_those_with_few_triangles_are_joined() -> None:
+    def category(labels: float, triangles: int, share: float) -> CategoryChains:
+        counts = [ChainCounts(Triangle(f"{labels}-{i}", "b", "c"), 100, int(100 * share), 100.0) for i in range(triangles)]
+        return CategoryChains(labels, counts)
+
+    found = estimate_wrong({"car": category(100, 20, 0.1), "bus": category(300, 20, 0.2), "none": category(999, 0, 0.0)})
+    assert isinstance(found, CyclePrecision)
+    assert found.wrong == pytest.approx((100 * 0.1 + 300 * 0.2) / 400)
+    # Two triangles alone would decide for 1,000 labels.
+    found = estimate_wrong({"car": category(100, 18, 0.1), "rare": category(1000, 2, 0.9)})
+    assert isinstance(found, CyclePrecision)
+    assert found.wrong == pytest.approx((18 * 0.1 + 2 * 0.9) / 20)
+    assert found.triangles == 20
 
 
 def test_triangles_go_back_in_either_direction_and_are_drawn_over_many_pairs() -> None:
