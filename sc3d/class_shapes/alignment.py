@@ -19,6 +19,8 @@ from sc3d.class_shapes.statistics import GeometricEnergy
 
 _KEEP = 4
 """Steps for which a cell keeps the point that explains it."""
+_OUTLINE = 250
+"""About so many points stand for all where they should not lie outside the mask."""
 
 TERMS = ("reconstruction", "geometry", "background", "depth")
 
@@ -41,7 +43,7 @@ class AlignmentSchedule:
     free_steps: int = 100
     sigma: tuple[float, float] = (0.15, 0.02)
     rate: float = 4e-3
-    features: int = 1500
+    features: int = 600
     weights: EnergyWeights = field(default_factory=EnergyWeights)
 
 
@@ -119,24 +121,28 @@ def _rigid(shape: ClassShape, terms: ImageTerms, start: Poses, schedule: Alignme
     def current() -> Poses:
         return Poses(rotation_of(turn) @ R, scale * size.exp(), t + shift * unit, inverse * zoom.exp())
 
-    by = None
+    outline, middle = dense[:: max(len(dense) // _OUTLINE, 1)], dense[-len(shape.ids) :].mean(dim=0)
 
-    def cost(poses: Poses, sigma: float, fresh: bool) -> torch.Tensor:
-        nonlocal by
-        points = poses.apply(dense)
-        seen = terms.seen(points, 1 / poses.inverse_focal)
-        by = terms.explained_by(seen, sigma) if by is None or fresh else by
-        depth = terms.depth_error(points[:, -len(shape.ids) :, 2])
-        image = weights.reconstruction * terms.reconstruction(seen, by, sigma) + weights.background * terms.background(seen)
-        return image + weights.depth * depth
+    def explained(poses: Poses, sigma: float) -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.no_grad():
+            return terms.explained_by(terms.seen(poses.apply(dense), 1 / poses.inverse_focal), sigma)
 
+    def cost(poses: Poses, by: tuple[torch.Tensor, torch.Tensor], sigma: float) -> torch.Tensor:
+        focal = 1 / poses.inverse_focal
+        image = weights.reconstruction * terms.reconstruction(terms.seen(poses.apply(dense[by[0]]), focal), by[1], sigma)
+        image = image + weights.background * terms.background(terms.seen(poses.apply(outline), focal))
+        return image + weights.depth * terms.depth_error(poses.apply(middle[None])[..., 2])
+
+    by = explained(current(), float(sigmas[0]))
     for step, sigma in enumerate(sigmas):
         optimizer.zero_grad()
-        cost(current(), float(sigma), step % _KEEP == 0).sum().backward()
+        poses = current()
+        by = explained(poses, float(sigma)) if step and step % _KEEP == 0 else by
+        cost(poses, by, float(sigma)).sum().backward()
         optimizer.step()
     with torch.no_grad():
         found = current()
-        last = cost(found, float(sigmas[-1]), fresh=True)
+        last = cost(found, explained(found, float(sigmas[-1])), float(sigmas[-1]))
         order = torch.from_numpy(different(found.R.cpu().numpy(), last.cpu().numpy(), schedule.kept)).to(device)
         return Poses(*(value[order] for value in (found.R, found.scale, found.t, found.inverse_focal)))
 
@@ -160,32 +166,38 @@ def _free(
     optimizer = torch.optim.Adam(groups[: 1 if fixed else 2])
     first = (schedule.sigma[0] * schedule.sigma[1]) ** 0.5
 
-    by = None
+    outline = matrix[:: max(len(matrix) // _OUTLINE, 1)]
 
-    def cost(sigma: float, fresh: bool) -> torch.Tensor:
-        nonlocal by
-        keypoints = start + shift * unit
-        seen = terms.seen(matrix @ keypoints, 1 / (poses.inverse_focal * zoom.exp()))
-        by = terms.explained_by(seen, sigma) if by is None or fresh else by
-        return torch.stack(
-            [
-                weights.reconstruction * terms.reconstruction(seen, by, sigma),
-                weights.geometry * geometry(keypoints),
-                weights.background * terms.background(seen),
-                weights.depth * terms.depth_error(keypoints[..., 2]),
-            ],
-            dim=-1,
+    def current() -> tuple[torch.Tensor, torch.Tensor]:
+        return start + shift * unit, 1 / (poses.inverse_focal * zoom.exp())
+
+    def explained(sigma: float) -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.no_grad():
+            keypoints, focal = current()
+            return terms.explained_by(terms.seen(matrix @ keypoints, focal), sigma)
+
+    def cost(by: tuple[torch.Tensor, torch.Tensor], sigma: float) -> torch.Tensor:
+        keypoints, focal = current()
+        parts = (
+            weights.reconstruction * terms.reconstruction(terms.seen(matrix[by[0]] @ keypoints, focal), by[1], sigma),
+            weights.geometry * geometry(keypoints),
+            weights.background * terms.background(terms.seen(outline @ keypoints, focal)),
+            weights.depth * terms.depth_error(keypoints[..., 2]),
         )
+        return torch.stack(parts, dim=-1)
 
     history = []
-    for step, sigma in enumerate(_sigmas(first, schedule.sigma[1], schedule.free_steps)):
+    sigmas = _sigmas(first, schedule.sigma[1], schedule.free_steps)
+    by = explained(float(sigmas[0]))
+    for step, sigma in enumerate(sigmas):
         optimizer.zero_grad()
-        values = cost(float(sigma), step % _KEEP == 0)
+        by = explained(float(sigma)) if step and step % _KEEP == 0 else by
+        values = cost(by, float(sigma))
         history.append(values.detach())
         values.sum().backward()
         optimizer.step()
     with torch.no_grad():
-        final = cost(schedule.sigma[1], fresh=True)
+        final = cost(explained(schedule.sigma[1]), schedule.sigma[1])
         keypoints = (start + shift * unit).cpu().numpy()
         inverse = (poses.inverse_focal * zoom.exp()).cpu().numpy()
     return _chosen(shape, keypoints, inverse, final.cpu().numpy(), torch.stack([*history, final]).cpu().numpy())

@@ -56,7 +56,7 @@ class ImageTerms:
         prototypes: Prototypes,
         inverse_focal: float,
         cells: int = 200,
-        candidates: int = 48,
+        candidates: int = 32,
         seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -83,11 +83,12 @@ class ImageTerms:
         best = (away.square_().sum(-1).div_(-2 * sigma**2) + self.log_semantic).argmax(dim=-1)
         return self.candidates.gather(1, best.T).T, self.log_semantic.gather(1, best.T).T
 
-    def reconstruction(self, seen: torch.Tensor, by: tuple[torch.Tensor, torch.Tensor], sigma: float) -> torch.Tensor:
-        """``L_rec`` (H,) of points seen at (H, N, 3), each cell explained ``by`` the point that :meth:`explained_by` found."""
-        point, semantic = by
-        at = seen.gather(1, point[..., None].expand(-1, -1, 3))
-        log = semantic - (at - self.places).square().sum(-1) / (2 * sigma**2)
+    def reconstruction(self, seen: torch.Tensor, semantic: torch.Tensor, sigma: float) -> torch.Tensor:
+        """``L_rec`` (H,) of the points that :meth:`explained_by` found for the cells, seen at (H, P, 3), and their ``log p_sem`` (H, P).
+
+        The gradient of a maximum is that of whichever point attains it, so no other point is needed.
+        """
+        log = semantic - (seen - self.places).square().sum(-1) / (2 * sigma**2)
         return -torch.logaddexp(log, log.new_tensor(np.log(_FLOOR))).mean(dim=-1)
 
     def background(self, seen: torch.Tensor) -> torch.Tensor:

@@ -32,7 +32,7 @@ class Poses:
     inverse_focal: torch.Tensor
 
     def apply(self, points: torch.Tensor) -> torch.Tensor:
-        """Canonical points (N, 3) -> camera points (H, N, 3)."""
+        """Canonical points (N, 3), or others for each pose (H, N, 3) -> camera points (H, N, 3)."""
         return self.scale[:, None, None] * points @ self.R.transpose(1, 2) + self.t[:, None]
 
 
@@ -49,7 +49,9 @@ def proposals(shape: ClassShape, observation: Observation, terms: ImageTerms, co
     poses = fit_to_mask(rotations, shape, observation)
     dense = torch.from_numpy(shape.points.astype(np.float32)).to(terms.places.device)
     seen = terms.seen(poses.apply(dense), 1 / poses.inverse_focal)
-    cost = terms.reconstruction(seen, terms.explained_by(seen, _COARSE), _COARSE) + terms.background(seen)
+    point, semantic = terms.explained_by(seen, _COARSE)
+    at = seen.gather(1, point[..., None].expand(-1, -1, 3))
+    cost = terms.reconstruction(at, semantic, _COARSE) + terms.background(seen)
     kept = different(rotations, cost.cpu().numpy(), count)
     return Poses(*(values[kept] for values in (poses.R, poses.scale, poses.t, poses.inverse_focal)))
 
