@@ -112,7 +112,8 @@ class AggregationNetwork(nn.Module):
     Args:
         feature_dims: channels of each source, in input order.
         channels: channels C that are learned.
-        kept: puts the features in front of these, so that descriptors have D + C channels; none: as published.
+        kept: puts the features in front of these, so that descriptors have D + C channels. What is learned is then computed on the grid of
+            the finest source and resized. None: as published.
 
     Attributes:
         logit_scale: logarithm of the inverse temperature of the sparse loss, initially ln(1/0.07). ``self_logit_scale`` is upstream's
@@ -150,8 +151,11 @@ class AggregationNetwork(nn.Module):
         if [p.shape[1] for p in parts] != self.feature_dims:
             raise self.input_error(f"the adapter is for sources of {self.feature_dims} channels, got {[p.shape[1] for p in parts]}")
         height, width = size or max((p.shape[-2], p.shape[-1]) for p in parts)
-        learned = self._learned(parts, height, width)
-        return learned if self.kept is None else self.kept([resized(p, (height, width)) for p in parts], learned)
+        if self.kept is None:
+            return self._learned(parts, height, width)
+        # On the grid of the finest source: a fourth of the work for features of half the working grid, and no worse for their position.
+        learned = self._learned(parts, *max((p.shape[-2], p.shape[-1]) for p in parts))
+        return self.kept([resized(p, (height, width)) for p in parts], resized(learned, (height, width)))
 
     def _learned(self, parts: Sequence[Tensor], height: int, width: int) -> Tensor:
         outputs = [

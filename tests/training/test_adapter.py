@@ -284,6 +284,16 @@ def test_kept_features_make_cosines_the_weighted_mean_of_both() -> None:
     torch.testing.assert_close(found.T @ found, expected)
 
 
+def test_beside_kept_features_the_learned_part_is_computed_on_their_finest_grid() -> None:
+    adapter = _keeping(0.3)
+    x = [torch.randn(1, 6, 3, 3), torch.randn(1, 4, 6, 6), torch.randn(1, 8, 6, 6)]
+    alone = Adapter([6, 4, 8], 16)
+    alone.load_state_dict({k: v for k, v in adapter.state_dict().items() if not k.startswith("kept.")})
+    fine = functional.interpolate(alone(x), size=(12, 12), mode="bilinear", align_corners=False)
+    found = adapter(x, (12, 12))[:, 18:]
+    torch.testing.assert_close(found, 0.7**0.5 * functional.normalize(fine, dim=1))
+
+
 def test_an_adapter_that_keeps_features_is_read_as_it_was_written() -> None:
     adapter = _keeping(0.3)
     x = [torch.randn(1, 6, 3, 3), torch.randn(1, 4, 6, 6), torch.randn(1, 8, 6, 6)]

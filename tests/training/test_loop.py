@@ -55,7 +55,7 @@ def _accuracy(describe: Callable[[Features], np.ndarray], features: dict[str, Fe
     [
         {},
         {"negatives": "map", "both_ways": True, "start_from_features": True},
-        {"negatives": "position", "dense_weight": 0.0, "keep_features": 0.2},
+        {"negatives": "position", "sigma_start": 0.5, "sigma_end": 0.2, "dense_weight": 0.0, "keep_features": 0.1},
     ],
 )
 def test_the_trained_adapter_finds_what_the_raw_features_hide(toy_pairs: ModuleType, options: dict[str, object]) -> None:
