@@ -20,6 +20,8 @@ from sc3d.errors import InputError
 Annotated = tuple[Observation, Annotation]
 
 _LEAST_KEYPOINTS = 4
+_FLAT = 0.005
+"""Least extent of an image's keypoints across their plane, in the largest one along it."""
 
 
 def build_class_shape(
@@ -53,6 +55,10 @@ def build_class_shape(
     xy, depth = _tables(ids, usable)
     inverse = _inverse_focals(usable, xy, depth, twins, seed)
     lifted = _lifted(xy, depth, inverse)
+    if np.median(_flatness(lifted)) < _FLAT:
+        raise InputError(
+            f"{category}: the keypoints of most images lie in one plane, as far as their depths say; a class shape takes four that do not"
+        )
     try:
         statistics = fit_statistics(np.concatenate([lifted, _mirror_images(lifted, twins)]), len(ids), seed)
         cloud = build_sparse_cloud(statistics, len(ids))
@@ -116,6 +122,13 @@ def _lifted(xy: np.ndarray, depth: np.ndarray, inverse: np.ndarray) -> np.ndarra
     """Camera points (S, K, 3) of the keypoints."""
     origin = torch.zeros(2, dtype=torch.float64)
     return lift(torch.from_numpy(xy), torch.from_numpy(depth), torch.from_numpy(inverse)[:, None, None], origin).numpy()
+
+
+def _flatness(lifted: np.ndarray) -> np.ndarray:
+    """The least by the largest extent (S,) of the lifted keypoints (S, K, 3) of each image."""
+    seen = [points[np.isfinite(points).all(axis=1)] for points in lifted]
+    extents = np.stack([np.linalg.svd(points - points.mean(axis=0), compute_uv=False) for points in seen])
+    return np.asarray(extents[:, 2] / np.maximum(extents[:, 0], 1e-12))
 
 
 def _dense(

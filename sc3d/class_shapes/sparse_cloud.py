@@ -47,7 +47,7 @@ def build_sparse_cloud(statistics: GeometryStatistics, n_points: int) -> SparseC
     """The cloud of least energy.
 
     Raises:
-        InputError: fewer than four keypoints are related to each other by enough images, or all of them lie in one plane.
+        InputError: fewer than four keypoints are related to each other by enough images.
     """
     lengths = _relative_lengths(statistics, n_points)
     distances = shortest_path(lengths.tocsr(), directed=False)
@@ -57,8 +57,6 @@ def build_sparse_cloud(statistics: GeometryStatistics, n_points: int) -> SparseC
             f"{len(placed)} keypoints are seen together in at least four images; a class shape takes {_LEAST}: annotate more images"
         )
     start = _scaled(_multidimensional_scaling(distances[np.ix_(placed, placed)]))
-    if np.linalg.svd(start, compute_uv=False)[2] < 1e-3:
-        raise InputError("the keypoints lie in one plane, or their depths do; a class shape takes four that do not")
     energy = GeometricEnergy(only(statistics, placed, n_points), dtype=torch.float64)
     found = _refined(min(start, start * _MIRROR, key=lambda one: _value(energy, one)), energy)
     points = np.full((n_points, 3), np.nan)
