@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from actors.base import Actor, Row
 from pipelines.stages.azimuths import read_azimuths
@@ -37,8 +35,8 @@ from sc3d.evaluation.labellings import (
 from sc3d.local_files import read_local
 from sc3d.matching.described import Described
 from sc3d.matching.explain import explain_pair
-from sc3d.pair_ids import split_pair_ids
 from sc3d.records import Labels, Pair
+from sc3d.shards import shard_name
 
 _SPHERE_BYTES = 1 << 24
 
@@ -97,13 +95,10 @@ class CompareStage(VerifyingStage):
     def asks_registrations(self) -> bool:
         return not (self._labelling.chained or self._labelling.annotated) and super().asks_registrations()
 
-    def inputs_of(self, ids: pa.Array) -> pa.Array:
-        joined = super().inputs_of(ids)
-        if not self._labelling.annotated:
-            return joined
-        return pc.binary_join_element_wise(joined, *(self.image_inputs(end, "annotation") for end in split_pair_ids(ids)), " ")
-
     def identities(self) -> Mapping[str, Any]:
+        if self._labelling.annotated:
+            # Of all images, since those who read labels of any origin look them up by photos alone.
+            return {"annotations": shard_name(self._manifest_inputs["annotation"].to_pylist())}
         return {"code": self._labelling.code, **(chain_identities(self.other(OrientStage)) if self._labelling.chained else {})}
 
     @cached_property
