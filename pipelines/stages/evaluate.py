@@ -16,7 +16,7 @@ from pipelines.stages.methods import ImageCells, adapter_identity, method_config
 from pipelines.stages.mirror import MirrorStage
 from pipelines.stages.pairs import PairStage, PreparedImages
 from pipelines.stages.represent import RepresentStage
-from sc3d.class_shapes.carry import aligned_image, as_similarity, carried
+from sc3d.class_shapes.carry import aligned_image, as_similarity, carried, with_features
 from sc3d.class_shapes.observation import unit_rows
 from sc3d.config import RunConfig
 from sc3d.datasets.keypoint_groups import KeypointGroups
@@ -54,7 +54,7 @@ class ScoreActor(Actor):
     def reads(cls, config: RunConfig) -> Sequence[str]:
         """Adapters know no flip, and the weight of the prior is that of the methods with one."""
         method = method_of(config.evaluate.methods[0])
-        prior = ("evaluate.template_prior",) if method.prior else ()
+        prior = ("evaluate.template_prior",) if method.prior else ("evaluate.direct",) if method.carried else ()
         return *cls.options, *(("evaluate.flip",) if _flips(method) else ()), *prior
 
     def process(self, row: Row) -> Row:
@@ -80,6 +80,8 @@ class ScoreActor(Actor):
         if source.aligned is None:
             return np.asarray(source.descriptors.similarity(source_cells, target.descriptors))
         likelihood = carried(source.aligned, source_xy, target.aligned)
+        if self.config.evaluate.direct:
+            likelihood = with_features(likelihood, source.descriptors.similarity(source_cells, target.descriptors))
         return as_similarity(likelihood, self.config.evaluate.temperature)
 
     def _guided(self, row: Row, source_cells: np.ndarray, similarity: np.ndarray) -> np.ndarray | None:

@@ -19,6 +19,7 @@ from sc3d.grid import Letterbox
 
 SIGMA = 0.03
 """Spatial deviation, in longer sides, of where a point is seen."""
+_FEATURE_TEMPERATURE, _DENIAL = 0.05, 4.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +62,16 @@ def carried(source: AlignedImage, xy: np.ndarray, target: AlignedImage, sigma: f
     centres = in_sides(target.letterbox.centres(), size)
     likely = _log_semantic(target.prototypes.select(point), target.features).T
     return np.asarray(likely + _log_spatial(target.seen[point], centres, sigma), np.float32)
+
+
+def with_features(log_likelihood: np.ndarray, cosines: np.ndarray) -> np.ndarray:
+    """What a class shape says (K, N) and what the features say directly (cosines (K, N)), as one log-likelihood. Ours.
+
+    A class shape tells which of several look-alikes it is, and features where exactly. Where a fit is wrong it denies the right cell, so
+    what it denies is at most e^4 times less likely than its best.
+    """
+    bounded = np.maximum(log_likelihood, log_likelihood.max(axis=1, keepdims=True) - _DENIAL)
+    return np.asarray(cosines / _FEATURE_TEMPERATURE + bounded, np.float32)
 
 
 def as_similarity(log_likelihood: np.ndarray, temperature: float) -> np.ndarray:

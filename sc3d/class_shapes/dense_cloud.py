@@ -8,6 +8,7 @@ falling on the origin, and that flat tetrahedra do not count, is ours.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -92,8 +93,10 @@ def merge_rows(rows: np.ndarray, keypoints: np.ndarray, count: int, neighbours: 
     matrix = np.zeros((0, len(keypoints)), np.float32)
     if len(rows):
         start = positions[np.random.default_rng(seed).permutation(len(rows))[: min(count, len(rows))]]
-        # An empty cluster keeps its last centre; it has no members and is left out below.
-        _, member = kmeans2(positions, start, iter=10, minit="matrix", missing="warn")
+        with warnings.catch_warnings():
+            # An empty cluster keeps its last centre; it has no members and is left out below.
+            warnings.filterwarnings("ignore", "One of the clusters is empty")
+            _, member = kmeans2(positions, start, iter=10, minit="matrix", missing="warn")
         size = np.bincount(member, minlength=len(start))
         sums = np.zeros((len(start), len(keypoints)))
         np.add.at(sums, member, rows)

@@ -146,6 +146,13 @@ class EvaluateConfig:
             "point, in boxes of the target's object; 10 suits rigid things, 1 animals"
         ),
     ] = 10.0
+    direct: Annotated[
+        bool,
+        Field(
+            description="of the methods through class shapes: the features' own cosines have a say too; false: the published form, the "
+            "class shape alone"
+        ),
+    ] = True
     flip: Annotated[
         Literal["none", "mutual", "mask"],
         Field(

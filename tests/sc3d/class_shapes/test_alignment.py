@@ -11,7 +11,7 @@ from test_energy import true_rotation
 
 from sc3d.class_shapes.alignment import Alignment, AlignmentSchedule, align, best_rotation, rotation_of
 from sc3d.class_shapes.build import build_class_shape
-from sc3d.class_shapes.carry import aligned_image, as_similarity, carried
+from sc3d.class_shapes.carry import aligned_image, as_similarity, carried, with_features
 from sc3d.class_shapes.class_shape import ClassShape
 from sc3d.class_shapes.hypotheses import different, fit_to_mask, mirror_normal, mirror_twins
 from sc3d.class_shapes.observation import unit_rows
@@ -92,6 +92,17 @@ def test_a_similarity_gives_the_likelihood_back() -> None:
     np.testing.assert_array_equal(similarity.argmax(axis=1), log.argmax(axis=1))
     again = torch.softmax(torch.from_numpy(similarity) / 0.02, dim=1).numpy()
     np.testing.assert_allclose(again, torch.softmax(torch.from_numpy(log), dim=1).numpy(), rtol=1e-3)
+
+
+def test_features_say_where_exactly_and_overrule_a_shape_that_denies_all_but_one_place() -> None:
+    log = np.full((2, 6), -50.0, np.float32)
+    log[:, 4] = 0
+    log[0, 3] = -0.1
+    cosines = np.full((2, 6), 0.3, np.float32)
+    # The shape leaves 3 and 4 open, and features prefer 3; of the other, they are sure of what the shape denies.
+    cosines[0, 3], cosines[1, 0] = 0.4, 0.9
+    assert with_features(log, cosines).argmax(axis=1).tolist() == [3, 0]
+    assert with_features(log, np.full_like(cosines, 0.3)).argmax(axis=1).tolist() == [4, 4]
 
 
 def test_mirror_twins_see_a_symmetric_object_at_the_same_places(shape: ClassShape) -> None:
