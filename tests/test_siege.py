@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from siege import COMMANDS, STORES, Result, besiege
+from siege import STORES, Result, besiege
+from siege_commands import COMMANDS
 
 
 def hold(rounds: int, seed: int, store: str, work: Path, command: str = "label", each: bool = False) -> Result:

@@ -16,6 +16,7 @@ from sc3d.class_shapes.energy import EnergyWeights, ImageTerms
 from sc3d.class_shapes.hypotheses import Poses, angles_between, different, proposals
 from sc3d.class_shapes.observation import Observation
 from sc3d.class_shapes.statistics import GeometricEnergy
+from sc3d.errors import InputError
 
 _KEEP = 4
 """Steps for which a cell keeps the point that explains it."""
@@ -88,8 +89,17 @@ def align(
     Args:
         seed: of the hypotheses and of the cells that are explained.
         device: where it computes.
+
+    Raises:
+        InputError: the image is described by other features than those that the class shape was built from.
     """
     schedule = schedule or AlignmentSchedule()
+    mine, other = shape.prototypes.features.shape[1], observation.features.shape[1]
+    if mine != other:
+        raise InputError(
+            f"{observation.image_id}: the class shape was built from features of {mine} channels, the image has {other}; "
+            "build it again from the same features"
+        )
     inverse = observation.inverse_focal or shape.inverse_focal
     terms = ImageTerms(observation, shape.prototypes, inverse, seed=seed, device=device)
     start = proposals(shape, observation, terms, schedule.hypotheses, seed)
@@ -217,10 +227,14 @@ def _chosen(shape: ClassShape, keypoints: np.ndarray, inverse: np.ndarray, terms
 
 
 def rotation_of(vectors: torch.Tensor) -> torch.Tensor:
-    """Rotations (H, 3, 3) about vectors (H, 3) by their lengths in radians."""
+    """Rotations (H, 3, 3) about vectors (H, 3) by their lengths in radians (Rodrigues)."""
+    # The clamp keeps gradients about nothing finite, where the cross product is all that is left.
+    angle = vectors.square().sum(-1).clamp_min(1e-10).sqrt()[:, None, None]
     x, y, z = vectors.unbind(-1)
     zero = torch.zeros_like(x)
-    return torch.linalg.matrix_exp(torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).reshape(-1, 3, 3))
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).reshape(-1, 3, 3)
+    identity = torch.eye(3, dtype=vectors.dtype, device=vectors.device)
+    return identity + angle.sin() / angle * cross + (1 - angle.cos()) / angle.square() * (cross @ cross)
 
 
 def best_rotation(source: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -43,8 +43,9 @@ def build_class_shape(
         seed: of all that is drawn.
 
     Raises:
-        InputError: too few keypoints are seen together in enough images, or they all lie in one plane.
+        InputError: too few keypoints are seen together in enough images, or they all lie in one plane; ``mirrored`` is no mirror.
     """
+    _check_mirror(category, mirrored or {})
     usable = [view for view in views if len(view[1].ids) >= _LEAST_KEYPOINTS]
     if not usable:
         raise InputError(
@@ -122,6 +123,14 @@ def _lifted(xy: np.ndarray, depth: np.ndarray, inverse: np.ndarray) -> np.ndarra
     """Camera points (S, K, 3) of the keypoints."""
     origin = torch.zeros(2, dtype=torch.float64)
     return lift(torch.from_numpy(xy), torch.from_numpy(depth), torch.from_numpy(inverse)[:, None, None], origin).numpy()
+
+
+def _check_mirror(category: str, mirrored: Mapping[int, int]) -> None:
+    wrong = sorted(one for one, other in mirrored.items() if mirrored.get(other) != one)
+    if wrong:
+        raise InputError(
+            f"{category}: a mirror exchanges two keypoints, which its table does not say of {wrong}; correct the table"
+        )
 
 
 def _flatness(lifted: np.ndarray) -> np.ndarray:

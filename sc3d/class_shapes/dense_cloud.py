@@ -44,7 +44,7 @@ def barycentric_rows(points: np.ndarray, keypoints: np.ndarray, seed: int = 0) -
     span = np.linalg.norm(edges, axis=2).max(axis=1, initial=0)
     solid = np.abs(np.linalg.det(edges)) > 6 * _FLAT * span**3
     chosen = np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(solid))[:_TETRAHEDRA])
-    if not len(chosen):
+    if not len(chosen) or not len(points):
         return np.zeros((0, len(keypoints)), np.float32), np.zeros(0, np.int64)
     fours, origin, inverse = fours[chosen], corners[chosen, 0], np.linalg.inv(edges[chosen])
     centroid = corners[chosen].mean(axis=1)

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,6 +71,14 @@ class ImageTerms:
         self.places = torch.from_numpy(places[chosen].astype(np.float32)).to(device)
         self._outside = _outside(observation).to(device)
         self._to_square = _square_frame(observation, device)
+
+    def coarse(self) -> ImageTerms:
+        """Of a third of the cells and half of the candidates: enough to tell bad poses from good ones."""
+        few = copy.copy(self)
+        few.places = self.places[::3]
+        half = (self.candidates.shape[1] + 1) // 2
+        few.candidates, few.log_semantic = self.candidates[::3, :half], self.log_semantic[::3, :half]
+        return few
 
     def seen(self, points: torch.Tensor, focal: torch.Tensor) -> torch.Tensor:
         """Where camera points (H, N, 3) are seen with focal lengths (H,), in longer sides, and their weighted depths: (H, N, 3)."""

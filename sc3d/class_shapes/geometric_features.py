@@ -17,6 +17,11 @@ import torch
 N_PAIR, N_CORNER = 2, 3
 """Features of two edges, and of a triangle with a point."""
 
+Ends = tuple[tuple[int, int], ...]
+PAIR_EDGES: Ends = ((0, 1), (2, 3))
+CORNER_EDGES: Ends = ((0, 1), (0, 2), (0, 3))
+"""Columns of the rows that each edge runs from and to."""
+
 _TINY = 1e-12
 
 
@@ -33,20 +38,31 @@ def corners(n_points: int) -> np.ndarray:
     return np.concatenate([fours[:, order] for order in ([0, 1, 2, 3], [0, 1, 3, 2], [0, 2, 3, 1], [1, 2, 3, 0])])
 
 
+def edges_of(points: torch.Tensor, of: torch.Tensor, ends: Ends) -> tuple[torch.Tensor, ...]:
+    """Of points (..., K, 3) and rows of them (Q, 4): the edges (..., Q, 3) between the rows' columns ``ends``."""
+    return tuple(points[..., of[:, end], :] - points[..., of[:, start], :] for start, end in ends)
+
+
 def pair_features(points: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:
     """Of points (..., K, 3) and pairs of edges (Q, 4): the angle and the ratio, (..., Q, 2) in [0, 1]."""
-    i, j, k, m = pairs.unbind(-1)
-    first, second = points[..., j, :] - points[..., i, :], points[..., m, :] - points[..., k, :]
+    return features_of_pair(*edges_of(points, pairs, PAIR_EDGES))
+
+
+def corner_features(points: torch.Tensor, of: torch.Tensor) -> torch.Tensor:
+    """Of points (..., K, 3) and triangles with a point (T, 4): the direction's x, y and z, (..., T, 3) in [0, 1]."""
+    return features_of_corner(*edges_of(points, of, CORNER_EDGES))
+
+
+def features_of_pair(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Edges (..., Q, 3) by :data:`PAIR_EDGES` -> the angle and the ratio, (..., Q, 2)."""
     lengths = [edge.square().sum(-1).clamp_min(_TINY).sqrt() for edge in (first, second)]
     cosine = (first * second).sum(-1) / (lengths[0] * lengths[1])
     return torch.stack([(1 + cosine) / 2, lengths[0] / (lengths[0] + lengths[1])], dim=-1)
 
 
-def corner_features(points: torch.Tensor, of: torch.Tensor) -> torch.Tensor:
-    """Of points (..., K, 3) and triangles with a point (T, 4): the direction's x, y and z, (..., T, 3) in [0, 1]."""
-    a, b, c, v = (points[..., index, :] for index in of.unbind(-1))
-    x, z = _unit(b - a), _unit(torch.linalg.cross(b - a, c - a))
-    d = _unit(v - a)
+def features_of_corner(along: torch.Tensor, other: torch.Tensor, towards: torch.Tensor) -> torch.Tensor:
+    """Edges (..., T, 3) by :data:`CORNER_EDGES` -> the direction's x, y and z, (..., T, 3)."""
+    x, z, d = _unit(along), _unit(torch.linalg.cross(along, other)), _unit(towards)
     return (1 + torch.stack([(d * axis).sum(-1) for axis in (x, torch.linalg.cross(z, x), z)], dim=-1)) / 2
 
 

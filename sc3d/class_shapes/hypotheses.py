@@ -19,7 +19,9 @@ from sc3d.class_shapes.observation import Observation
 
 _COARSE = 0.1
 """Spatial deviation at which proposals are compared, in longer sides."""
-_APART = np.radians(20)
+_APART, _SAME = 45.0, 20.0
+"""Degrees between two hypotheses that are tried, and below which they have met. Where features leave the side open, the best of near ones
+would all face the same way."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +50,13 @@ def proposals(shape: ClassShape, observation: Observation, terms: ImageTerms, co
         rotations = np.concatenate([rotations, mirror_twins(rotations, normal)])
     poses = fit_to_mask(rotations, shape, observation)
     dense = torch.from_numpy(shape.points.astype(np.float32)).to(terms.places.device)
-    seen = terms.seen(poses.apply(dense), 1 / poses.inverse_focal)
-    point, semantic = terms.explained_by(seen, _COARSE)
+    coarse = terms.coarse()
+    seen = coarse.seen(poses.apply(dense), 1 / poses.inverse_focal)
+    point, semantic = coarse.explained_by(seen, _COARSE)
     at = seen.gather(1, point[..., None].expand(-1, -1, 3))
-    cost = terms.reconstruction(at, semantic, _COARSE) + terms.background(seen)
-    kept = different(rotations, cost.cpu().numpy(), count)
+    outline = seen[:, :: max(seen.shape[1] // 250, 1)]
+    cost = coarse.reconstruction(at, semantic, _COARSE) + coarse.background(outline)
+    kept = different(rotations, cost.cpu().numpy(), count, _APART)
     return Poses(*(values[kept] for values in (poses.R, poses.scale, poses.t, poses.inverse_focal)))
 
 
@@ -107,17 +111,15 @@ def fit_to_mask(rotations: np.ndarray, shape: ClassShape, observation: Observati
     return Poses(*tensors)
 
 
-def different(rotations: np.ndarray, cost: np.ndarray, count: int) -> np.ndarray:
-    """Indices of the cheapest rotations that are at least 20 degrees apart; nearer ones where there are too few."""
+def different(rotations: np.ndarray, cost: np.ndarray, count: int, apart: float = _SAME) -> np.ndarray:
+    """Indices of the cheapest rotations that are at least so many degrees apart, at most ``count`` of them."""
     kept: list[int] = []
-    order = np.argsort(cost, kind="stable")
-    for candidate in order:
+    for candidate in np.argsort(cost, kind="stable"):
         if len(kept) == count:
             break
-        if not kept or angles_between(rotations[candidate][None], rotations[kept]).min() >= _APART:
+        if not kept or angles_between(rotations[candidate][None], rotations[kept]).min() >= np.radians(apart):
             kept.append(int(candidate))
-    rest = [int(one) for one in order if one not in set(kept)]
-    return np.array([*kept, *rest[: count - len(kept)]], np.int64)
+    return np.array(kept, np.int64)
 
 
 def angles_between(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -70,8 +70,15 @@ def observe(image_id: str, letterbox: Letterbox, foreground: np.ndarray, depth: 
         features: (side * side, C) of all cells; they are brought to unit length.
 
     Raises:
-        InputError: there is no foreground, or no depth on it.
+        InputError: there is no foreground, no depth on it, or its features are not finite; or depth or
+            features are of another size.
     """
+    if len(features) != letterbox.side**2:
+        raise InputError(f"{image_id}: features of {len(features)} cells for a grid of {letterbox.side**2}")
+    rows, columns = depth.values.shape
+    # Of a raster that is smaller than the image, sides are rounded.
+    if abs(letterbox.width * rows - letterbox.height * columns) > max(letterbox.width, letterbox.height):
+        raise InputError(f"{image_id}: depth of {columns} x {rows} pixels for an image of {letterbox.width} x {letterbox.height}")
     cells = np.flatnonzero(foreground.reshape(-1))
     if not len(cells):
         raise InputError(f"{image_id}: no cell of the working grid lies on the object; check its mask")
@@ -79,7 +86,9 @@ def observe(image_id: str, letterbox: Letterbox, foreground: np.ndarray, depth: 
     found = _depth_at(depth.values, pixels, letterbox)
     known = np.isfinite(found) & (found > 0)
     if not known.any():
-        raise InputError(f"{image_id}: no depth is known on the object")
+        raise InputError(f"{image_id}: no depth is known on the object; check its depth, or describe it again")
+    if not np.isfinite(features[cells]).all():
+        raise InputError(f"{image_id}: the features of its object are not all finite; describe it again")
     return Observation(
         image_id,
         letterbox,

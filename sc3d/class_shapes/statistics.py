@@ -14,11 +14,17 @@ import torch
 
 from sc3d.class_shapes.beta import CLAMP, BetaLikelihood, fit_beta
 from sc3d.class_shapes.geometric_features import (
+    CORNER_EDGES,
     N_CORNER,
     N_PAIR,
+    PAIR_EDGES,
+    Ends,
     corner_features,
     corners,
     edge_pairs,
+    edges_of,
+    features_of_corner,
+    features_of_pair,
     pair_features,
 )
 
@@ -26,6 +32,8 @@ COPIES, NOISE = 10, 0.2
 """Noisy copies an image, and their standard deviation in shortest edges."""
 _LEAST_IMAGES = 4
 _RATIOS = (0.01, 0.99)
+_DENSE = 1_000_000
+"""Entries of a matrix of differences up to which it is made."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,10 +134,10 @@ class GeometricEnergy:
         self, statistics: GeometryStatistics, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> None:
         self._tables = [
-            (features, torch.from_numpy(of).to(device), BetaLikelihood(torch.from_numpy(ab).to(device, dtype)))
-            for features, of, ab in (
-                (pair_features, statistics.pairs, statistics.pair_ab),
-                (corner_features, statistics.corners, statistics.corner_ab),
+            (_Edges(of, ends, device, dtype), features, BetaLikelihood(torch.from_numpy(ab).to(device, dtype)))
+            for of, ends, features, ab in (
+                (statistics.pairs, PAIR_EDGES, features_of_pair, statistics.pair_ab),
+                (statistics.corners, CORNER_EDGES, features_of_corner, statistics.corner_ab),
             )
             if len(of)
         ]
@@ -137,6 +145,26 @@ class GeometricEnergy:
     def __call__(self, points: torch.Tensor) -> torch.Tensor:
         """Points (..., K, 3) of any size and pose -> energies (...); 0 where there are no statistics."""
         total = points.new_zeros(points.shape[:-2])
-        for features, of, likelihood in self._tables:
-            total = total + likelihood(features(points, of)).mean(dim=-2).sum(dim=-1)
+        for edges, features, likelihood in self._tables:
+            total = total + likelihood(features(*edges(points))).mean(dim=-2).sum(dim=-1)
         return total / (N_PAIR + N_CORNER)
+
+
+class _Edges:
+    """The edges of the features: of few features by one product with a matrix of +1 and -1, whose gradient is a product too, where that of
+    a look-up is a slow scatter."""
+
+    def __init__(self, of: np.ndarray, ends: Ends, device: torch.device | str, dtype: torch.dtype) -> None:
+        self._of, self._ends, self._count = torch.from_numpy(of).to(device), ends, int(of.max()) + 1
+        self._matrix = None
+        if len(of) * len(ends) * self._count <= _DENSE:
+            identity = torch.eye(self._count, dtype=dtype, device=device)
+            self._matrix = torch.cat([identity[self._of[:, end]] - identity[self._of[:, start]] for start, end in ends])
+
+    def __call__(self, points: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        if self._matrix is None:
+            return edges_of(points, self._of, self._ends)
+        # Not more rows than the features speak of; the poses side by side, so that it is one product.
+        flat = points[..., : self._count, :].movedim(-2, 0)
+        edges = (self._matrix @ flat.reshape(self._count, -1)).reshape(len(self._ends), len(self._of), *flat.shape[1:])
+        return tuple(edge.movedim(0, -2) for edge in edges)
