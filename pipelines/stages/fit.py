@@ -54,6 +54,8 @@ class FitStage(ObservingStage):
         return self.wanted(self._manifest_inputs["id"].combine_chunks())
 
     def inputs_of(self, ids: pa.Array) -> pa.Array:
+        if not len(ids):
+            return pa.array([], pa.string())
         rows = pc.index_in(ids, value_set=self._categories["id"].combine_chunks())
         encoded = pc.dictionary_encode(self._categories["category"].combine_chunks().take(rows))
         shapes = self.other(RepresentStage).inputs_of(encoded.dictionary)
