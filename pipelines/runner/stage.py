@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar, cast
@@ -141,6 +141,20 @@ class Stage(ABC):
         else:
             rows = pc.index_in(ids, value_set=self._manifest_inputs["id"].combine_chunks())
         return pc.fill_null(self._manifest_inputs[column].combine_chunks().take(rows), "")
+
+    def inputs_with_category(self, ids: pa.Array, key_of: Callable[[str], str]) -> pa.Array:
+        """What the rows of some images have to be made from, where each is also made from something of its whole category: ``key_of`` a
+        category stands for that."""
+        if not len(ids):
+            return pa.array([], pa.string())
+        rows = pc.index_in(ids, value_set=self._named["id"].combine_chunks())
+        categories = pc.dictionary_encode(self._named["category"].combine_chunks().take(rows))
+        keys = pa.array([key_of(category) for category in categories.dictionary.to_pylist()], pa.string())
+        return pc.binary_join_element_wise(self.image_inputs(ids, "inputs"), pc.fill_null(keys.take(categories.indices), ""), " ")
+
+    @cached_property
+    def _named(self) -> pa.Table:
+        return self.named()
 
     @cached_property
     def _manifest_inputs(self) -> pa.Table:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import cached_property
 from typing import ClassVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from actors.base import Actor, Row
 from pipelines.stages.observing import ObservingStage
@@ -54,17 +52,8 @@ class FitStage(ObservingStage):
         return self.wanted(self._manifest_inputs["id"].combine_chunks())
 
     def inputs_of(self, ids: pa.Array) -> pa.Array:
-        if not len(ids):
-            return pa.array([], pa.string())
-        rows = pc.index_in(ids, value_set=self._categories["id"].combine_chunks())
-        encoded = pc.dictionary_encode(self._categories["category"].combine_chunks().take(rows))
-        shapes = self.other(RepresentStage).inputs_of(encoded.dictionary)
-        of_shape = pc.fill_null(shapes.take(encoded.indices), "")
-        return pc.binary_join_element_wise(self.image_inputs(ids, "inputs"), of_shape, " ")
-
-    @cached_property
-    def _categories(self) -> pa.Table:
-        return self.named()
+        shapes = self.other(RepresentStage)
+        return self.inputs_with_category(ids, lambda category: str(shapes.inputs_of(pa.array([category]))[0]))
 
     def load(self, shard: Shard) -> Iterable[Row]:
         shape, missing = self._shape(shard.category)

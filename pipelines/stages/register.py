@@ -7,7 +7,6 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from actors.base import Row
 from actors.registry import is_rehearsal
@@ -56,17 +55,11 @@ class RegisterStage(Stage):
         return self.wanted(self._manifest_inputs["id"].combine_chunks())
 
     def inputs_of(self, ids: pa.Array) -> pa.Array:
-        if not len(ids):
-            return pa.array([], pa.string())
-        rows = pc.index_in(ids, value_set=self._categories["id"].combine_chunks())
-        categories = pc.dictionary_encode(self._categories["category"].combine_chunks().take(rows))
-        chosen = [self.book.get(category) for category in categories.dictionary.to_pylist()]
-        keys = pa.array([one.key if one is not None else "" for one in chosen], pa.string())
-        return pc.binary_join_element_wise(self.image_inputs(ids, "inputs"), pc.fill_null(keys.take(categories.indices), ""), " ")
+        return self.inputs_with_category(ids, self._key_of)
 
-    @cached_property
-    def _categories(self) -> pa.Table:
-        return self.named()
+    def _key_of(self, category: str) -> str:
+        chosen = self.book.get(category)
+        return chosen.key if chosen is not None else ""
 
     @cached_property
     def book(self) -> ReferenceBook:
