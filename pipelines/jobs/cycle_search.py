@@ -111,11 +111,11 @@ def _print(rows: list[ThresholdEstimate], best: ThresholdEstimate | None, config
         console.print(f"tau_geo {best.tau_geo:g} is the widest with {asked:.1%} right labels by the low end of the interval.")
         console.print(f"use it: {usage(RunFolder(config.run), BEST_CYCLES, ('label',))}")
         return
-    tried = [row for row in rows if row.tau_geo in config.sweep.tau_geo and isinstance(row.estimate, CyclePrecision)]
-    if tried:
-        nearest = max(tried, key=lambda row: 1 - row.estimate.high if isinstance(row.estimate, CyclePrecision) else 0.0)
-        reached = 1 - nearest.estimate.high if isinstance(nearest.estimate, CyclePrecision) else 0.0
+    tried = [(row.tau_geo, row.estimate) for row in rows if row.tau_geo in config.sweep.tau_geo]
+    highs = [(tau, one.high) for tau, one in tried if isinstance(one, CyclePrecision)]
+    if highs:
+        tau, high = min(highs, key=lambda one: one[1])
         console.print(
-            f"No threshold is known to have {asked:.1%} right labels: at tau_geo {nearest.tau_geo:g} at least {reached:.1%} are. More "
+            f"No threshold is known to have {asked:.1%} right labels: at tau_geo {tau:g} at least {1 - high:.1%} are. More "
             "pairs of the same images narrow the interval (pairs.targets); sweep.tau_geo is what is tried."
         )

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from pipelines.folder.manifest import read_pairs
 from pipelines.jobs.job import Job
-from pipelines.jobs.represent import annotated_images, fit_shapes
+from pipelines.jobs.represent import fit_shapes, images_of
 from pipelines.report.metrics import collect_metrics, write_metrics
 from pipelines.runner.stage import StageSummary
 from pipelines.runner.timings import record_summary
@@ -42,7 +42,7 @@ def run(config: RunConfig, retry_rejects: bool = False) -> RunFolder:
         for stage in stages:
             job.progress.say(f"  method {stage.label}")
             if stage.method.carried:
-                done += fit_shapes(job, stage.whole, annotated_images(job.folder))
+                done += fit_shapes(job, stage.whole, images_of(pairs))
             if stage.flips:
                 sources = item_table(sorted({(pair.category, pair.source_id) for pair in pairs}))
                 done.append(job.run_stage(stage.other(MirrorStage), sources))

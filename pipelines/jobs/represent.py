@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pyarrow as pa
 
 from pipelines.folder.manifest import read_pairs
@@ -13,6 +15,7 @@ from pipelines.stages.observing import features_method
 from pipelines.stages.represent import RepresentStage
 from sc3d.config import RunConfig
 from sc3d.errors import InputError
+from sc3d.records import Pair
 from sc3d.shards import item_table
 from sc3d.store import RunFolder
 
@@ -25,16 +28,15 @@ def run(config: RunConfig, retry_rejects: bool = False) -> RunFolder:
         ConfigError: the run lacks the features or the adapter.
     """
     with Job(config, "represent", retry_rejects=retry_rejects) as job:
-        items = annotated_images(job.folder)
+        items = images_of(read_pairs(job.folder, labelled=False))
         check_method(features_method(job.config), job.config, items["id"].to_pylist())
         job.begin()
         fit_shapes(job, job.config, items)
     return job.folder
 
 
-def annotated_images(folder: RunFolder) -> pa.Table:
-    """The images of the annotated pairs of a run (:data:`~sc3d.shards.ITEMS`)."""
-    pairs = read_pairs(folder, labelled=False)
+def images_of(pairs: Iterable[Pair]) -> pa.Table:
+    """The images of some pairs (:data:`~sc3d.shards.ITEMS`)."""
     return item_table(sorted({(pair.category, image) for pair in pairs for image in (pair.source_id, pair.target_id)}))
 
 

@@ -40,12 +40,7 @@ class FitStage(ObservingStage):
     by_category = True
     slots = (FitShape,)
     upstream = (*ObservingStage.upstream, RepresentStage)
-    given: ClassVar[Mapping[str, str]] = {
-        "image_id": "image id",
-        "category": "object category",
-        "observation": "what the image tells",
-        "shape": "the class shape of its category",
-    }
+    given = {"image_id": "image id", "category": "object category", **FitShape.requires}
 
     @property
     def counted(self) -> pa.Table:
@@ -57,6 +52,7 @@ class FitStage(ObservingStage):
 
     def load(self, shard: Shard) -> Iterable[Row]:
         shape, missing = self._shape(shard.category)
+        self.read_ahead(shard.ids)
         for image_id in shard.ids:
             row: Row = {"image_id": image_id, "category": shard.category}
             try:
@@ -69,17 +65,13 @@ class FitStage(ObservingStage):
                 yield {**row, "error": error}
 
     def _shape(self, category: str) -> tuple[ClassShape | None, Sc3dError | None]:
-        """The class shape of a category, or why there is none. That of one is kept: its shards follow each other."""
-        if self._kept is None or self._kept[0] != category:
-            try:
-                self._kept = category, self.other(RepresentStage).read_shape(category), None
-            except Sc3dError as error:
-                if concerns_the_run(error):
-                    raise
-                self._kept = category, None, error
-        return self._kept[1:]
-
-    _kept: tuple[str, ClassShape | None, Sc3dError | None] | None = None
+        """The class shape of a category, or why there is none."""
+        try:
+            return self.other(RepresentStage).read_shape(category), None
+        except Sc3dError as error:
+            if concerns_the_run(error):
+                raise
+            return None, error
 
     def finish(self, row: Row, seconds: float) -> ShapeFit:
         fit: Alignment = row["fit"]

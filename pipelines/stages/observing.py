@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -56,6 +57,10 @@ class ObservingStage(Stage):
     def identities(self) -> dict[str, str | None]:
         return {"adapter": adapter_identity(self.method, self.whole)}
 
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        self._reconstructions: Mapping[str, Reconstruction] = {}
+
     @property
     def method(self) -> Method:
         """The method of evaluation whose features it reads."""
@@ -63,18 +68,23 @@ class ObservingStage(Stage):
 
     @cached_property
     def observed(self) -> PreparedImages[Observed]:
-        """The images, each prepared once."""
+        """The images, of those that were read ahead."""
         described, reconstructions = self.other(DescribeStage), self.other(ReconstructStage)
         prepare = method_images(self.method, self.whole, described, 0).prepare
 
         def observed(features: Features) -> Observed:
-            one = reconstructions.known.read([features.image_id])[features.image_id]
+            one = self._reconstructions[features.image_id]
             flat = prepare(features).descriptors.flat()
             depth = mesh_depth(one)
             seen = observe(features.image_id, features.letterbox, features.foreground, depth, flat)
             return Observed(seen, depth, decode_mask(one.mask), flat, one)
 
-        return PreparedImages(described, observed, self.whole.ray.cache_mb // 4, needed=[reconstructions])
+        # Each image is asked for once.
+        return PreparedImages(described, observed, 0, needed=[reconstructions])
+
+    def read_ahead(self, image_ids: Sequence[str]) -> None:
+        """Read the reconstructions of the images that are asked for next, each of their files once."""
+        self._reconstructions = self.other(ReconstructStage).known.read(image_ids)
 
 
 def features_method(config: RunConfig) -> Method:

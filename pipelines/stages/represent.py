@@ -55,11 +55,7 @@ class RepresentStage(ObservingStage):
     key = "category"
     options = ("represent.landmarks", "represent.images")
     slots = (BuildShape,)
-    given: ClassVar[Mapping[str, str]] = {
-        "category": "object category",
-        "views": "annotated images",
-        "mirrored": "keypoint id -> its counterpart in a mirror",
-    }
+    given = BuildShape.requires
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
@@ -126,15 +122,17 @@ class RepresentStage(ObservingStage):
     def _views(self, category: str) -> list[Annotated]:
         """The images of a category with their points, of those that earlier stages did not reject."""
         views = []
-        for image_id, _ in self._learned[category]:
+        ids = [image_id for image_id, _ in self._learned[category]]
+        self.read_ahead(ids)
+        for image_id in ids:
             try:
                 one = self.observed.get(image_id)
-                ids, xy = self._points.of(self.images[image_id], one.reconstruction)
+                points = self._points.of(self.images[image_id], one.reconstruction)
             except (UpstreamError, InputError) as error:
                 if concerns_the_run(error):
                     raise
                 continue
-            views.append((one.observation, annotate(one.observation, ids, xy, one.depth, one.mask, one.features)))
+            views.append((one.observation, annotate(one.observation, *points, one.depth, one.mask, one.features)))
         return views
 
     def shape_file(self, category: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from sc3d.class_shapes.class_shape import ClassShape
-from sc3d.class_shapes.energy import EnergyWeights, ImageTerms
+from sc3d.class_shapes.energy import EnergyWeights, ImageTerms, outline
 from sc3d.class_shapes.hypotheses import Poses, angles_between, different, proposals
 from sc3d.class_shapes.observation import Observation
 from sc3d.class_shapes.statistics import GeometricEnergy
@@ -20,8 +20,6 @@ from sc3d.errors import InputError
 
 _KEEP = 4
 """Steps for which a cell keeps the point that explains it."""
-_OUTLINE = 250
-"""About so many points stand for all where they should not lie outside the mask."""
 
 TERMS = ("reconstruction", "geometry", "background", "depth")
 
@@ -131,7 +129,7 @@ def _rigid(shape: ClassShape, terms: ImageTerms, start: Poses, schedule: Alignme
     def current() -> Poses:
         return Poses(rotation_of(turn) @ R, scale * size.exp(), t + shift * unit, inverse * zoom.exp())
 
-    outline, middle = dense[:: max(len(dense) // _OUTLINE, 1)], dense[-len(shape.ids) :].mean(dim=0)
+    few, middle = outline(dense), dense[-len(shape.ids) :].mean(dim=0)
 
     def explained(poses: Poses, sigma: float) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.no_grad():
@@ -140,7 +138,7 @@ def _rigid(shape: ClassShape, terms: ImageTerms, start: Poses, schedule: Alignme
     def cost(poses: Poses, by: tuple[torch.Tensor, torch.Tensor], sigma: float) -> torch.Tensor:
         focal = 1 / poses.inverse_focal
         image = weights.reconstruction * terms.reconstruction(terms.seen(poses.apply(dense[by[0]]), focal), by[1], sigma)
-        image = image + weights.background * terms.background(terms.seen(poses.apply(outline), focal))
+        image = image + weights.background * terms.background(terms.seen(poses.apply(few), focal))
         return image + weights.depth * terms.depth_error(poses.apply(middle[None])[..., 2])
 
     by = explained(current(), float(sigmas[0]))
@@ -176,7 +174,7 @@ def _free(
     optimizer = torch.optim.Adam(groups[: 1 if fixed else 2])
     first = (schedule.sigma[0] * schedule.sigma[1]) ** 0.5
 
-    outline = matrix[:: max(len(matrix) // _OUTLINE, 1)]
+    few = outline(matrix)
 
     def current() -> tuple[torch.Tensor, torch.Tensor]:
         return start + shift * unit, 1 / (poses.inverse_focal * zoom.exp())
@@ -191,7 +189,7 @@ def _free(
         parts = (
             weights.reconstruction * terms.reconstruction(terms.seen(matrix[by[0]] @ keypoints, focal), by[1], sigma),
             weights.geometry * geometry(keypoints),
-            weights.background * terms.background(terms.seen(outline @ keypoints, focal)),
+            weights.background * terms.background(terms.seen(few @ keypoints, focal)),
             weights.depth * terms.depth_error(keypoints[..., 2]),
         )
         return torch.stack(parts, dim=-1)

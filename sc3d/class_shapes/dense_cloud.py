@@ -68,11 +68,10 @@ def barycentric_rows(points: np.ndarray, keypoints: np.ndarray, seed: int = 0) -
 @dataclass(frozen=True, eq=False)
 class DenseCloud:
     """N points of a class: ``matrix`` (N, K) float32 with rows that sum to 1, and ``near`` (N, m) int64: of all merged points, the nearest
-    ones of each, whose features make its prototype. The last K' points are the placed keypoints themselves: ``anchors`` (K',)."""
+    ones of each, whose features make its prototype. The last points are the placed keypoints themselves."""
 
     matrix: np.ndarray
     near: np.ndarray
-    anchors: np.ndarray
 
 
 def merge_rows(rows: np.ndarray, keypoints: np.ndarray, count: int, neighbours: int, seed: int = 0) -> DenseCloud:
@@ -105,4 +104,4 @@ def merge_rows(rows: np.ndarray, keypoints: np.ndarray, count: int, neighbours: 
     matrix = np.concatenate([matrix, anchors])
     take = min(neighbours, len(rows))
     _, near = cKDTree(positions).query(matrix @ filled, take) if take else (None, np.zeros((len(matrix), 0)))
-    return DenseCloud(matrix, np.asarray(near, np.int64).reshape(len(matrix), take), placed)
+    return DenseCloud(matrix, np.asarray(near, np.int64).reshape(len(matrix), take))

@@ -23,6 +23,7 @@ from sc3d.class_shapes.observation import Observation
 from sc3d.class_shapes.prototypes import Prototypes
 
 _FLOOR = 1e-4
+_OUTLINE = 250
 _LINE_OF_SIGHT = 0.5
 _SLACK, _REACH = 1.5, 0.05
 """Cells outside the mask that cost nothing, and longer sides that cost 1."""
@@ -113,6 +114,11 @@ class ImageTerms:
     def depth_error(self, depth: torch.Tensor) -> torch.Tensor:
         """``L_depth`` (H,) of the keypoints' depths (H, K)."""
         return (depth.mean(dim=-1) / self.depth - 1).square()
+
+
+def outline(points: torch.Tensor) -> torch.Tensor:
+    """About 250 of points (..., N, D), which stand for all where they should not lie outside the mask."""
+    return points[..., :: max(points.shape[-2] // _OUTLINE, 1), :]
 
 
 def _outside(observation: Observation) -> torch.Tensor:

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from sc3d.class_shapes.camera import principal_point
 from sc3d.class_shapes.class_shape import ClassShape
-from sc3d.class_shapes.energy import ImageTerms
+from sc3d.class_shapes.energy import ImageTerms, outline
 from sc3d.class_shapes.observation import Observation
 
 _COARSE = 0.1
@@ -54,8 +54,7 @@ def proposals(shape: ClassShape, observation: Observation, terms: ImageTerms, co
     seen = coarse.seen(poses.apply(dense), 1 / poses.inverse_focal)
     point, semantic = coarse.explained_by(seen, _COARSE)
     at = seen.gather(1, point[..., None].expand(-1, -1, 3))
-    outline = seen[:, :: max(seen.shape[1] // 250, 1)]
-    cost = coarse.reconstruction(at, semantic, _COARSE) + coarse.background(outline)
+    cost = coarse.reconstruction(at, semantic, _COARSE) + coarse.background(outline(seen))
     kept = different(rotations, cost.cpu().numpy(), count, _APART)
     return Poses(*(values[kept] for values in (poses.R, poses.scale, poses.t, poses.inverse_focal)))
 
