@@ -19,6 +19,9 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
 
+# One thread: two that wait for each other at barriers take minutes instead of seconds as soon as somebody else uses a core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # The machines are shared: how long an example takes says nothing about the code.
 settings.register_profile("sc3d", deadline=None)
 settings.load_profile("sc3d")

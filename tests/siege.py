@@ -294,12 +294,21 @@ def copied(source: str, target: str) -> None:
 
 
 def besiege(
-    rounds: int, seed: int, store: str, work: Path, tell: Callable[[str], None], command: str = "label", each: bool = False
+    rounds: int,
+    seed: int,
+    store: str,
+    work: Path,
+    tell: Callable[[str], None],
+    command: str = "label",
+    each: bool = False,
+    small: bool = False,
 ) -> Result:
-    """Hold so many sieges one after the other; returns what was found in all. ``each``: see :meth:`Siege.kill_each`."""
+    """Hold so many sieges one after the other; returns what was found in all. ``each``: see :meth:`Siege.kill_each`; ``small``: of one
+    category, without networks."""
     data, total = work / "data set", Result()
     images = {"trn": 4, "val": 2, "test": 2}
-    generate_toys(data, ToysConfig(categories=("car", "chair"), images=images, occlusion=0.0, truncation=0.0, workers=1))
+    categories = ("chair",) if small else ("car", "chair")
+    generate_toys(data, ToysConfig(categories=categories, images=images, occlusion=0.0, truncation=0.0, workers=1))
     with ExitStack() as stack:
         faults = None
         if store != "disk":
@@ -310,6 +319,7 @@ def besiege(
             boto3.client("s3").create_bucket(Bucket=_BUCKET)
             os.environ["AWS_ENDPOINT_URL"] = faults.endpoint
         base, options = str(work) if store == "disk" else f"s3://{_BUCKET}", options_of(data, command)
+        options += ["profile=offline"] if small else []
         undisturbed = Siege(f"{base}/undisturbed", options, store, random.Random(seed), 0.0, None)
         seconds = undisturbed.run("label")
         if command != "label":

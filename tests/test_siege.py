@@ -9,16 +9,16 @@ from siege import STORES, Result, besiege
 from siege_commands import COMMANDS
 
 
-def hold(rounds: int, seed: int, store: str, work: Path, command: str = "label", each: bool = False) -> Result:
-    found = besiege(rounds, seed, store, work, lambda line: None, command, each)
+def hold(rounds: int, seed: int, store: str, work: Path, command: str = "label", each: bool = False, small: bool = False) -> Result:
+    found = besiege(rounds, seed, store, work, lambda line: None, command, each, small)
     assert (found.lost, found.doubled, found.different, found.hung, found.wordless, found.notes) == (0, 0, 0, 0, 0, [])
     return found
 
 
 @pytest.mark.timeout(1500)
 def test_a_run_that_is_frozen_until_another_one_has_its_folder(tmp_path: Path) -> None:
-    """With this seed."""
-    assert hold(1, 51, "disk", tmp_path).disturbances["freeze"] == 1
+    """With this seed, and little else."""
+    assert hold(1, 5090, "disk", tmp_path, small=True).disturbances["freeze"] == 1
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from actors.registry import is_rehearsal
 from pipelines.folder.configuration import RUN, read_note
 from pipelines.folder.manifest import IMAGES, PAIRS
 from pipelines.report import search as search_page
+from pipelines.report.class_shapes import class_shapes
 from pipelines.report.evaluation import evaluation
 from pipelines.report.metrics import METRICS_FILE
 from pipelines.report.view import RunView, view_run
@@ -361,6 +362,7 @@ SECTIONS: dict[str, Callable[[RunView], Fields | Missing]] = {
     "yaw": yaw,
     "certainty": certainty,
     "features": features,
+    "shapes": class_shapes,
     "evaluation": evaluation,
     "training": training,
     "timings": timings,

@@ -40,9 +40,14 @@ class AlignedImage:
 
 def aligned_image(shape: ClassShape, alignment: Alignment, letterbox: Letterbox, features: np.ndarray) -> AlignedImage:
     """The points of a class shape where an image shows them."""
+    seen = seen_points(shape, alignment, (letterbox.width, letterbox.height))
+    return AlignedImage(letterbox, features, seen, shape.prototypes)
+
+
+def seen_points(shape: ClassShape, alignment: Alignment, size: tuple[int, int]) -> np.ndarray:
+    """Where an image of ``size`` (width, height) shows the points of a class shape: (N, 2), in longer sides."""
     points = torch.from_numpy(shape.matrix @ alignment.keypoints)
-    principal = principal_point((letterbox.width, letterbox.height)).tolist()
-    return AlignedImage(letterbox, features, project(points, 1 / alignment.inverse_focal, principal).numpy(), shape.prototypes)
+    return project(points, 1 / alignment.inverse_focal, principal_point(size).tolist()).numpy()
 
 
 def carried(source: AlignedImage, xy: np.ndarray, target: AlignedImage, sigma: float = SIGMA) -> np.ndarray:

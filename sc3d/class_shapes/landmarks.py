@@ -8,8 +8,6 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from sc3d.geometry.sampling import scattered
-
 COUNT = 20
 """Landmarks of a category."""
 NEAR = 0.05
@@ -20,14 +18,20 @@ def choose_landmarks(points: np.ndarray, count: int = COUNT) -> np.ndarray:
     """Positions (K, 3) of landmarks that lie far apart on a reference whose vertices are ``points`` (V, 3), in diagonals.
 
     The reference is in the canonical frame (y up, front +z) and centred. A landmark off the middle brings its mirror image with it, as far
-    as the reference has a vertex there, so that a class shape knows which of them a mirror exchanges.
+    as the reference has a vertex there, so that a class shape knows which of them a mirror exchanges. The next one is the vertex that is
+    farthest from all of them, mirror images included: two that nearly meet say nothing, and make the statistics of all others too sure.
     """
     tree = cKDTree(points)
     chosen: list[int] = []
-    for vertex in scattered(points, count).tolist():
+    clear = np.linalg.norm(points - points.mean(axis=0), axis=1)
+    while len(chosen) < count and clear.max(initial=0) > 0:
+        vertex = int(clear.argmax())
         away, other = tree.query(points[vertex] * [-1, 1, 1])
         twin = [int(other)] if away < NEAR and abs(points[vertex, 0]) > NEAR else []
-        chosen += [one for one in (vertex, *twin) if len(chosen) < count and one not in chosen]
+        for one in (vertex, *twin)[: count - len(chosen)]:
+            chosen.append(one)
+            own = np.linalg.norm(points - points[one], axis=1)
+            clear = own if len(chosen) == 1 else np.minimum(clear, own)
     return np.asarray(points[chosen], np.float64)
 
 

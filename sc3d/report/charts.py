@@ -82,6 +82,23 @@ def curve(x: np.ndarray, y: np.ndarray, x_label: str, y_label: str, window: int)
     return svg(f"{y_label} by {x_label}: from {mean[0]:.3g} to {mean[-1]:.3g}", inner)
 
 
+def lines(series: Sequence[Series], x_label: str, y_label: str) -> Markup:
+    """Curves over the same steps 0, 1, ..., each with the last value in its tooltip; values that are not finite are left out."""
+    values = [s.values[np.isfinite(s.values)] for s in series]
+    steps = max([len(v) for v in values] + [2])
+    low, high = (f([float(f(v)) for v in values if len(v)] or [0.0]) for f in (min, max))
+    ticks = nice_ticks(low, high, 4)
+    limits_x, limits_y = (0.0, float(steps - 1)), (ticks[0], ticks[-1])
+    inner = [axes(limits_x, nice_ticks(*limits_x, 6), ticks, x_label, y_label)]
+    for s, known in zip(series, values, strict=True):
+        if not len(known):
+            continue
+        points = " ".join(f"{x_of(float(i), limits_x):.1f},{y_of(float(v), limits_y):.1f}" for i, v in enumerate(known))
+        tip = escape(f"{s.label}: {known[-1]:.3g} at the end")
+        inner.append(f'<polyline class="curve {s.style}" points="{points}"><title>{tip}</title></polyline>')
+    return svg(f"{y_label} by {x_label}: {', '.join(s.label for s in series)}", inner)
+
+
 def bars(series: Sequence[Series], names: Sequence[str], x_label: str) -> Markup:
     """Shares in [0, 1] as bars from the left: a group a name, a bar a series. NaN, what was not measured, has no bar.
 

@@ -176,7 +176,7 @@ def evidence_page(evidence: PairEvidence) -> str:
     sides = place_sides(views, WIDTH, _MAX_HEIGHT, _PHOTO_PIXELS)
     return render_template(
         "evidence.html",
-        ("surface_way.js", "mesh_view.js", "evidence.js"),
+        ("surface_way.js", "turning.js", "mesh_view.js", "evidence.js"),
         ("style.css", "evidence.css"),
         pair=evidence.pair,
         counts=evidence.counts,

@@ -1,17 +1,6 @@
 // A mesh on a canvas without WebGL: a depth buffer decides what is hidden, of the surface and of the points drawn on it.
 const POINT = 3.2, ROUTE = "#ffe14d";
 
-function bytes(text) { return Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer; }
-
-function multiply(a, b) {
-  return a.map((_, i) => [0, 1, 2].reduce((sum, k) => sum + a[3 * Math.floor(i / 3) + k] * b[3 * k + (i % 3)], 0));
-}
-
-function turnAbout(axis, angle) {
-  const c = Math.cos(angle), s = Math.sin(angle);
-  return axis === "x" ? [1, 0, 0, 0, c, -s, 0, s, c] : [c, 0, s, 0, 1, 0, -s, 0, c];
-}
-
 class MeshView {
   // points: flat positions of the candidates from the box's centre in diagonals, null where there is none.
   constructor(canvas, mesh, points) {
@@ -26,22 +15,8 @@ class MeshView {
     this.marks = [];
     this.match = null;
     new ResizeObserver(() => this.resize()).observe(canvas);
-    let last = null;
-    canvas.addEventListener("pointerdown", (e) => { last = [e.clientX, e.clientY]; canvas.setPointerCapture(e.pointerId); });
-    canvas.addEventListener("pointerup", () => { last = null; });
-    canvas.addEventListener("pointercancel", () => { last = null; });
-    canvas.addEventListener("pointermove", (e) => {
-      if (!last) return;
-      this.turn((e.clientX - last[0]) * -0.01, (e.clientY - last[1]) * 0.01);
-      last = [e.clientX, e.clientY];
-    });
-    canvas.addEventListener("keydown", (e) => {
-      const step = { ArrowLeft: [0.15, 0], ArrowRight: [-0.15, 0], ArrowUp: [0, -0.15], ArrowDown: [0, 0.15] }[e.key];
-      if (step) { e.preventDefault(); this.turn(...step); }
-    });
+    onTurn(canvas, (turn) => this.look(multiply(turn, this.rotation), false));
   }
-
-  turn(aboutY, aboutX) { this.look(multiply(turnAbout("x", aboutX), multiply(turnAbout("y", aboutY), this.rotation)), false); }
 
   // `fit`: the mesh fills the canvas; otherwise it only gets smaller where it would not fit, so that it does not pulse while it is turned.
   look(rotation, fit = true) {

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from sc3d.report.alignment import AlignmentCard, YawCard
 from sc3d.report.certainty import CertaintyRow, LeastSure
+from sc3d.report.class_shapes import ShapeCard
 from sc3d.report.colours import TURNS
 from sc3d.report.feature_maps import FeatureCard
 from sc3d.report.keypoints import KeypointFigure
@@ -77,7 +78,7 @@ class Link:
 @dataclass(frozen=True)
 class Page:
     """Everything on the page. ``missing`` and ``notes`` are keyed by section: pairs, filters, alignment, yaw, certainty,
-    features, evaluation, training, timings, rejects. A section that is missing shows only that."""
+    features, shapes, evaluation, training, timings, rejects. A section that is missing shows only that."""
 
     run: str
     facts: tuple[tuple[str, str], ...]
@@ -92,6 +93,7 @@ class Page:
     worst: tuple[AlignmentCard, ...] = ()
     best: tuple[AlignmentCard, ...] = ()
     features: tuple[FeatureCard, ...] = ()
+    shapes: tuple[ShapeCard, ...] = ()
     yaw: tuple[YawCard, ...] = ()
     certainty: tuple[CertaintyRow, ...] = ()
     least_sure: tuple[LeastSure, ...] = ()
@@ -111,7 +113,7 @@ class Page:
 
 def render(page: Page) -> str:
     """The page as HTML: no request leaves it, everything that comes from outside is escaped, and only its own script may run."""
-    return render_template("template.html", ("script.js",), ("style.css",), page=page, colours=TURNS)
+    return render_template("template.html", ("turning.js", "cloud_view.js", "script.js"), ("style.css",), page=page, colours=TURNS)
 
 
 def render_template(name: str, scripts: Sequence[str], styles: Sequence[str], **values: object) -> str:

@@ -7,9 +7,9 @@ import numpy as np
 from sc3d.class_shapes.landmarks import NEAR, choose_landmarks, landmark_vertices, mirror_pairs
 
 
-def half(seed: int) -> np.ndarray:
+def half(seed: int, count: int = 300) -> np.ndarray:
     """Points of one side of a thing whose box has the diagonal 1."""
-    return np.random.default_rng(seed).uniform([0.1, -0.3, -0.3], [0.4, 0.3, 0.3], (300, 3))
+    return np.random.default_rng(seed).uniform([0.1, -0.3, -0.3], [0.4, 0.3, 0.3], (count, 3))
 
 
 def test_landmarks_of_a_symmetric_mesh_come_in_pairs_that_a_mirror_exchanges() -> None:
@@ -29,6 +29,20 @@ def test_landmarks_of_one_side_have_no_pairs_and_lie_apart() -> None:
     assert mirror_pairs(landmarks) == {}
     apart = np.linalg.norm(landmarks[:, None] - landmarks[None], axis=-1)[np.triu_indices(12, 1)]
     assert apart.min() > NEAR
+
+
+def test_landmarks_lie_apart_where_a_mirror_image_is_another_vertex_than_the_farthest() -> None:
+    """Two that nearly meet make the geometry of all others too sure."""
+    left, right = half(4, 3000), half(5, 3000) * [-1, 1, 1]
+    landmarks = choose_landmarks(np.concatenate([left, right]), 20)
+    apart = np.linalg.norm(landmarks[:, None] - landmarks[None], axis=-1)[np.triu_indices(len(landmarks), 1)]
+    assert apart.min() > 2 * NEAR
+    assert len(mirror_pairs(landmarks)) >= 16
+
+
+def test_there_are_no_more_landmarks_than_places() -> None:
+    points = np.repeat(half(6)[:5], 3, axis=0)
+    assert len(np.unique(choose_landmarks(points, 12), axis=0)) == len(choose_landmarks(points, 12)) == 5
 
 
 def test_a_mesh_has_the_landmarks_that_one_of_its_vertices_is_near_to() -> None:

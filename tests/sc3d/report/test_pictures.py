@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import io
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -24,17 +21,6 @@ from sc3d.report.colours import MASK, hex_of, position_colours
 from sc3d.report.feature_maps import feature_card
 from sc3d.report.pairs import KEPT, View, pair_figure
 from sc3d.report.pictures import front_view, grid_picture, outline_mask, overlay_mesh, principal_colours, shrink
-
-
-@pytest.fixture(scope="module")
-def scene() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("report_scene", Path(__file__).with_name("scene.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["report_scene"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def decoded(uri: str) -> np.ndarray:
