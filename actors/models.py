@@ -196,7 +196,25 @@ MODELS: tuple[ModelCard, ...] = (
         "3D descriptor", "PartField", "foundation", "mikaelaangel/partfield-ckpt", "NVIDIA, non-commercial", "no",
         weights="partfield", files=("model_objaverse.ckpt",), gigabytes=0.43, gpu_gib=2.5,
     ),
+    ModelCard(
+        "represent.depth", ("depth_anything_v2_small",), "actors.foundation.depth_anything:DepthAnythingSmall",
+        "depth", "Depth Anything V2 small", "foundation", "depth-anything/Depth-Anything-V2-Small-hf", "Apache-2.0", "yes",
+        weights="depth_anything_v2_small", files=_SAFETENSORS, packages=("transformers",), gigabytes=0.1, gpu_gib=0.2,
+    ),
+    ModelCard(
+        "represent.depth", ("depth_anything_v2_base",), "actors.foundation.depth_anything:DepthAnythingBase",
+        "depth", "Depth Anything V2 base", "foundation", "depth-anything/Depth-Anything-V2-Base-hf", "CC BY-NC 4.0", "no",
+        weights="depth_anything_v2_base", files=_SAFETENSORS, packages=("transformers",), gigabytes=0.39, gpu_gib=0.4,
+    ),
+    ModelCard(
+        "represent.depth", ("depth_anything_v2_large",), "actors.foundation.depth_anything:DepthAnythingLarge",
+        "depth", "Depth Anything V2 large", "foundation", "depth-anything/Depth-Anything-V2-Large-hf", "CC BY-NC 4.0", "no",
+        weights="depth_anything_v2_large", files=_SAFETENSORS, packages=("transformers",), gigabytes=1.34, gpu_gib=1.1,
+    ),
 )  # fmt: skip
 
-WITHOUT_MODEL: dict[str, dict[str, str]] = {"orient.estimator": {"none": "actors.offline.orient:KeepOrientation"}}
+WITHOUT_MODEL: dict[str, dict[str, str]] = {
+    "orient.estimator": {"none": "actors.offline.orient:KeepOrientation"},
+    "represent.depth": {"toys": "actors.offline.depth:ToyDepth"},
+}
 """Slot -> value -> actor, of values that stand for no model."""

@@ -57,6 +57,7 @@ REHEARSAL: dict[str, str] = {
     "describe.sd": "actors.rehearsal:RehearseSd",
     "describe.shape": "actors.rehearsal:RehearseShape",
     "surface": "actors.rehearsal:RehearseSurface",
+    "represent.depth": "actors.rehearsal:RehearseDepth",
     "match": "actors.rehearsal:RehearseMatch",
 }
 """What fills the slots when ``models.variant`` is none."""

@@ -125,6 +125,15 @@ class RehearseSd(_Rehearsal):
         return {"sd": {"sd.s5": np.ones((1, 15, 15), np.float16)}}
 
 
+class RehearseDepth(_Rehearsal):
+    """One pixel."""
+
+    provides = {"depth": "(1, 1) float16"}
+
+    def process(self, row: Row) -> Row:
+        return {"depth": np.ones((1, 1), np.float16)}
+
+
 class RehearseShape(_Rehearsal):
     """One channel a vertex."""
 

@@ -277,6 +277,24 @@ class ClassShapeIndex(Record, name="ClassShapeIndex"):
 
 
 @dataclass(frozen=True, eq=False)
+class DepthMap(Record, name="DepthMap"):
+    """The depth of an image, by a network or made of what is known."""
+
+    image_id: str = column("image id")
+    category: str = column("object category")
+    width: int = column("width of the raster, which covers the whole image")
+    height: int = column("its height")
+    values: np.ndarray = array("float16", -1, doc="depths along the camera's axis in a unit of their own, row by row")
+    seconds: float = column("time spent on this image", 0.0)
+
+    def validate(self) -> None:
+        where = f"depth of {self.image_id}"
+        if self.width < 1 or self.height < 1 or len(self.values) != self.width * self.height:
+            raise SchemaError(f"{where}: {len(self.values)} values for a raster of {self.width} x {self.height}")
+        _check_finite(where, values=self.values)
+
+
+@dataclass(frozen=True, eq=False)
 class ShapeFit(Record, name="ShapeFit"):
     """A class shape, fitted to an image."""
 

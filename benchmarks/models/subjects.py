@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import count
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 
-from actors.foundation import dino, latent_diffusion
+from actors.foundation import depth_anything, dino, latent_diffusion
 from actors.foundation.dift import Dift, DiftOptions, DiftSource
 from actors.foundation.orient_anything import v1
 from actors.foundation.orient_anything.actor import OrientAnythingV1Orient
@@ -75,6 +75,20 @@ def build_dino(kind: dino.Kind, size: Size, device: torch.device, dtype: torch.d
     model = dino.Dino(network, device, dtype)
     frame = _noise_frame(model.frame, device)
     return Work(lambda n: model.tokens(frame.expand(n, -1, -1, -1)), lambda n: model.describe([_photo()] * n), [model.model])
+
+
+def build_depth_anything(kind: depth_anything.Kind, size: Size, device: torch.device, dtype: torch.dtype) -> Work:
+    """Depth Anything V2 on a photo of four to three."""
+    with torch.device(device):
+        network = depth_anything.random_model(kind, size)
+    model = depth_anything.DepthAnything(network, device, dtype)
+    width, height = depth_anything.network_size(640, 480)
+    pixels = torch.zeros((1, 3, height, width), device=device)
+    return Work(
+        lambda n: model.inverse_depth(pixels.expand(n, -1, -1, -1)),
+        lambda n: [model.nearness(_photo()) for _ in range(n)],
+        [model.model],
+    )
 
 
 def build_stable_diffusion(options: StableDiffusionOptions, size: Size, device: torch.device, dtype: torch.dtype) -> Work:
@@ -187,6 +201,18 @@ SUBJECTS: tuple[Subject, ...] = (
         dino.DinoSource.batch_size,
         (1, 8, 32),
         partial(build_dino, "dinov3"),
+    ),
+    *(
+        Subject(
+            f"Depth Anything V2 {kind} at 518 px",
+            f"Depth Anything V2 {kind}",
+            "images",
+            depth_anything.DepthAnythingActor.batch_size,
+            (1, 4),
+            partial(build_depth_anything, kind),
+            ("contiguous",),
+        )
+        for kind in get_args(depth_anything.Kind)
     ),
     Subject(
         "Stable Diffusion 1.5, four tiles of 512 px",

@@ -121,6 +121,9 @@ def represent(
             help="What class shapes are built on: annotated (default), keypoints of the training images; registered, points of a mesh.",
         ),
     ] = None,
+    depth: Annotated[
+        str | None, typer.Option("--depth", help="Whose depth is read: mesh (default), depth_anything_v2_small, _base or _large.")
+    ] = None,
     retry_rejects: RetryRejects = False,
     config: Config = None,
     set_: Set = None,
@@ -129,7 +132,7 @@ def represent(
     """SemAlign3D: build the 3D shape of each category from annotated images, and fit it to the images of the annotated pairs."""
     from pipelines.jobs import represent as pipeline
 
-    options = {"represent.features": features, "represent.landmarks": landmarks}
+    options = {"represent.features": features, "represent.landmarks": landmarks, "represent.depth": depth}
     folder = pipeline.run(configuration(run, config, set_, options, reset=reset, say=True), retry_rejects)
     PlainConsole().print(
         f"evaluate it: sc3d evaluate --run {folder.uri} --method semalign3d (sc3d methods lists others)", soft_wrap=True

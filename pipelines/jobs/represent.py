@@ -9,6 +9,7 @@ import pyarrow as pa
 from pipelines.folder.manifest import read_pairs
 from pipelines.jobs.job import Job
 from pipelines.runner.stage import StageSummary
+from pipelines.stages.depth import DepthStage
 from pipelines.stages.fit import FitStage
 from pipelines.stages.methods import check_method
 from pipelines.stages.observing import features_method
@@ -40,8 +41,14 @@ def images_of(pairs: Iterable[Pair]) -> pa.Table:
     return item_table(sorted({(pair.category, image) for pair in pairs for image in (pair.source_id, pair.target_id)}))
 
 
+def both(one: pa.Table, other: pa.Table) -> pa.Table:
+    """The items of two tables (:data:`~sc3d.shards.ITEMS`), each once."""
+    rows = {(row["category"], row["id"]) for table in (one, other) for row in table.to_pylist()}
+    return item_table(sorted(rows))
+
+
 def fit_shapes(job: Job, config: RunConfig, items: pa.Table) -> list[StageSummary]:
-    """Build what is missing of the class shapes, and fit them to some images.
+    """Make the depths that are missing, build what is missing of the class shapes, and fit them to some images.
 
     Raises:
         InputError: there is nothing to build them from.
@@ -52,4 +59,5 @@ def fit_shapes(job: Job, config: RunConfig, items: pa.Table) -> list[StageSummar
             f"{job.folder.uri}: no image of the split trn has annotated keypoints, on which class shapes are built; use a data set whose "
             "training images are annotated, or represent.landmarks=registered, which needs no annotation"
         )
-    return [job.run_stage(shapes), job.run_stage(fits, items)]
+    depths = [job.run_stage(depth, both(shapes.learned(), items)) for depth in DepthStage.instances(config)]
+    return [*depths, job.run_stage(shapes), job.run_stage(fits, items)]

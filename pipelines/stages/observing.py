@@ -1,4 +1,4 @@
-"""What an image of a run tells a class shape: its features by a method, and the posed mesh of its reconstruction as depth."""
+"""What an image of a run tells a class shape: its features by a method, and its depth, of its posed mesh or of a network."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from pipelines.runner.stage import Stage
+from pipelines.stages.depth import MESH, DepthStage, depth_of
 from pipelines.stages.describe import DescribeStage
 from pipelines.stages.methods import adapter_identity, method_images
 from pipelines.stages.orient import OrientStage
 from pipelines.stages.pairs import PreparedImages
 from pipelines.stages.reconstruct import ReconstructStage
-from sc3d.class_shapes.observation import Depth, Observation, observe
+from sc3d.class_shapes.observation import Depth, Observation, depth_raster, observe
 from sc3d.config import RunConfig
 from sc3d.evaluation.methods import METHODS, Method
 from sc3d.features import Features
@@ -22,10 +23,7 @@ from sc3d.geometry.camera import Camera, Pose
 from sc3d.geometry.mesh import Mesh
 from sc3d.geometry.raster import Raster
 from sc3d.images import decode_mask
-from sc3d.records import Reconstruction
-
-_DEPTH_SIDE = 320
-"""Longer side in pixels at which depth is rendered: five for a cell of the working grid."""
+from sc3d.records import DepthMap, Reconstruction
 
 
 class Observed(NamedTuple):
@@ -59,7 +57,10 @@ class ObservingStage(Stage):
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
+        if config.represent.depth != MESH:
+            self.upstream = (*self.upstream, DepthStage)
         self._reconstructions: Mapping[str, Reconstruction] = {}
+        self._depths: Mapping[str, DepthMap] = {}
 
     @property
     def method(self) -> Method:
@@ -75,16 +76,21 @@ class ObservingStage(Stage):
         def observed(features: Features) -> Observed:
             one = self._reconstructions[features.image_id]
             flat = prepare(features).descriptors.flat()
-            depth = mesh_depth(one)
+            depth = self._depth(one)
             seen = observe(features.image_id, features.letterbox, features.foreground, depth, flat)
             return Observed(seen, depth, decode_mask(one.mask), flat, one)
 
         # Each image is asked for once.
-        return PreparedImages(described, observed, 0, needed=[reconstructions])
+        needed = [reconstructions, *([self.other(DepthStage)] if DepthStage in self.upstream else [])]
+        return PreparedImages(described, observed, 0, needed=needed)
+
+    def _depth(self, one: Reconstruction) -> Depth:
+        return depth_of(self._depths[one.image_id]) if DepthStage in self.upstream else mesh_depth(one)
 
     def read_ahead(self, image_ids: Sequence[str]) -> None:
-        """Read the reconstructions of the images that are asked for next, each of their files once."""
+        """Read the reconstructions and depths of the images that are asked for next, each of their files once."""
         self._reconstructions = self.other(ReconstructStage).known.read(image_ids)
+        self._depths = self.other(DepthStage).known.read(image_ids) if DepthStage in self.upstream else {}
 
 
 def features_method(config: RunConfig) -> Method:
@@ -95,9 +101,8 @@ def features_method(config: RunConfig) -> Method:
 def mesh_depth(reconstruction: Reconstruction) -> Depth:
     """The depth of a posed mesh, on a coarse raster over the whole image, and the focal length that it is posed with."""
     width, height = reconstruction.width, reconstruction.height
-    longer = max(width, height)
-    small = [max(round(side * min(_DEPTH_SIDE / longer, 1)), 1) for side in (width, height)]
+    small = depth_raster(width, height)
     camera = Camera(reconstruction.intrinsics, width, height).resized(*small)
     pose = Pose(reconstruction.rotation, reconstruction.translation, reconstruction.scale)
     maps = Raster(Mesh(reconstruction.vertices, reconstruction.faces)).render(pose, camera, *small)
-    return Depth(np.where(maps.mask, maps.depth, np.nan), longer / float(reconstruction.intrinsics[0, 0]))
+    return Depth(np.where(maps.mask, maps.depth, np.nan), max(width, height) / float(reconstruction.intrinsics[0, 0]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipelines.runner.stage import Stage
 from pipelines.stages.compare import CompareStage
+from pipelines.stages.depth import DepthStage
 from pipelines.stages.describe import DescribeStage
 from pipelines.stages.embed import EmbedStage
 from pipelines.stages.evaluate import EvaluateStage
@@ -32,6 +33,7 @@ STAGES: tuple[type[Stage], ...] = (
     MatchStage,
     LabelStage,
     CompareStage,
+    DepthStage,
     RepresentStage,
     FitStage,
     MirrorStage,

@@ -94,6 +94,10 @@ class RepresentStage(ObservingStage):
         most = self.config.represent.images
         return {name: sorted(members, key=lambda one: shuffled(one[0]))[:most] for name, members in made_of.items()}
 
+    def learned(self) -> pa.Table:
+        """The images that class shapes are made of (:data:`~sc3d.shards.ITEMS`)."""
+        return item_table((name, image_id) for name, members in sorted(self._learned.items()) for image_id, _ in members)
+
     def named(self) -> pa.Table:
         return item_table((category, category) for category in sorted(self._learned))
 

@@ -62,6 +62,29 @@ class Annotation:
     features: np.ndarray
 
 
+DEPTH_SIDE = 320
+"""Longer side in pixels of a raster of depths: five for a cell of the working grid."""
+_RANGE = 0.3
+
+
+def depth_raster(width: int, height: int) -> tuple[int, int]:
+    """Width and height of the raster of depths of an image of so many pixels."""
+    factor = min(DEPTH_SIDE / max(width, height), 1)
+    return max(round(width * factor), 1), max(round(height * factor), 1)
+
+
+def depth_of_nearness(nearness: np.ndarray) -> np.ndarray:
+    """What a monocular network says (h, w), larger for what is nearer, as depths (h, w) float16 in [0.7, 1]: ``1 - 0.3 D / max D``. Exact.
+
+    Raises:
+        InputError: it is not finite, or nowhere above 0.
+    """
+    top = float(nearness.max(initial=0.0))
+    if not np.isfinite(nearness).all() or top <= 0:
+        raise InputError("the depth network found no depth in this photo; use another depth for it")
+    return np.asarray(1 - _RANGE * np.maximum(nearness, 0) / top, np.float16)
+
+
 def observe(image_id: str, letterbox: Letterbox, foreground: np.ndarray, depth: Depth, features: np.ndarray) -> Observation:
     """Gather what an image tells.
 

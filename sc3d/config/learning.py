@@ -188,6 +188,13 @@ class RepresentConfig:
             "found by registrations, which nobody annotated"
         ),
     ] = "annotated"
+    depth: Annotated[
+        str,
+        Field(
+            description="the depth that class shapes read: mesh, of the posed meshes; depth_anything_v2_small, depth_anything_v2_base or "
+            "depth_anything_v2_large, of a network; or toys, the known depth of toys, disturbed as that of a network is"
+        ),
+    ] = "mesh"
     images: Annotated[Count, Field(description="images of a category that its class shape is built from, at most")] = 100
     points: Annotated[Count, Field(description="points of a class shape beside its keypoints, at most")] = 1000
     hypotheses: Annotated[Count, Field(description="poses from which a class shape is fitted to an image")] = 16

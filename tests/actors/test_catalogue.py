@@ -16,7 +16,7 @@ from huggingface_hub import constants
 
 from actors import catalogue
 from actors.catalogue import MODELS, ModelCard, availability, download_command, gpu_memory_needed, pin_sources
-from actors.foundation import dino, latent_diffusion, sam3d_upstream
+from actors.foundation import depth_anything, dino, latent_diffusion, sam3d_upstream
 from actors.foundation.orient_anything import v1
 from actors.foundation.orient_anything.actor import V2_FILE
 from actors.foundation.partfield import model as partfield
@@ -42,6 +42,7 @@ READ = {
     "stable_diffusion": latent_diffusion.FILES,
     "dift": latent_diffusion.FILES,
     "partfield": (partfield.FILE,),
+    **{f"depth_anything_v2_{size}": depth_anything.FILES for size in ("small", "base", "large")},
 }
 
 
@@ -204,12 +205,22 @@ class TestMemory:
             assert gpu_memory_needed(load_config(overrides=["profile=foundation", *overrides])) == {}
         assert gpu_memory_needed(RunConfig()) == {}
 
-    @pytest.mark.parametrize("name", ["DINOv2 ViT-B/14", "DINOv3 ViT-B/16", "OrientAnything V1"])
+    @pytest.mark.parametrize("name", ["DINOv2 ViT-B/14", "DINOv3 ViT-B/16", "OrientAnything V1", "Depth Anything V2 small"])
     def test_the_figures_are_those_that_are_counted(self, name: str) -> None:
         check_memory(name)
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("name", ["SAM 3", "Stable Diffusion 1.5", "DIFT (Stable Diffusion 2.1)", "PartField"])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "SAM 3",
+            "Stable Diffusion 1.5",
+            "DIFT (Stable Diffusion 2.1)",
+            "PartField",
+            "Depth Anything V2 base",
+            "Depth Anything V2 large",
+        ],
+    )
     def test_the_figures_of_large_models_are_those_that_are_counted(self, name: str) -> None:
         check_memory(name)
 

@@ -19,11 +19,11 @@ from pipelines.runner.stage import Stage
 from pipelines.stages.describe import DescribeStage
 from pipelines.stages.orient import OrientStage
 from pipelines.stages.reconstruct import ReconstructStage
-from sc3d.config import DescribeConfig, ModelsConfig, OrientConfig, ReconstructConfig, RunConfig
+from sc3d.config import DescribeConfig, ModelsConfig, OrientConfig, ReconstructConfig, RepresentConfig, RunConfig
 from sc3d.config_file import load_config
 from sc3d.errors import ConfigError, PreflightError
 
-SECTIONS = {"reconstruct": ReconstructConfig, "orient": OrientConfig, "describe": DescribeConfig}
+SECTIONS = {"reconstruct": ReconstructConfig, "orient": OrientConfig, "describe": DescribeConfig, "represent": RepresentConfig}
 
 
 @pytest.mark.parametrize("slot", SLOTS)

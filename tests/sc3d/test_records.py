@@ -17,6 +17,7 @@ from sc3d import records
 from sc3d.errors import SchemaError
 from sc3d.records import (
     ClassShapeIndex,
+    DepthMap,
     Embedding,
     FeatureIndex,
     ImageRecord,
@@ -47,6 +48,7 @@ KINDS = (
     Reference,
     FeatureIndex,
     ClassShapeIndex,
+    DepthMap,
     ShapeFit,
     Embedding,
     Matches,
@@ -113,6 +115,9 @@ def any_record(draw: st.DrawFn, kind: type[Record]) -> Record:
     if kind is Registration:
         found["references"] = draw(st.integers(1, 3))
         found["places"] = np.repeat(found["places"], found["references"], axis=0)
+    if kind is DepthMap:
+        found["width"], found["height"] = draw(st.integers(1, 4)), draw(st.integers(1, 4))
+        found["values"] = draw(hnp.arrays(np.float16, found["width"] * found["height"], elements=elements("float16")))
     if kind is ShapeFit:
         found["keypoints"] = draw(hnp.arrays(np.float32, (draw(st.integers(4, 6)), 3), elements=elements("float32")))
         found["inverse_focal"] = draw(st.floats(1e-3, 10))

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from actors.base import Actor
-from actors.foundation import dino, latent_diffusion
+from actors.foundation import depth_anything, dino, latent_diffusion
 from actors.foundation.dift import DiftSource
 from actors.foundation.orient_anything import v1
 from actors.foundation.orient_anything.actor import OrientAnythingV1Orient
@@ -38,6 +38,12 @@ def save_dino(kind: dino.Kind) -> Callable[[Path], str]:
         return SAFETENSORS
 
     return save
+
+
+def save_depth_anything(folder: Path) -> str:
+    saver: Any = depth_anything.random_model()
+    saver.save_pretrained(folder)
+    return SAFETENSORS
 
 
 def save_diffusion(folder: Path) -> str:
@@ -68,6 +74,7 @@ MODELS: dict[str, tuple[type[Actor], Callable[[Path], str]]] = {
     "dinov2": (dino.DinoV2Source, save_dino("dinov2")),
     "dinov2_registers": (dino.DinoV2RegistersSource, save_dino("dinov2_registers")),
     "dinov3": (dino.DinoV3Source, save_dino("dinov3")),
+    "depth_anything_v2_small": (depth_anything.DepthAnythingSmall, save_depth_anything),
     "stable_diffusion": (StableDiffusionSource, save_diffusion),
     "dift": (DiftSource, save_diffusion),
     "sam3": (Sam3Mask, save_sam3),

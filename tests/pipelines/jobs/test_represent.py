@@ -21,6 +21,7 @@ from pipelines.folder.manifest import read_images
 from pipelines.jobs import evaluate, label, represent
 from pipelines.report import page as report
 from pipelines.report.metrics import METRICS_FILE
+from pipelines.stages.depth import DepthStage
 from pipelines.stages.evaluate import evaluate_stages
 from pipelines.stages.fit import FitStage
 from pipelines.stages.registry import columns_read
@@ -211,3 +212,27 @@ def test_class_shapes_without_annotation_know_no_keypoint_and_match_better_than_
     blind = [one if one.split != "trn" else one.replace(keypoint_ids=None, keypoint_xy=None) for one in read_images(folder)]
     folder.write_records(ImageRecord, IMAGES, with_inputs(folder, blind, columns_read(config)))
     assert RepresentStage(stage.whole).inputs_of(pa.array(["car"])) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("depth", ["toys", "depth_anything_v2_small"])
+def test_another_depth_is_made_once_and_read_in_place_of_the_meshes(represented: RunConfig, tmp_path: Path, depth: str) -> None:
+    shutil.copytree(represented.run, tmp_path / "run")
+    overrides = [f"run={json.dumps(str(tmp_path / 'run'))}", f"represent.depth={depth}", "models.variant=tiny"]
+    config = load_config(None, overrides, to_values(represented))
+    folder = evaluate.run(config)
+    stage = DepthStage(config)
+    images = {image.image_id: image for image in read_images(folder)}
+    assert {one.image_id for one in stage.known.read_all()} == images.keys()
+    fits = FitStage(config)
+    assert fits.recipe != FitStage(represented).recipe
+    assert len(fits.known) == 6
+    (row,) = fits.other(RepresentStage).known.read_all()
+    assert row.images == 10
+    if depth == "toys":
+        metrics = folder.read_json(METRICS_FILE)
+        pck = {r["method"]: r["value"] for r in metrics["pck"] if (r["subset"], r["alpha"], r["average"]) == ("all", 0.1, "image")}
+        assert pck[f"{METHOD} nearest"] > pck["zero-shot nearest"]
+    before = {p: p.stat().st_mtime_ns for p in Path(config.run).glob("depths/**/*.parquet")}
+    represent.run(config)
+    assert before == {p: p.stat().st_mtime_ns for p in Path(config.run).glob("depths/**/*.parquet")} != {}

@@ -65,6 +65,7 @@ READ_BY: dict[str, set[str]] = {
     "compare.labelling": {"compare"},
     "represent.features": {"represent", "fit"},
     "represent.landmarks": {"represent"},
+    "represent.depth": {"represent", "fit"},
     "represent.images": {"represent"},
     "represent.points": {"represent"},
     "represent.hypotheses": {"fit"},
@@ -128,6 +129,7 @@ OTHER: dict[str, Any] = {
     "match.beta": 0.3,
     "compare.labelling": "2d",
     "compare.spheres": "spheres",
+    "represent.depth": "toys",
     "evaluate.methods": ("dino",),
     "evaluate.alphas": (0.2,),
     "evaluate.labellings": ("2d",),
@@ -299,8 +301,8 @@ def inputs(folder: Path, config: RunConfig, photo: ImageRecord, split: str = "va
 
 
 IDS = {"image_id": ["a", "b"], "pair_id": ["a~b"], "category": ["car"]}
-# Class shapes are made of training images, and these are others: tests/pipelines/jobs/test_represent.py.
-ALL = {stage.name for stage in STAGES} - {"represent"}
+# Class shapes are made of training images, and these are others: tests/pipelines/jobs/test_represent.py. Depths are those of the meshes.
+ALL = {stage.name for stage in STAGES} - {"represent", "depth"}
 ANNOTATED = {"evaluate", "judge", "sweep"}
 
 
