@@ -11,6 +11,7 @@ import traceback
 from typing import Any
 
 BENCHES = (
+    "class_shape_ablations",
     "class_shapes",
     "evaluation",
     "export",

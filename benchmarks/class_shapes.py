@@ -94,14 +94,8 @@ def run(
 
 def _evaluated(folder: Path, seed: int, images: int, categories: Sequence[str], options: Mapping[str, str]) -> RunConfig:
     """A run that every method was evaluated on."""
-    counts = {"trn": images, "val": 0, "test": images // 2}
-    pairs = {"trn": 10 * images, "val": 0, "test": 60}
-    toys = ToysConfig(tuple(categories), counts, pairs, seed=seed, held_out_seed=seed + HELD_OUT_SEED)
-    generate_toys(folder / "toys", toys)
-    places = {"run": str(folder / "run"), "dataset.root": str(folder / "toys"), "seed": str(seed)}
-    work = {"evaluate.filter_pairs": "0", "evaluate.max_pairs_per_category": "60", "train.cache": str(folder / "cache")}
     methods = {"evaluate.methods": json.dumps(list(METHODS))}
-    config = load_config(None, [f"{name}={value}" for name, value in {**places, **work, **methods, **options}.items()], DEFAULTS)
+    config = draw_toys(folder, seed, images, categories, {**methods, **options})
     label.run(config)
     train.run(config)
     compare.run(config, "keypoints")
@@ -109,12 +103,23 @@ def _evaluated(folder: Path, seed: int, images: int, categories: Sequence[str], 
     return config
 
 
+def draw_toys(folder: Path, seed: int, images: int, categories: Sequence[str], options: Mapping[str, str]) -> RunConfig:
+    """Toys of a seed, and the configuration of a run on them: ``images`` a category to learn from, half as many to match."""
+    counts = {"trn": images, "val": 0, "test": images // 2}
+    pairs = {"trn": 10 * images, "val": 0, "test": 60}
+    toys = ToysConfig(tuple(categories), counts, pairs, seed=seed, held_out_seed=seed + HELD_OUT_SEED)
+    generate_toys(folder / "toys", toys)
+    places = {"run": str(folder / "run"), "dataset.root": str(folder / "toys"), "seed": str(seed)}
+    work = {"evaluate.filter_pairs": "0", "evaluate.max_pairs_per_category": "60", "train.cache": str(folder / "cache")}
+    return load_config(None, [f"{name}={value}" for name, value in {**places, **work, **options}.items()], DEFAULTS)
+
+
 class _Measured:
     """What a finished run tells, beside the truth of its toys. ``pairs``: method -> its scores by the read-out with a window."""
 
     def __init__(self, config: RunConfig) -> None:
         stages = {stage.method.name: stage for stage in evaluate_stages(config)}
-        self.pairs = {name: _window_scores(stage) for name, stage in stages.items()}
+        self.pairs = {name: window_scores(stage) for name, stage in stages.items()}
         truths = {image.image_id: str(image.truth_path) for image in read_images(RunFolder(config.run))}
         self._truth = cache(lambda image_id: toy_truth(truths[image_id]))
         self._fits = {
@@ -164,7 +169,8 @@ def _gauge(represent: RepresentStage, category: str, truths: Sequence[ToyTruth],
     return np.asarray(turns[(apart < NEAR[0]).sum(axis=1).argmax()])
 
 
-def _window_scores(stage: EvaluateStage) -> list[PckPair]:
+def window_scores(stage: EvaluateStage) -> list[PckPair]:
+    """What a method was scored with by the read-out with a window."""
     return [one for score in stage.known.read_all() for one in score.predictions() if one.method.endswith(WINDOW)]
 
 
