@@ -75,7 +75,7 @@ class PreparedImages(Generic[PreparedT]):
             if image_id not in stage.known:
                 raise UpstreamError(
                     f"image {image_id} was rejected by an earlier stage: nothing of {stage.name} is there; see the rejects of it and "
-                    "of the stages before, or run sc3d label if they were never run with these options"
+                    f"of the stages before, or run sc3d {stage.command} if they were never run with these options"
                 )
         return self._cache.get(image_id)
 
