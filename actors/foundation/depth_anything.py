@@ -30,7 +30,7 @@ _SIZES: Mapping[Kind, tuple[int, int, int, list[int], int]] = {
 }
 """Channels, blocks and heads of the backbone, channels of the neck and of its fusion."""
 _MOST = 4
-"""Longest side that is looked at, in shorter ones: attention over more would not end."""
+"""Longest side that is looked at, in shorter ones: what attention costs grows with its square."""
 _MEAN, _DEVIATION = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
 
 

@@ -64,10 +64,9 @@ def _by_energy(fits: FitStage) -> dict[str, list[str]]:
     if not len(table):
         return {}
     energy = np.asarray(table["terms"].combine_chunks().flatten()).reshape(len(table), -1).sum(axis=1)
+    ranked = table.drop_columns(["terms"]).append_column("energy", pa.array(energy))
     found: dict[str, list[str]] = {}
-    for row in (
-        table.append_column("energy", pa.array(energy)).sort_by([("energy", "ascending"), ("image_id", "ascending")]).to_pylist()
-    ):
+    for row in ranked.sort_by([("energy", "ascending"), ("image_id", "ascending")]).to_pylist():
         found.setdefault(row["category"], []).append(row["image_id"])
     return found
 
