@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,6 @@ from sc3d.class_shapes.observation import unit_rows
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config, to_values
 from sc3d.evaluation.pck import WINDOW, PckPair, pck
-from sc3d.records import Pair
 from sc3d.store import RunFolder
 
 BENCH = "class shape ablations"
@@ -83,26 +83,23 @@ def _without(stage: EvaluateStage, term: str) -> list[PckPair]:
     pairs = [pair for pair in read_pairs(RunFolder(stage.whole.run), labelled=False) if pair.pair_id in stage.known]
     ids = sorted({image_id for pair in pairs for image_id in (pair.source_id, pair.target_id)})
     fits.read_ahead(ids)
+    shape_of, actor = cache(fits.other(RepresentStage).read_shape), ScoreActor(stage.whole)
+
+    def fitted(image_id: str, category: str, cells: ImageCells) -> ImageCells:
+        shape, descriptors = shape_of(category), cells.descriptors
+        alignment = align(shape, fits.observed.get(image_id).observation, schedule, fits.whole.seed)
+        return cells._replace(aligned=aligned_image(shape, alignment, descriptors.letterbox, unit_rows(descriptors.flat())))
+
     found: dict[str, ImageCells] = {}
+    scores: list[PckPair] = []
     for pair in pairs:
-        gathered = stage.gather(pair)
+        whole = {"pair_id": pair.pair_id, "category": pair.category, "split": pair.split, **stage.gather(pair)}
         for image_id, side in ((pair.source_id, "source"), (pair.target_id, "target")):
             if image_id not in found:
-                found[image_id] = _fitted(fits, image_id, pair, gathered[side], schedule)
-    return [one for pair in pairs for one in _scored(stage, pair, found) if one.method.endswith(WINDOW)]
-
-
-def _fitted(fits: FitStage, image_id: str, pair: Pair, cells: ImageCells, schedule: AlignmentSchedule) -> ImageCells:
-    shape = fits.other(RepresentStage).read_shape(pair.category)
-    alignment = align(shape, fits.observed.get(image_id).observation, schedule, fits.whole.seed)
-    descriptors = cells.descriptors
-    return cells._replace(aligned=aligned_image(shape, alignment, descriptors.letterbox, unit_rows(descriptors.flat())))
-
-
-def _scored(stage: EvaluateStage, pair: Pair, images: Mapping[str, ImageCells]) -> Sequence[PckPair]:
-    gathered = {**stage.gather(pair), "source": images[pair.source_id], "target": images[pair.target_id]}
-    whole = {"pair_id": pair.pair_id, "category": pair.category, "split": pair.split, **gathered}
-    return tuple(ScoreActor(stage.whole).process(whole)["record"].predictions())
+                found[image_id] = fitted(image_id, pair.category, whole[side])
+            whole[side] = found[image_id]
+        scores += [one for one in actor.process(whole)["record"].predictions() if one.method.endswith(WINDOW)]
+    return scores
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

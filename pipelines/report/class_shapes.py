@@ -7,15 +7,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines.report.metrics import METRICS_FILE, read_metrics
+from pipelines.report.evaluation import evaluated_stages
 from pipelines.report.view import RunView
-from pipelines.stages.evaluate import evaluate_stages
 from pipelines.stages.fit import FitStage
 from pipelines.stages.reconstruct import ReconstructStage
 from pipelines.stages.represent import RepresentStage
 from sc3d.class_shapes.class_shape import ClassShape
-from sc3d.config_file import load_config, to_values
-from sc3d.errors import Sc3dError
 from sc3d.report.class_shapes import FitCard, ShapeCard, fit_card, shape_card
 from sc3d.report.page import Missing
 from sc3d.report.selection import spread
@@ -46,15 +43,9 @@ def class_shapes(view: RunView) -> dict[str, Any] | Missing:
 
 def _shown(view: RunView) -> FitStage:
     """The fits of the first method of the last evaluation that goes through class shapes; without one, those of the configuration."""
-    if view.run.exists(METRICS_FILE):
-        values = to_values(view.config)
-        values["evaluate"]["methods"] = list(read_metrics(view.run).get("methods", ()))
-        try:
-            for stage in evaluate_stages(load_config(None, [], values)):
-                if stage.method.carried and len(stage.other(FitStage).known):
-                    return stage.other(FitStage)
-        except Sc3dError:  # methods of another time, which this configuration no longer has
-            pass
+    for stage in evaluated_stages(view, view.metrics):
+        if stage.method.carried and len(stage.other(FitStage).known):
+            return stage.other(FitStage)
     return FitStage(view.config)
 
 
@@ -74,10 +65,11 @@ def _by_energy(fits: FitStage) -> dict[str, list[str]]:
 def _card(view: RunView, fits: FitStage, shape: ClassShape, image_ids: list[str]) -> ShapeCard:
     """The card of a category with the fits to these images, the best one first."""
     reconstructions = fits.other(ReconstructStage).known.read(image_ids)
+    alignments = fits.alignments(image_ids)
 
     def card(image_id: str) -> FitCard:
         one = reconstructions[image_id]
-        return fit_card(shape, fits.alignment_of(image_id), view.photo(image_id, one.width, one.height), one)
+        return fit_card(shape, alignments[image_id], view.photo(image_id, one.width, one.height), one)
 
-    rotation = fits.alignment_of(image_ids[0]).rotation if image_ids else np.eye(3)
+    rotation = alignments[image_ids[0]].rotation if image_ids else np.eye(3)
     return shape_card(shape, rotation, view.each("shapes", image_ids, card))

@@ -107,20 +107,24 @@ def worst_figures(view: RunView, metrics: Mapping[str, Any]) -> tuple[KeypointFi
     return view.each("evaluation", chosen, lambda pair_id: _figure(view, stage, chosen[pair_id]))
 
 
-def _best_stage(view: RunView, metrics: Mapping[str, Any]) -> EvaluateStage | None:
-    """The stage of the method with the highest PCK@0.10 of those that were evaluated last."""
+def evaluated_stages(view: RunView, metrics: Mapping[str, Any]) -> list[EvaluateStage]:
+    """The stages of the methods that were evaluated last; none where the configuration no longer has one of them."""
     values = to_values(view.config)
     values["evaluate"]["methods"] = list(metrics.get("methods", ()))
     try:
-        stages = evaluate_stages(load_config(None, [], values))
+        return evaluate_stages(load_config(None, [], values))
     except Sc3dError:
-        return None
+        return []
+
+
+def _best_stage(view: RunView, metrics: Mapping[str, Any]) -> EvaluateStage | None:
+    """The stage of the method with the highest PCK@0.10 of those that were evaluated last."""
     overall = {
         row["method"]: row["value"]
         for row in metrics.get("pck", ())
         if (row["subset"], row["average"], row["alpha"]) == ("all", "image", ALPHA) and row["value"] is not None
     }
-    scored = [stage for stage in stages if f"{stage.label} {WINDOW}" in overall and len(stage.known)]
+    scored = [stage for stage in evaluated_stages(view, metrics) if f"{stage.label} {WINDOW}" in overall and len(stage.known)]
     return max(scored, key=lambda stage: overall[f"{stage.label} {WINDOW}"], default=None)
 
 

@@ -88,7 +88,13 @@ class FitStage(ObservingStage):
             seconds,
         )
 
+    def alignments(self, image_ids: Iterable[str]) -> dict[str, Alignment]:
+        """Image -> the class shape in it, each file read once."""
+        return {
+            one.image_id: Alignment(one.keypoints, one.inverse_focal, one.terms, one.rotation, one.margin, one.history, one.others)
+            for one in self.known.read(image_ids).values()
+        }
+
     def alignment_of(self, image_id: str) -> Alignment:
         """The class shape in an image."""
-        one = self.known.read([image_id])[image_id]
-        return Alignment(one.keypoints, one.inverse_focal, one.terms, one.rotation, one.margin, one.history, one.others)
+        return self.alignments([image_id])[image_id]

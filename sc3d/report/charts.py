@@ -86,7 +86,8 @@ def lines(series: Sequence[Series], x_label: str, y_label: str) -> Markup:
     """Curves over the same steps 0, 1, ..., each with the last value in its tooltip; values that are not finite are left out."""
     values = [s.values[np.isfinite(s.values)] for s in series]
     steps = max([len(v) for v in values] + [2])
-    low, high = (f([float(f(v)) for v in values if len(v)] or [0.0]) for f in (min, max))
+    every = np.concatenate([*values, np.zeros(0)])
+    low, high = (float(every.min()), float(every.max())) if len(every) else (0.0, 0.0)
     ticks = nice_ticks(low, high, 4)
     limits_x, limits_y = (0.0, float(steps - 1)), (ticks[0], ticks[-1])
     inner = [axes(limits_x, nice_ticks(*limits_x, 6), ticks, x_label, y_label)]
