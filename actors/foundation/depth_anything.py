@@ -13,6 +13,7 @@ from torch import nn
 from actors.base import Resources, Row
 from actors.foundation.actor import FoundationActor
 from actors.foundation.device import choose_dtype
+from actors.foundation.imagenet import normalised
 from actors.foundation.pretrained import Size, library, load_pretrained, random_network
 from actors.weights import fetch_weights
 from sc3d.class_shapes.observation import depth_of_nearness, depth_raster
@@ -31,7 +32,6 @@ _SIZES: Mapping[Kind, tuple[int, int, int, list[int], int]] = {
 """Channels, blocks and heads of the backbone, channels of the neck and of its fusion."""
 _MOST = 4
 """Longest side that is looked at, in shorter ones: what attention costs grows with its square."""
-_MEAN, _DEVIATION = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
 
 
 class DepthAnything:
@@ -55,8 +55,7 @@ class DepthAnything:
         """
         width, height = network_size(image.shape[1], image.shape[0])
         small = cv2.resize(image.astype(np.float32) / 255, (width, height), interpolation=cv2.INTER_CUBIC)
-        pixels = torch.from_numpy((small - _MEAN) / _DEVIATION).permute(2, 0, 1)[None]
-        return np.asarray(self.inverse_depth(pixels)[0].float().cpu().numpy())
+        return np.asarray(self.inverse_depth(normalised(small)[None])[0].float().cpu().numpy())
 
     @torch.inference_mode()
     def inverse_depth(self, pixels: torch.Tensor) -> torch.Tensor:

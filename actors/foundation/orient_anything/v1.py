@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from actors.foundation.imagenet import normalised
 from actors.foundation.orient_anything.angles import AZIMUTHS, yaw_of_azimuth
 from actors.foundation.orient_anything.pictures import clay_pictures, framed_square
 from actors.foundation.pretrained import Size, library, random_network
@@ -36,7 +37,6 @@ LEAST_CONFIDENCE = 0.5
 _RESIZED = 256
 """Pixels a side of a picture, and of its middle that the network sees."""
 _BLACK = 0
-_MEAN, _DEVIATION = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
 _HEAD_CHANNELS = 64
 
 # The checkpoint has the names of transformers 4.38; the installed version's differ from 5 on.
@@ -142,7 +142,7 @@ def preprocess(square: Image.Image) -> torch.Tensor:
     margin = (_RESIZED - CROPPED) // 2
     resized = square.resize((_RESIZED, _RESIZED), Image.Resampling.BICUBIC)
     pixels = np.asarray(resized.crop((margin, margin, margin + CROPPED, margin + CROPPED)), np.float32) / 255
-    return torch.from_numpy(((pixels - _MEAN) / _DEVIATION).transpose(2, 0, 1))
+    return normalised(pixels)
 
 
 def load_network(path: Path) -> OrientAnythingNetwork:
