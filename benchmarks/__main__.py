@@ -12,6 +12,7 @@ from typing import Any
 
 BENCHES = (
     "class_shape_ablations",
+    "class_shape_cost",
     "class_shapes",
     "evaluation",
     "export",

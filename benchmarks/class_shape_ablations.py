@@ -42,12 +42,13 @@ METHOD = "semalign3d"
 VARIANTS: Mapping[str, Mapping[str, str]] = {
     "as it is": {},
     "class shape alone": {"evaluate.direct": "false"},
+    "without the poses of meshes": {"represent.poses": "false"},
     "monocular-like depth": {"represent.depth": "toys"},
     **{f"{count} hypotheses": {"represent.hypotheses": str(count)} for count in (4, 8, 32, 64)},
     **{f"{count} images": {"represent.images": str(count)} for count in (5, 10)},
 }
 """What lines call a variant -> its options; as it is: 16 hypotheses, meshes' depth, all images."""
-TERMS = tuple(asdict(EnergyWeights()))
+TERMS = tuple(name for name in asdict(EnergyWeights()) if name != "pose")
 
 
 def run(seeds: Sequence[int] = SEEDS, images: int = 24, categories: Sequence[str] = CATEGORIES) -> Iterator[dict[str, Any]]:

@@ -26,8 +26,7 @@ from pipelines.jobs.demo import DEFAULTS, HELD_OUT_SEED
 from pipelines.stages.evaluate import EvaluateStage, evaluate_stages
 from pipelines.stages.fit import FitStage
 from pipelines.stages.represent import RepresentStage
-from sc3d.class_shapes.alignment import best_rotation
-from sc3d.class_shapes.hypotheses import angles_between
+from sc3d.class_shapes.rotations import angles_between, best_rotation
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config
 from sc3d.datasets.toys import ToysConfig, generate_toys, toy_truth

@@ -303,11 +303,11 @@ class ShapeFit(Record, name="ShapeFit"):
     keypoints: np.ndarray = array("float32", -1, 3, doc="the class shape's keypoints in the camera's frame, in the unit of depth")
     inverse_focal: float = column("longer sides of the image a focal length")
     rotation: np.ndarray = array("float32", 3, 3, doc="from the class shape's frame to the camera's, of the best similarity")
-    terms: np.ndarray = array("float32", 4, doc="weighted energies of reconstruction, geometry, background and depth")
+    terms: np.ndarray = array("float32", 5, doc="weighted energies of reconstruction, geometry, background, depth and pose")
     margin: float = column(
         "what the best pose that is turned by more than 30 degrees has more energy; near 0 it is open which way the object faces"
     )
-    history: np.ndarray = array("float32", -1, 4, doc="the four terms at each step")
+    history: np.ndarray = array("float32", -1, 5, doc="the five terms at each step")
     others: np.ndarray = array("float32", -1, 2, doc="energy of each pose that lost, and its turn from this one in degrees")
     seconds: float = column("time spent on this image", 0.0)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
+from pipelines.folder.manifest import read_pairs
 from pipelines.jobs import train
 from pipelines.jobs.job import Job
+from pipelines.jobs.represent import fit_shapes, images_of
 from pipelines.stages.compare import CompareStage, labelled_by
 from pipelines.stages.describe import DescribeStage
 from sc3d.config import RunConfig
@@ -30,5 +32,7 @@ def run(config: RunConfig, name: str, retry_rejects: bool = False) -> RunFolder:
         if not items.num_rows or not len(stage.other(DescribeStage).known):
             raise InputError(f"{job.folder.uri} has no described pairs to label; run sc3d describe on it first")
         job.begin()
+        if stage.asks_class_shapes:
+            fit_shapes(job, stage.whole, images_of(read_pairs(job.folder, labelled=True)))
         job.run_stage(stage, items)
     return train.run(stage.whole, record=False)

@@ -14,7 +14,7 @@ from pipelines.runner.stage import StageSummary
 from pipelines.runner.timings import record_summary
 from pipelines.stages.evaluate import EvaluateStage, evaluate_stages
 from pipelines.stages.judge import JudgeStage, judged_pairs
-from pipelines.stages.methods import check_method
+from pipelines.stages.method_config import check_method
 from pipelines.stages.mirror import MirrorStage
 from sc3d.config import RunConfig
 from sc3d.evaluation.labellings import labelling_named
@@ -49,7 +49,10 @@ def run(config: RunConfig, retry_rejects: bool = False) -> RunFolder:
             done.append(job.run_stage(stage, _items(pairs)))
         judged = judged_pairs(pairs, config.evaluate.filter_pairs)
         if judged:
-            done.append(job.run_stage(JudgeStage(job.config), _items(judged)))
+            judge = JudgeStage(job.config)
+            if judge.asks_class_shapes:
+                done += fit_shapes(job, judge.whole, images_of(judged))
+            done.append(job.run_stage(judge, _items(judged)))
         record_summary(job.folder, _together(done, len(pairs)))
         write_metrics(job.folder, collect_metrics(job.config, stages, pairs, judged))
     return job.folder

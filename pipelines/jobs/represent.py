@@ -11,7 +11,7 @@ from pipelines.jobs.job import Job
 from pipelines.runner.stage import StageSummary
 from pipelines.stages.depth import DepthStage
 from pipelines.stages.fit import FitStage
-from pipelines.stages.methods import check_method
+from pipelines.stages.method_config import check_method
 from pipelines.stages.observing import features_method
 from pipelines.stages.represent import RepresentStage
 from sc3d.config import RunConfig

@@ -13,10 +13,13 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from pipelines.report.view import RunView, view_run
+from pipelines.stages.agreeing import unannotated
 from pipelines.stages.describe import DescribeStage
+from pipelines.stages.fit import FitStage
 from pipelines.stages.orient import OrientStage
 from pipelines.stages.reconstruct import ReconstructStage
 from pipelines.stages.verifying import described_images
+from sc3d.class_shapes.carry import AlignedImage
 from sc3d.config import RunConfig
 from sc3d.console import PlainConsole
 from sc3d.errors import ConfigError, InputError, StoreError, UpstreamError
@@ -93,7 +96,16 @@ def gather(view: RunView, pair: Pair) -> PairEvidence:
             faces=one.faces,
             rotation=one.rotation @ yaw_rotation(orientations[image_id].turn).T,
         )
-    return gather_evidence(pair, shown[pair.source_id], shown[pair.target_id], view.config.label)
+    return gather_evidence(pair, shown[pair.source_id], shown[pair.target_id], view.config.label, _aligned(view.config, pair))
+
+
+def _aligned(config: RunConfig, pair: Pair) -> tuple[AlignedImage, AlignedImage] | None:
+    """Both images with a class shape in them, the run's own or the one that nobody annotated anything for; ``None`` without either."""
+    for chosen in (config, unannotated(config)):
+        fits = FitStage(chosen)
+        if {pair.source_id, pair.target_id} <= fits.catalogue().read([pair.source_id, pair.target_id]).keys():
+            return fits.aligned_images(chosen.ray.cache_mb).both(pair)
+    return None
 
 
 def print_pairs(config: RunConfig, console: PlainConsole | None = None) -> None:

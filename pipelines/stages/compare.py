@@ -12,11 +12,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from actors.base import Actor, Row
+from pipelines.stages.agreeing import ALIGNED, AgreeingStage
 from pipelines.stages.azimuths import read_azimuths
 from pipelines.stages.describe import DescribeStage
+from pipelines.stages.fit import FitStage
 from pipelines.stages.orient import OrientStage
 from pipelines.stages.pairs import SIDES, PreparedImages
-from pipelines.stages.verifying import VerifyingStage, described_images
+from pipelines.stages.represent import RepresentStage
+from pipelines.stages.verifying import described_images
 from sc3d.config import MatchConfig, RunConfig
 from sc3d.contents import folder_version
 from sc3d.errors import InputError
@@ -24,6 +27,7 @@ from sc3d.evaluation.filter_quality import without_3d
 from sc3d.evaluation.labellings import (
     KeptMatches,
     Labelling,
+    agreed_by_class_shapes,
     annotated_matches,
     chain_between,
     chained_matches,
@@ -52,7 +56,7 @@ ANNOTATED: Mapping[str, str] = {"annotations": "manifest rows of both images, fo
 class CompareActor(Actor):
     """Labels of a pair by the labelling of the configuration."""
 
-    requires: ClassVar[Mapping[str, str]] = {"category": "of both images", **SIDES, **CHAINED, **ANNOTATED}
+    requires: ClassVar[Mapping[str, str]] = {"category": "of both images", **SIDES, **CHAINED, **ANNOTATED, **ALIGNED}
     provides: ClassVar[Mapping[str, str]] = {"record": "what the labelling keeps"}
     version: ClassVar[str] = "compare-1"
     options: ClassVar[tuple[str, ...]] = ("compare.labelling", "label.tau_cc", "label.tau_geo", "label.min_agreement")
@@ -68,20 +72,25 @@ def kept_matches(labelling: Labelling, row: Row, config: RunConfig) -> KeptMatch
     if labelling.annotated:
         return annotated_matches(row["annotations"], (row["source"].letterbox, row["target"].letterbox))
     if not labelling.chained:
-        return filtered_matches(labelling, explain_pair(row["source"], row["target"], config.label), config.label)
+        found = filtered_matches(labelling, explain_pair(row["source"], row["target"], config.label), config.label)
+        return found.select(agreed_by_class_shapes(found, row["aligned"])) if labelling.carried else found
     matches = chained_matches([row["source"], *row["between"], row["target"]])
     return matches if row["spheres"] is None else matches.select(on_one_spot(matches, row["spheres"]))
 
 
-class CompareStage(VerifyingStage):
+class CompareStage(AgreeingStage):
     """Labels of the run's pairs by another labelling. ``train.labels`` takes the recipe of this stage."""
 
     name = "compare"
     folder = "labels"
     record = Labels
     slots = (CompareActor,)
-    gathers = {**SIDES, **CHAINED, **ANNOTATED}
+    gathers = {**SIDES, **CHAINED, **ANNOTATED, **ALIGNED}
     command = "compare"
+
+    @classmethod
+    def labellings(cls, config: RunConfig) -> Sequence[Labelling]:
+        return [labelling_named(config.compare.labelling)]
 
     def reads(self) -> Sequence[str]:
         if self._labelling.annotated:
@@ -97,8 +106,10 @@ class CompareStage(VerifyingStage):
 
     def identities(self) -> Mapping[str, Any]:
         if self._labelling.annotated:
-            # Of all images, since those who read labels of any origin look them up by photos alone.
+            # Of all images, since those who read labels of any origin look them up by photos alone; so are class shapes below.
             return {"annotations": shard_name(self._manifest_inputs["annotation"].to_pylist())}
+        if self._labelling.carried:
+            return {"class_shapes": shard_name(self.other(FitStage).other(RepresentStage).counted["inputs"].to_pylist())}
         return {"code": self._labelling.code, **(chain_identities(self.other(OrientStage)) if self._labelling.chained else {})}
 
     @cached_property
@@ -128,7 +139,7 @@ class CompareStage(VerifyingStage):
         source, target = self._images.both(pair)
         chain = self._chains.of(pair, self._images) if self._labelling.chained else NO_CHAIN
         annotations = self.annotations(pair) if self._labelling.annotated else None
-        return {"source": source, "target": target, "annotations": annotations, **chain}
+        return {"source": source, "target": target, "annotations": annotations, **chain, **self.aligned(pair)}
 
 
 NO_CHAIN: Mapping[str, Any] = {"between": [], "spheres": None}

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 
 from actors.base import Actor, Row
 from pipelines.stages.describe import DescribeStage
 from pipelines.stages.fit import FitStage
-from pipelines.stages.methods import ImageCells, adapter_identity, method_config, method_images, trained_adapter
+from pipelines.stages.method_config import method_config
+from pipelines.stages.methods import ImageCells, adapter_identity, method_images, trained_adapter
 from pipelines.stages.mirror import MirrorStage
 from pipelines.stages.pairs import PairStage, PreparedImages
-from pipelines.stages.represent import RepresentStage
-from sc3d.class_shapes.carry import aligned_image, as_similarity, carried, with_features
-from sc3d.class_shapes.observation import unit_rows
+from sc3d.class_shapes.carry import as_similarity, carried, with_features
 from sc3d.config import RunConfig
 from sc3d.datasets.keypoint_groups import KeypointGroups
 from sc3d.errors import ConfigError
@@ -161,6 +161,9 @@ class EvaluateStage(PairStage):
         mirrored = self.other(MirrorStage).recipe if self.flips else None
         return {"method": self.label, "adapter": adapter_identity(self.method, self.whole), "mirrored": mirrored}
 
+    def end_inputs(self, ids: pa.Array) -> pa.Array:
+        return self.other(FitStage).inputs_of(ids) if self.method.carried else super().end_inputs(ids)
+
     @cached_property
     def _images(self) -> PreparedImages[ImageCells]:
         bound = self.whole.ray.cache_mb
@@ -171,14 +174,11 @@ class EvaluateStage(PairStage):
     def _aligned(self, cache_mb: int) -> PreparedImages[ImageCells]:
         """The images with the class shapes in them."""
         fits, described = self.other(FitStage), self.other(DescribeStage)
-        shape_of = cache(fits.other(RepresentStage).read_shape)
         plain = method_images(self.method, self.whole, described, 0)
 
         def prepare(features: Features) -> ImageCells:
-            cells, box = plain.prepare(features), features.letterbox
-            shape = shape_of(self.images[features.image_id].category)
-            flat = unit_rows(cells.descriptors.flat())
-            return cells._replace(aligned=aligned_image(shape, fits.alignment_of(features.image_id), box, flat))
+            cells = plain.prepare(features)
+            return cells._replace(aligned=fits.aligned(features.image_id, features.letterbox, cells.descriptors.flat()))
 
         return PreparedImages(described, prepare, cache_mb, needed=[fits])
 

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, cached_property
 from typing import ClassVar
 
+import numpy as np
 import pyarrow as pa
 
 from actors.base import Actor, Row
+from pipelines.stages.describe import DescribeStage
+from pipelines.stages.methods import method_images
 from pipelines.stages.observing import ObservingStage
+from pipelines.stages.pairs import PreparedImages
 from pipelines.stages.represent import RepresentStage
 from sc3d.class_shapes.alignment import Alignment, AlignmentSchedule, align
+from sc3d.class_shapes.carry import AlignedImage, aligned_image
 from sc3d.class_shapes.class_shape import ClassShape
+from sc3d.class_shapes.observation import unit_rows
 from sc3d.errors import Sc3dError, concerns_the_run
+from sc3d.features import Features
+from sc3d.grid import Letterbox
 from sc3d.records import ShapeFit
 from sc3d.shards import Shard
 
@@ -22,7 +31,7 @@ class FitShape(Actor):
 
     requires: ClassVar[Mapping[str, str]] = {"observation": "what the image tells", "shape": "the class shape of its category"}
     provides: ClassVar[Mapping[str, str]] = {"fit": "the class shape in the image"}
-    version: ClassVar[str] = "fit-1"
+    version: ClassVar[str] = "fit-2"
     options: ClassVar[tuple[str, ...]] = ("represent.hypotheses", "seed")
 
     def process(self, row: Row) -> Row:
@@ -95,6 +104,22 @@ class FitStage(ObservingStage):
             for one in self.known.read(image_ids).values()
         }
 
-    def alignment_of(self, image_id: str) -> Alignment:
-        """The class shape in an image."""
-        return self.alignments([image_id])[image_id]
+    def aligned(self, image_id: str, letterbox: Letterbox, features: np.ndarray) -> AlignedImage:
+        """The class shape in an image, with the features (side * side, C) of its cells."""
+        alignment = self.alignments([image_id])[image_id]
+        shape = self._shape_of(self.images[image_id].category)
+        return aligned_image(shape, alignment, letterbox, unit_rows(features))
+
+    def aligned_images(self, cache_mb: int) -> PreparedImages[AlignedImage]:
+        """The images with the class shape in them, on the features that this was built from; in a cache of so many MB."""
+        described = self.other(DescribeStage)
+        cells = method_images(self.method, self.whole, described, 0)
+
+        def prepare(features: Features) -> AlignedImage:
+            return self.aligned(features.image_id, features.letterbox, cells.prepare(features).descriptors.flat())
+
+        return PreparedImages(described, prepare, cache_mb, needed=[self])
+
+    @cached_property
+    def _shape_of(self) -> Callable[[str], ClassShape]:
+        return cache(self.other(RepresentStage).read_shape)

@@ -7,12 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
+import pyarrow as pa
+
 from actors.base import Actor, Row
+from pipelines.stages.agreeing import ALIGNED, AgreeingStage
 from pipelines.stages.compare import CHAINED, NO_CHAIN, Chains, chain_identities, kept_matches
 from pipelines.stages.describe import DescribeStage
+from pipelines.stages.fit import FitStage
 from pipelines.stages.orient import OrientStage
 from pipelines.stages.pairs import SIDES, PreparedImages
-from pipelines.stages.verifying import VerifyingStage, described_images
+from pipelines.stages.verifying import described_images
 from sc3d.config import RunConfig
 from sc3d.evaluation.filter_quality import COPY, FilterCounts, filter_quality, judge, unit_of_pair, without_3d
 from sc3d.evaluation.labellings import Labelling, labelling_named
@@ -29,6 +33,7 @@ _GATHERED = {
     "annotations": "manifest rows of both images",
     "unit": "what PCK's 0.1 is a share of",
     **CHAINED,
+    **ALIGNED,
 }
 
 _FLAT, _FULL = "2D", "2D + 3D"
@@ -61,7 +66,7 @@ class JudgeActor(Actor):
         return FilterCounts(labelling.name, kind, len(matches.cosine), len(rows), int((~correct).sum()))
 
 
-class JudgeStage(VerifyingStage):
+class JudgeStage(AgreeingStage):
     """Filter counts of annotated pairs."""
 
     name = "judge"
@@ -80,6 +85,13 @@ class JudgeStage(VerifyingStage):
     slots = (JudgeActor,)
     gathers = _GATHERED
     command = "evaluate"
+
+    @classmethod
+    def labellings(cls, config: RunConfig) -> Sequence[Labelling]:
+        return judged_labellings(config)
+
+    def end_inputs(self, ids: pa.Array) -> pa.Array:
+        return self.other(FitStage).inputs_of(ids) if self.asks_class_shapes else super().end_inputs(ids)
 
     def identities(self) -> Mapping[str, Any]:
         chained = chain_identities(self.other(OrientStage)) if self._chains is not None else {}
@@ -109,6 +121,7 @@ class JudgeStage(VerifyingStage):
             "annotations": self.annotations(pair),
             "unit": unit_of(self.config),
             **(self._chains.of(pair, flat) if self._chains is not None else NO_CHAIN),
+            **self.aligned(pair),
         }
 
 

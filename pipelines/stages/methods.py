@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,13 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipelines.stages.adapter import train_job
-from pipelines.stages.compare import labelled_by
-from pipelines.stages.describe import DescribeStage, FeatureStage
+from pipelines.stages.describe import FeatureStage
 from pipelines.stages.pairs import PreparedImages
 from sc3d.class_shapes.carry import AlignedImage
 from sc3d.config import RunConfig
-from sc3d.errors import ConfigError, FeatureError, WeightsError
-from sc3d.evaluation.methods import STAND_INS, TRAINED, Method, missing_options, resolve, set_options, weights_of
+from sc3d.errors import ConfigError, FeatureError
+from sc3d.evaluation.methods import TRAINED, Method, set_options, weights_of
 from sc3d.evaluation.readout import CellDescriptors
 from sc3d.features import Features
 from sc3d.matching.template_prior import PosedTemplate
@@ -127,47 +125,8 @@ def _read_anywhere(path: str) -> bytes:
         raise ConfigError(f"the adapter {path} cannot be read: {error.strerror or error}") from None
 
 
-def method_config(method: Method, config: RunConfig) -> RunConfig:
-    """The configuration whose features and adapter a method reads.
-
-    Raises:
-        ConfigError: the method's options do not fit the others.
-    """
-    resolved, _ = resolve(method, config)
-    return labelled_by(resolved, method.labelling) if method.labelling else resolved
-
-
-def check_method(method: Method, config: RunConfig, images: Collection[str]) -> None:
-    """Check before a run that a method's features and adapter are there.
-
-    Args:
-        config: the run's own configuration.
-        images: the images of the annotated pairs; some of them must have been described as the method asks.
-
-    Raises:
-        ConfigError: the run lacks the features or the adapter that the method needs; says what makes them.
-        SchemaError, FeatureError: the adapter's file cannot be used.
-    """
-    resolved = method_config(method, config)
-    described = ", ".join(f"{option} = {_value(resolved, option)}" for option in STAND_INS)
-    remedy = f"Make them with: sc3d describe --run {config.run} {missing_options(method, config)}".rstrip()
-    try:
-        known = DescribeStage(resolved).catalogue()
-    except WeightsError as error:
-        # What names features holds the revision of the weights, which nobody here knows.
-        raise ConfigError(
-            f"method {method.name} reads features of {described}, whose weights cannot be told: {error}. {remedy}"
-        ) from None
-    if images and not any(image in known for image in images):
-        raise ConfigError(
-            f"method {method.name} reads features of {described}, and none of the annotated images of {config.run} has them. {remedy}"
-        )
-    if not method.is_zero_shot:
-        read_adapter(method, resolved)
-
-
 def _not_trained(method: Method, resolved: RunConfig) -> str:
-    asked = {option: value for option, value in method.options.items() if _value(resolved, option) == value}
+    asked = {option: value for option, value in method.options.items() if option_value(resolved, option) == value}
     if method.labelling:
         command = f"sc3d compare {method.labelling} --run {resolved.run}"
         return f"no adapter was trained on such labels in {resolved.run}; make one with: {command}"
@@ -175,6 +134,7 @@ def _not_trained(method: Method, resolved: RunConfig) -> str:
     return f"no adapter was trained with that configuration in {resolved.run}; make one with: {commands}"
 
 
-def _value(config: RunConfig, option: str) -> Any:
+def option_value(config: RunConfig, option: str) -> Any:
+    """The value of an option, ``stage.name``."""
     stage, _, name = option.partition(".")
     return getattr(getattr(config, stage), name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -19,11 +20,11 @@ from sc3d.class_shapes.observation import Depth, Observation, depth_raster, obse
 from sc3d.config import RunConfig
 from sc3d.evaluation.methods import METHODS, Method
 from sc3d.features import Features
-from sc3d.geometry.camera import Camera, Pose
+from sc3d.geometry.camera import Camera, Pose, yaw_rotation
 from sc3d.geometry.mesh import Mesh
 from sc3d.geometry.raster import Raster
 from sc3d.images import decode_mask
-from sc3d.records import DepthMap, Reconstruction
+from sc3d.records import DepthMap, Orientation, Reconstruction
 
 
 class Observed(NamedTuple):
@@ -50,7 +51,7 @@ class ObservingStage(Stage):
 
     def reads(self) -> tuple[str, ...]:
         fused = ("match.alpha", "match.beta") if self.method.is_zero_shot else ()
-        return *self.options, "represent.features", *fused
+        return *self.options, "represent.features", "represent.poses", *fused
 
     def identities(self) -> dict[str, str | None]:
         return {"adapter": adapter_identity(self.method, self.whole)}
@@ -60,6 +61,7 @@ class ObservingStage(Stage):
         if config.represent.depth != MESH:
             self.upstream = (*self.upstream, DepthStage)
         self._reconstructions: Mapping[str, Reconstruction] = {}
+        self._orientations: Mapping[str, Orientation] = {}
         self._depths: Mapping[str, DepthMap] = {}
 
     @property
@@ -78,6 +80,8 @@ class ObservingStage(Stage):
             flat = prepare(features).descriptors.flat()
             depth = self._depth(one)
             seen = observe(features.image_id, features.letterbox, features.foreground, depth, flat)
+            if self.whole.represent.poses:
+                seen = replace(seen, pose=self._pose(one))
             return Observed(seen, depth, decode_mask(one.mask), flat, one)
 
         # Each image is asked for once.
@@ -87,9 +91,15 @@ class ObservingStage(Stage):
     def _depth(self, one: Reconstruction) -> Depth:
         return depth_of(self._depths[one.image_id]) if DepthStage in self.upstream else mesh_depth(one)
 
+    def _pose(self, one: Reconstruction) -> np.ndarray | None:
+        """From the frame that the category's meshes share to the camera's; ``None`` where it is open which way the mesh faces."""
+        found = self._orientations[one.image_id]
+        return one.rotation @ yaw_rotation(found.turn).T if found.counts else None
+
     def read_ahead(self, image_ids: Sequence[str]) -> None:
         """Read the reconstructions and depths of the images that are asked for next, each of their files once."""
         self._reconstructions = self.other(ReconstructStage).known.read(image_ids)
+        self._orientations = self.other(OrientStage).known.read(image_ids)
         self._depths = self.other(DepthStage).known.read(image_ids) if DepthStage in self.upstream else {}
 
 

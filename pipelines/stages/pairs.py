@@ -156,11 +156,15 @@ class PairStage(Stage):
 
     def inputs_of(self, ids: pa.Array) -> pa.Array:
         ends = split_pair_ids(ids)
-        joined = join_pair_ids(*(self.image_inputs(end, "inputs") for end in ends))
+        joined = join_pair_ids(*(self.end_inputs(end) for end in ends))
         if not self.annotated:
             return joined
         splits = pa.array([self._annotated["split"].get(id_, "") for id_ in ids.to_pylist()], pa.string())
         return pc.binary_join_element_wise(joined, *(self.image_inputs(end, "annotation") for end in ends), splits, " ")
+
+    def end_inputs(self, ids: pa.Array) -> pa.Array:
+        """What the ends of pairs, images of some ids, have to be made from."""
+        return self.image_inputs(ids, "inputs")
 
     @property
     def shard_size(self) -> int:

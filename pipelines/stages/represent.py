@@ -35,7 +35,7 @@ class BuildShape(Actor):
         "mirrored": "keypoint id -> its counterpart in a mirror",
     }
     provides: ClassVar[Mapping[str, str]] = {"shape": "the class shape"}
-    version: ClassVar[str] = "class-shape-2"
+    version: ClassVar[str] = "class-shape-3"
     options: ClassVar[tuple[str, ...]] = ("represent.points", "seed")
 
     def process(self, row: Row) -> Row:

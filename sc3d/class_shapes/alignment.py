@@ -6,22 +6,29 @@ for it. All hypotheses are one batch of tensors. The paper's schedules are not k
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
 
 from sc3d.class_shapes.class_shape import ClassShape
 from sc3d.class_shapes.energy import EnergyWeights, ImageTerms, outline
-from sc3d.class_shapes.hypotheses import Poses, angles_between, different, proposals
+from sc3d.class_shapes.hypotheses import Poses, different, proposals
 from sc3d.class_shapes.observation import Observation
+from sc3d.class_shapes.rotations import angles_between, best_rotation, rotation_of
 from sc3d.class_shapes.statistics import GeometricEnergy
 from sc3d.errors import InputError
 
 _KEEP = 4
 """Steps for which a cell keeps the point that explains it."""
 
-TERMS = ("reconstruction", "geometry", "background", "depth")
+TERMS = ("reconstruction", "geometry", "background", "depth", "pose")
+
+
+Elsewhere = Callable[[torch.Tensor], torch.Tensor]
+"""What rotations (H, 3, 3) cost (H,) that are others than the mesh's pose."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +60,11 @@ class Alignment:
     Attributes:
         keypoints: (K, 3) float32 in the camera's frame, the unit of depth of the image.
         inverse_focal: in 1 / longer sides.
-        terms: the four weighted terms of its energy, as in :data:`TERMS`.
+        terms: the five weighted terms of its energy, as in :data:`TERMS`.
         rotation: (3, 3) from the class shape's frame to the camera's, of the best similarity.
         margin: what the best hypothesis that is turned by more than 30 degrees has more energy; infinite without one. Near 0 the image
             leaves open which way the object faces.
-        history: (steps, 4) weighted terms of the best hypothesis along the free steps.
+        history: (steps, 5) weighted terms of the best hypothesis along the free steps.
         others: energies (H - 1,) of the hypotheses that lost, and their turns from the best in degrees: (H - 1, 2).
     """
 
@@ -100,11 +107,12 @@ def align(
         )
     inverse = observation.inverse_focal or shape.inverse_focal
     terms = ImageTerms(observation, shape.prototypes, inverse, seed=seed, device=device)
+    elsewhere = partial(shape.poses.disagreement, observation.pose)
     start = proposals(shape, observation, terms, schedule.hypotheses, seed)
     fixed = observation.inverse_focal is not None
-    poses = _rigid(shape, terms, start, schedule, fixed)
+    poses = _rigid(shape, terms, start, schedule, fixed, elsewhere)
     energy = GeometricEnergy(shape.statistics.most_certain(schedule.features), device)
-    return _free(shape, terms, energy, poses, schedule, fixed)
+    return _free(shape, terms, energy, poses, schedule, fixed, elsewhere)
 
 
 def _sigmas(first: float, last: float, steps: int) -> np.ndarray:
@@ -113,7 +121,9 @@ def _sigmas(first: float, last: float, steps: int) -> np.ndarray:
     return np.asarray(first * (last / first) ** along)
 
 
-def _rigid(shape: ClassShape, terms: ImageTerms, start: Poses, schedule: AlignmentSchedule, fixed: bool) -> Poses:
+def _rigid(
+    shape: ClassShape, terms: ImageTerms, start: Poses, schedule: AlignmentSchedule, fixed: bool, elsewhere: Elsewhere
+) -> Poses:
     """The poses after their steps, the ``kept`` best of them, the best one first. Turns are vectors on top of the first rotation."""
     device, weights = terms.places.device, schedule.weights
     dense = torch.from_numpy(shape.points.astype(np.float32)).to(device)
@@ -139,7 +149,8 @@ def _rigid(shape: ClassShape, terms: ImageTerms, start: Poses, schedule: Alignme
         focal = 1 / poses.inverse_focal
         image = weights.reconstruction * terms.reconstruction(terms.seen(poses.apply(dense[by[0]]), focal), by[1], sigma)
         image = image + weights.background * terms.background(terms.seen(poses.apply(few), focal))
-        return image + weights.depth * terms.depth_error(poses.apply(middle[None])[..., 2])
+        image = image + weights.depth * terms.depth_error(poses.apply(middle[None])[..., 2])
+        return image + weights.pose * elsewhere(poses.R)
 
     by = explained(current(), float(sigmas[0]))
     for step, sigma in enumerate(sigmas):
@@ -162,6 +173,7 @@ def _free(
     poses: Poses,
     schedule: AlignmentSchedule,
     fixed: bool,
+    elsewhere: Elsewhere,
 ) -> Alignment:
     device, weights = terms.places.device, schedule.weights
     canonical = torch.from_numpy(shape.keypoints.astype(np.float32)).to(device)
@@ -208,34 +220,21 @@ def _free(
         final = cost(explained(schedule.sigma[1]), schedule.sigma[1])
         keypoints = (start + shift * unit).cpu().numpy()
         inverse = (poses.inverse_focal * zoom.exp()).cpu().numpy()
-    return _chosen(shape, keypoints, inverse, final.cpu().numpy(), torch.stack([*history, final]).cpu().numpy())
+    rotations = np.stack([best_rotation(shape.keypoints, one) for one in keypoints])
+    steps = torch.stack([*history, final]).cpu().numpy()
+    # Free steps hardly turn the shape, so this term is the same at all of them.
+    pose = np.broadcast_to(weights.pose * elsewhere(torch.from_numpy(rotations)).numpy(), steps.shape[:2])[..., None]
+    return _chosen(keypoints, rotations, inverse, np.concatenate([steps, pose], axis=2).astype(np.float32))
 
 
-def _chosen(shape: ClassShape, keypoints: np.ndarray, inverse: np.ndarray, terms: np.ndarray, history: np.ndarray) -> Alignment:
+def _chosen(keypoints: np.ndarray, rotations: np.ndarray, inverse: np.ndarray, history: np.ndarray) -> Alignment:
     """The hypothesis of least energy, and how far the others are behind."""
+    terms = history[-1]
     energies = terms.sum(axis=1)
     best = int(energies.argmin())
-    rotations = np.stack([best_rotation(shape.keypoints, one) for one in keypoints])
     turns = np.degrees(angles_between(rotations, rotations[best][None]))
     rest = np.arange(len(energies)) != best
     others = np.stack([energies[rest], turns[rest]], axis=1)
     turned = others[others[:, 1] > 30, 0]
     margin = float(turned.min() - energies[best]) if len(turned) else np.inf
     return Alignment(keypoints[best], float(inverse[best]), terms[best], rotations[best], margin, history[:, best], others)
-
-
-def rotation_of(vectors: torch.Tensor) -> torch.Tensor:
-    """Rotations (H, 3, 3) about vectors (H, 3) by their lengths in radians (Rodrigues)."""
-    # The clamp keeps gradients about nothing finite, where the cross product is all that is left.
-    angle = vectors.square().sum(-1).clamp_min(1e-10).sqrt()[:, None, None]
-    x, y, z = vectors.unbind(-1)
-    zero = torch.zeros_like(x)
-    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).reshape(-1, 3, 3)
-    identity = torch.eye(3, dtype=vectors.dtype, device=vectors.device)
-    return identity + angle.sin() / angle * cross + (1 - angle.cos()) / angle.square() * (cross @ cross)
-
-
-def best_rotation(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The rotation (3, 3) of the similarity that brings points (K, 3) nearest to others (K, 3) (Umeyama, 1991)."""
-    u, _, vt = np.linalg.svd((target - target.mean(axis=0)).T @ (source - source.mean(axis=0)))
-    return np.asarray(u * [1, 1, np.sign(np.linalg.det(u @ vt))] @ vt)

@@ -12,6 +12,7 @@ from sc3d.class_shapes.class_shape import ClassShape
 from sc3d.class_shapes.dense_cloud import DenseCloud, barycentric_rows, merge_rows
 from sc3d.class_shapes.focal import estimate_inverse_focals
 from sc3d.class_shapes.observation import Annotation, Observation
+from sc3d.class_shapes.pose_prior import learn_pose_prior
 from sc3d.class_shapes.prototypes import Prototypes, make_prototypes
 from sc3d.class_shapes.sparse_cloud import build_sparse_cloud, only
 from sc3d.class_shapes.statistics import fit_statistics
@@ -67,7 +68,7 @@ def build_class_shape(
         raise InputError(f"{category}: {error}") from None
     placed = np.flatnonzero(cloud.placed)
     keypoints = cloud.points[placed]
-    dense, features = _dense(usable, lifted[:, placed], inverse, keypoints, points, samples, seed)
+    dense, features, images = _dense(usable, lifted[:, placed], inverse, keypoints, points, samples, seed)
     row = np.full(len(ids), -1)
     row[placed] = np.arange(len(placed))
     own = row[twins[placed]]
@@ -77,11 +78,12 @@ def build_class_shape(
         keypoints,
         only(statistics, placed, len(ids)),
         dense.matrix,
-        _prototypes(dense, features, usable, ids[placed]),
+        _prototypes(dense, features, images, usable, ids[placed]),
         np.where(own < 0, np.arange(len(placed)), own),
         float(np.median(inverse)),
         cloud.mirror_gap,
         len(usable),
+        learn_pose_prior(keypoints, lifted[:, placed], [observation.pose for observation, _ in usable]),
     )
 
 
@@ -148,8 +150,8 @@ def _dense(
     points: int,
     samples: int,
     seed: int,
-) -> tuple[DenseCloud, np.ndarray]:
-    """The dense cloud, and the unit features (R, C) of the merged cells that it is made of."""
+) -> tuple[DenseCloud, np.ndarray, np.ndarray]:
+    """The dense cloud, and of the merged cells that it is made of the unit features (R, C) and the images (R,)."""
     rng = np.random.default_rng(seed)
     rows, features = [], []
     for (observation, _), at, phi in zip(views, lifted, inverse, strict=True):
@@ -162,12 +164,17 @@ def _dense(
     merged = np.concatenate(rows)
     # The authors' thousand of 55 images' thousand: as large a share of whatever there is.
     neighbours = max(len(merged) // len(views), 20)
-    return merge_rows(merged, keypoints, points, neighbours, seed), np.concatenate(features)
+    images = np.repeat(np.arange(len(views)), [len(own) for own in features])
+    return merge_rows(merged, keypoints, points, neighbours, seed), np.concatenate(features), images
 
 
-def _prototypes(dense: DenseCloud, features: np.ndarray, views: Sequence[Annotated], ids: np.ndarray) -> Prototypes:
+def _prototypes(
+    dense: DenseCloud, features: np.ndarray, images: np.ndarray, views: Sequence[Annotated], ids: np.ndarray
+) -> Prototypes:
     """Of the dense points from the cells around them, of the keypoints from their annotated cells."""
     seen = np.concatenate([annotation.ids for _, annotation in views])
     at_keypoints = np.concatenate([annotation.features for _, annotation in views])
     groups = [len(features) + np.flatnonzero(seen == one) for one in ids]
-    return make_prototypes([*dense.near[: len(dense.matrix) - len(ids)], *groups], np.concatenate([features, at_keypoints]))
+    annotated = np.repeat(np.arange(len(views)), [len(annotation.ids) for _, annotation in views])
+    every, of = np.concatenate([features, at_keypoints]), np.concatenate([images, annotated])
+    return make_prototypes([*dense.near[: len(dense.matrix) - len(ids)], *groups], every, of)

@@ -24,12 +24,13 @@ _FEATURE_TEMPERATURE, _DENIAL = 0.05, 4.0
 
 @dataclass(frozen=True, eq=False)
 class AlignedImage:
-    """An image with a class shape in it: its grid, the unit features (side * side, C) of its cells, and where the points are seen
-    (N, 2), in longer sides."""
+    """An image with a class shape in it: its grid, the unit features (side * side, C) of its cells, where the points are seen (N, 2), in
+    longer sides, and where they are (N, 3) in the class shape's own frame."""
 
     letterbox: Letterbox
     features: np.ndarray
     seen: np.ndarray
+    points: np.ndarray
     prototypes: Prototypes
 
     @property
@@ -41,7 +42,7 @@ class AlignedImage:
 def aligned_image(shape: ClassShape, alignment: Alignment, letterbox: Letterbox, features: np.ndarray) -> AlignedImage:
     """The points of a class shape where an image shows them."""
     seen = seen_points(shape, alignment, (letterbox.width, letterbox.height))
-    return AlignedImage(letterbox, features, seen, shape.prototypes)
+    return AlignedImage(letterbox, features, seen, shape.points, shape.prototypes)
 
 
 def seen_points(shape: ClassShape, alignment: Alignment, size: tuple[int, int]) -> np.ndarray:
@@ -59,14 +60,21 @@ def carried(source: AlignedImage, xy: np.ndarray, target: AlignedImage, sigma: f
     Returns:
         Log-likelihoods (K, side * side) float32.
     """
-    cells = source.letterbox.cells_of(xy)
-    at = in_sides(xy, (source.letterbox.width, source.letterbox.height))
-    semantic = _log_semantic(source.prototypes, source.features[cells])
-    point = (semantic + _log_spatial(at, source.seen, sigma)).argmax(axis=1)
+    point = _shown(source, xy, sigma)
     size = target.letterbox.width, target.letterbox.height
     centres = in_sides(target.letterbox.centres(), size)
     likely = _log_semantic(target.prototypes.select(point), target.features).T
     return np.asarray(likely + _log_spatial(target.seen[point], centres, sigma), np.float32)
+
+
+def class_shape_gap(source: AlignedImage, source_xy: np.ndarray, target: AlignedImage, target_xy: np.ndarray) -> np.ndarray:
+    """How far apart (M,) the points of the class shape are that the ends of each match show, in distances of its farthest two keypoints.
+
+    Args:
+        source_xy, target_xy: (M, 2) pixels.
+    """
+    ends = source.points[_shown(source, source_xy, SIGMA)], target.points[_shown(target, target_xy, SIGMA)]
+    return np.asarray(np.linalg.norm(ends[0] - ends[1], axis=1))
 
 
 def with_features(log_likelihood: np.ndarray, cosines: np.ndarray) -> np.ndarray:
@@ -82,6 +90,13 @@ def with_features(log_likelihood: np.ndarray, cosines: np.ndarray) -> np.ndarray
 def as_similarity(log_likelihood: np.ndarray, temperature: float) -> np.ndarray:
     """Log-likelihoods (K, N) as similarities in [0, 1], of which a read-out with that softmax temperature makes the likelihoods again."""
     return np.maximum(1 + temperature * (log_likelihood - log_likelihood.max(axis=1, keepdims=True)), 0, dtype=np.float32)
+
+
+def _shown(image: AlignedImage, xy: np.ndarray, sigma: float) -> np.ndarray:
+    """The point (M,) that an image shows at each of some pixels (M, 2)."""
+    at = in_sides(xy, (image.letterbox.width, image.letterbox.height))
+    semantic = _log_semantic(image.prototypes, image.features[image.letterbox.cells_of(xy)])
+    return np.asarray((semantic + _log_spatial(at, image.seen, sigma)).argmax(axis=1))
 
 
 def _log_semantic(prototypes: Prototypes, features: np.ndarray) -> np.ndarray:

@@ -10,11 +10,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
+from sc3d.class_shapes.pose_prior import PosePrior
 from sc3d.class_shapes.prototypes import Prototypes
 from sc3d.class_shapes.statistics import GeometryStatistics
 from sc3d.errors import SchemaError
 
-VERSION = 1
+VERSION = 2
 _FORMAT = "sc3d class shape"
 _OWN = ("ids", "keypoints", "matrix", "twins")
 
@@ -34,6 +35,7 @@ class ClassShape:
         inverse_focal: median of the annotated images, in 1 / longer sides.
         mirror_gap: what the mirrored shape has more geometric energy: near 0, nothing tells left from right.
         images: how many it was built from.
+        poses: what the poses of meshes say of its own.
     """
 
     category: str
@@ -46,6 +48,7 @@ class ClassShape:
     inverse_focal: float
     mirror_gap: float
     images: int
+    poses: PosePrior
 
     @property
     def points(self) -> np.ndarray:
@@ -61,6 +64,7 @@ class ClassShape:
             "inverse_focal": self.inverse_focal,
             "mirror_gap": self.mirror_gap,
             "images": self.images,
+            "pose_trust": self.poses.trust,
         }
         arrays = {name: np.ascontiguousarray(value) for name, value in self._arrays().items()}
         return save_safetensors(arrays, {"json": json.dumps(facts)})
@@ -70,6 +74,7 @@ class ClassShape:
         statistics = {f"statistics.{one.name}": getattr(self.statistics, one.name) for one in fields(self.statistics)}
         return {
             **own,
+            "poses.rotation": self.poses.rotation,
             **statistics,
             **{f"prototypes.{one.name}": getattr(self.prototypes, one.name) for one in fields(self.prototypes)},
         }
@@ -93,6 +98,7 @@ def decode_class_shape(data: bytes, where: str) -> ClassShape:
             inverse_focal=float(facts["inverse_focal"]),
             mirror_gap=float(facts["mirror_gap"]),
             images=int(facts["images"]),
+            poses=PosePrior(arrays["poses.rotation"], float(facts["pose_trust"])),
             **{name: arrays[name] for name in _OWN},
         )
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
@@ -121,6 +127,7 @@ def _check(shape: ClassShape, where: str) -> None:
         "indices": all(_indices(of, k) for of in (statistics.pairs, statistics.corners)),
         "numbers": all(np.isfinite(value).all() for value in shape._arrays().values()),
         "focal length": 0 < shape.inverse_focal < np.inf,
+        "poses": shape.poses.rotation.shape == (3, 3) and 0 <= shape.poses.trust < 1,
     }
     wrong = [name for name, right in fits.items() if not right]
     if wrong:

@@ -31,12 +31,14 @@ _SLACK, _REACH = 1.5, 0.05
 
 @dataclass(frozen=True)
 class EnergyWeights:
-    """The weights of reconstruction, geometry, background and depth. The paper's are not known; these are ours."""
+    """The weights of reconstruction, geometry, background, depth, and of the pose of a mesh. The paper's are not known, and it has no last
+    one; these are ours."""
 
     reconstruction: float = 1.0
     geometry: float = 0.3
     background: float = 0.5
     depth: float = 10.0
+    pose: float = 0.5
 
 
 class ImageTerms:

@@ -16,6 +16,7 @@ from sc3d.class_shapes.camera import principal_point
 from sc3d.class_shapes.class_shape import ClassShape
 from sc3d.class_shapes.energy import ImageTerms, outline
 from sc3d.class_shapes.observation import Observation
+from sc3d.class_shapes.rotations import angles_between
 
 _COARSE = 0.1
 """Spatial deviation at which proposals are compared, in longer sides."""
@@ -39,7 +40,8 @@ class Poses:
 
 
 def proposals(shape: ClassShape, observation: Observation, terms: ImageTerms, count: int, seed: int = 0, drawn: int = 160) -> Poses:
-    """The ``count`` best different poses of ``drawn`` random rotations, as many from features, and the mirror twins of all.
+    """The ``count`` best different poses of ``drawn`` random rotations, as many from features, and the mirror twins of all. The pose of the
+    image's mesh comes first, where the class shape knows what it means.
 
     The best are those of the least reconstruction and background terms at a coarse deviation.
     """
@@ -48,6 +50,9 @@ def proposals(shape: ClassShape, observation: Observation, terms: ImageTerms, co
     normal = mirror_normal(shape)
     if normal is not None:
         rotations = np.concatenate([rotations, mirror_twins(rotations, normal)])
+    posed = observation.pose is not None and shape.poses.trust > 0
+    if posed:
+        rotations = np.concatenate([rotations, (observation.pose @ shape.poses.rotation)[None]])
     poses = fit_to_mask(rotations, shape, observation)
     dense = torch.from_numpy(shape.points.astype(np.float32)).to(terms.places.device)
     coarse = terms.coarse()
@@ -55,7 +60,10 @@ def proposals(shape: ClassShape, observation: Observation, terms: ImageTerms, co
     point, semantic = coarse.explained_by(seen, _COARSE)
     at = seen.gather(1, point[..., None].expand(-1, -1, 3))
     cost = coarse.reconstruction(at, semantic, _COARSE) + coarse.background(outline(seen))
-    kept = different(rotations, cost.cpu().numpy(), count, _APART)
+    costs = cost.cpu().numpy()
+    if posed:
+        costs[-1] = -np.inf
+    kept = different(rotations, costs, count, _APART)
     return Poses(*(values[kept] for values in (poses.R, poses.scale, poses.t, poses.inverse_focal)))
 
 
@@ -119,9 +127,3 @@ def different(rotations: np.ndarray, cost: np.ndarray, count: int, apart: float 
         if not kept or angles_between(rotations[candidate][None], rotations[kept]).min() >= np.radians(apart):
             kept.append(int(candidate))
     return np.array(kept, np.int64)
-
-
-def angles_between(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Angles (...) in radians between rotations (..., 3, 3)."""
-    trace = np.einsum("...ij,...ij->...", first, second)
-    return np.asarray(np.arccos(np.clip((trace - 1) / 2, -1, 1)))

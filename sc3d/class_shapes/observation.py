@@ -36,6 +36,7 @@ class Observation:
         depth: (P,) of the cells; the median of the others where one is not known.
         features: (P, C) float32 of unit length.
         inverse_focal: in 1 / longer sides, if it is known.
+        pose: (3, 3) rotation from the frame that the category's meshes share to the camera's, if the image has a posed mesh.
     """
 
     image_id: str
@@ -45,6 +46,7 @@ class Observation:
     depth: np.ndarray
     features: np.ndarray
     inverse_focal: float | None = None
+    pose: np.ndarray | None = None
 
     @property
     def size(self) -> tuple[int, int]:

@@ -195,6 +195,13 @@ class RepresentConfig:
             "depth_anything_v2_large, of a network; or toys, the known depth of toys, disturbed as that of a network is"
         ),
     ] = "mesh"
+    poses: Annotated[
+        bool,
+        Field(
+            description="the poses of the meshes, whatever the depth is of, are among those that are tried, and count as far as they agree "
+            "on the images that a class shape is built from"
+        ),
+    ] = True
     images: Annotated[Count, Field(description="images of a category that its class shape is built from, at most")] = 100
     points: Annotated[Count, Field(description="points of a class shape beside its keypoints, at most")] = 1000
     hypotheses: Annotated[Count, Field(description="poses from which a class shape is fitted to an image")] = 16

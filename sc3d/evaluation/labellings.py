@@ -1,7 +1,8 @@
 """Other ways to make labels, by name: the rows of 3D-SC's ablation, any filter of matches, and DIY-SC's way, which knows no meshes.
 
 The rows of the ablation are filters of the candidates of a pair, from 2D features or with the 3D descriptors. The name of a filter stands
-for the candidates with 3D descriptors that it keeps. DIY-SC (Duenkel et al., 2025) chains matches through images of neighbouring
+for the candidates with 3D descriptors that it keeps. What a filter keeps can be asked of class shapes too, the second system: a match stays
+if both of its ends show nearly the same point of one. DIY-SC (Duenkel et al., 2025) chains matches through images of neighbouring
 viewpoints: each hop is a nearest neighbour that must come back to within two cells of where it started, searched among the points that are
 still in the chain; at the end, points whose places on a sphere differ are dropped, where a map of each image onto the sphere is given.
 """
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sc3d import plugins
+from sc3d.class_shapes.carry import AlignedImage, class_shape_gap
 from sc3d.config import LabelConfig
 from sc3d.errors import ConfigError, InputError
 from sc3d.evaluation.pck import common_keypoints
@@ -31,6 +33,8 @@ from sc3d.records import ImageRecord, Labels
 
 ROUND_TRIP = 2.0
 """Cells that a match of a chain may be off when it comes back."""
+MAX_CLASS_SHAPE_GAP = 0.1
+"""How far apart the points of a class shape may be that the ends of a match show, in distances of its farthest two keypoints. Ours."""
 _BINS = 8
 
 
@@ -44,6 +48,7 @@ class Labelling:
         shape: candidates are made with 3D descriptors too.
         chained: DIY-SC's chains instead of candidates.
         annotated: the keypoints that a person marked in both images: **supervised**, for comparisons.
+        carried: of what the filter keeps, only that on which class shapes in both images agree. They are built without annotation.
         published: PCK@0.10 of the adapter that the paper trained so, in per cent.
     """
 
@@ -53,6 +58,7 @@ class Labelling:
     shape: bool = False
     chained: bool = False
     annotated: bool = False
+    carried: bool = False
     published: float | None = None
 
     @property
@@ -76,6 +82,14 @@ LABELLINGS: dict[str, Labelling] = {
         Labelling("3d-cycle", "the same, relaxed cycle", "cycle", shape=True, published=68.8),
         Labelling("3d-cycle-geodesic", "the same, and the geodesic filter: 3D-SC", "cycle + geodesic", shape=True, published=72.1),
         Labelling("3d-cycle-shape", "relaxed cycle, similar 3D features", "3D-feature similarity", shape=True),
+        Labelling("3d-cycle-class-shape", "relaxed cycle, and class shapes agree", "cycle", shape=True, carried=True),
+        Labelling(
+            "3d-cycle-geodesic-class-shape",
+            "3D-SC, and class shapes agree: both systems",
+            "cycle + geodesic",
+            shape=True,
+            carried=True,
+        ),
         Labelling("diy-sc", "chains over neighbouring viewpoints, relaxed cycle, sphere filter where maps are given", chained=True),
         Labelling("keypoints", "the annotated keypoints of both images: supervised, for comparisons", annotated=True),
         *(_of_filter(name, keeps) for name, keeps in FILTERS.items()),
@@ -177,6 +191,16 @@ def annotated_matches(images: tuple[ImageRecord, ImageRecord], grids: tuple[Lett
     unknown = np.full(len(first), np.nan, np.float32)
     target_cells = grids[1].cells_of(target_xy[first])
     return KeptMatches(cells[first], target_cells, source_xy[first], target_xy[first], unknown, unknown, unknown)
+
+
+def agreed_by_class_shapes(matches: KeptMatches, aligned: tuple[AlignedImage, AlignedImage]) -> np.ndarray:
+    """Whether (N,) both ends of a match show nearly the same point of the class shape.
+
+    Args:
+        aligned: the source and the target, with the class shape in them.
+    """
+    gap = class_shape_gap(aligned[0], matches.source_xy, aligned[1], matches.target_xy)
+    return np.asarray(gap <= MAX_CLASS_SHAPE_GAP)
 
 
 def on_one_spot(matches: KeptMatches, spheres: tuple[np.ndarray, np.ndarray]) -> np.ndarray:

@@ -94,7 +94,8 @@ def fit_card(shape: ClassShape, fit: Alignment, photo: np.ndarray, one: Reconstr
     """
     others = fit.others[fit.others[:, 1] > _SAME]
     order = np.argsort(others[:, 0], kind="stable")[:_LOST]
-    steps = [Series(name, values, style) for name, values, style in zip(TERMS, fit.history.T, _STYLES, strict=True)]
+    # The pose's is the same at all steps.
+    steps = [Series(name, values, style) for name, values, style in zip(TERMS, fit.history.T, _STYLES, strict=False)]
     return FitCard(
         one.image_id,
         jpeg_uri(_drawn(shape, fit, photo, one)),

@@ -5,7 +5,9 @@ const C = DATA.candidates, N = C.fate.length, LIMITS = DATA.limits;
 const SVG = "http://www.w3.org/2000/svg";
 const by = (id) => document.getElementById(id);
 const photos = by("photos"), verdict = by("verdict"), idle = verdict.textContent, list = by("list"), body = list.tBodies[0];
-const boxes = [...document.querySelectorAll(".show-fate")];
+// By fate; those that reject nothing may have no box.
+const boxes = [];
+for (const box of document.querySelectorAll(".show-fate")) boxes[box.value] = box;
 const figures = [...document.querySelectorAll(".meshes figure")];
 const meshes = figures.map((figure, side) => {
   const canvas = figure.querySelector("canvas");
@@ -100,14 +102,16 @@ function highlight() {
     verdict.textContent = idle;
   } else {
     rowOf[i].classList.add("current");
-    const [halo, link, back, ...rings] = probe.children;
+    const [halo, carried, link, back, ...rings] = probe.children;
+    const put = C.carried && [C.carried.ends[2 * i], C.carried.ends[2 * i + 1]];
+    carried.setAttribute("d", put ? `M${end(0, i)}L${put}M${put[0] - 6} ${put[1] - 6}h12v12h-12Z` : "");
     halo.setAttribute("d", `M${end(0, i)}L${end(1, i)}`);
     link.setAttribute("d", `M${end(0, i)}L${end(1, i)}`);
     const home = [C.returned[2 * i], C.returned[2 * i + 1]];
     back.setAttribute("d", C.cycle[i] > 0 ? `M${end(1, i)}L${home}M${home[0] - 5} ${home[1] - 5}l10 10m0 -10l-10 10` : "");
     rings.forEach((ring, side) => { const [x, y] = end(side, i); ring.setAttribute("cx", x); ring.setAttribute("cy", y); });
     probe.removeAttribute("hidden");
-    verdict.textContent = why(i);
+    verdict.textContent = why(i) + (put ? ` The class shape puts it ${C.carried.away[i].toFixed(0)} px from there.` : "");
   }
   meshes.forEach((mesh, side) => {
     const ends = i >= 0 && lifted(i) ? { index: i, dominant: C.dominant[side][i], predicted: C.predicted[side][i], colour: colourOf(i) } : null;

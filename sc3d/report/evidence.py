@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sc3d.class_shapes.carry import AlignedImage, carried
 from sc3d.config import LabelConfig
 from sc3d.errors import GeometryError
 from sc3d.geometry.geodesic import lookup
@@ -90,6 +91,7 @@ class PairEvidence:
             ``inf`` beyond the balls, NaN without a surface hit.
         colours: (N, 3) uint8 by position on the source.
         drawn: (N,) a few candidates of each fate that lie far apart, for lines.
+        carried: (N, 2) pixels of the target where the class shape puts each, if one is fitted to both images.
     """
 
     pair: Pair
@@ -101,6 +103,7 @@ class PairEvidence:
     terms: np.ndarray
     colours: np.ndarray
     drawn: np.ndarray
+    carried: np.ndarray | None
 
     @property
     def counts(self) -> dict[str, int]:
@@ -108,8 +111,17 @@ class PairEvidence:
         return {name: int((self.fate == code).sum()) for code, name in enumerate(FATES)}
 
 
-def gather_evidence(pair: Pair, source: Shown, target: Shown, config: LabelConfig) -> PairEvidence:
+def gather_evidence(
+    pair: Pair,
+    source: Shown,
+    target: Shown,
+    config: LabelConfig,
+    aligned: tuple[AlignedImage, AlignedImage] | None = None,
+) -> PairEvidence:
     """Match a pair again and keep everything that explains what became of each candidate.
+
+    Args:
+        aligned: both images with a class shape in them, if there is one.
 
     Raises:
         FeatureError: the images do not go together, or their balls are too small for the thresholds.
@@ -143,7 +155,13 @@ def gather_evidence(pair: Pair, source: Shown, target: Shown, config: LabelConfi
         terms=terms,
         colours=position_colours(explanation.source_xy),
         drawn=drawn,
+        carried=_carried(explanation, aligned) if aligned is not None else None,
     )
+
+
+def _carried(explanation: Explanation, aligned: tuple[AlignedImage, AlignedImage]) -> np.ndarray:
+    likely = carried(aligned[0], explanation.source_xy, aligned[1])
+    return aligned[1].letterbox.centres(likely.argmax(axis=1))
 
 
 def _returned(source: Described, target: Described) -> np.ndarray:
@@ -211,12 +229,19 @@ def _page_data(evidence: PairEvidence, sides: tuple[Side, Side]) -> dict[str, An
             "ends": [_numbers(side.place(xy), 2) for side, xy in zip(sides, (x.source_xy, x.target_xy), strict=True)],
             "returned": _numbers(sides[0].place(box.centres(evidence.returned)), 2),
             "drawn": evidence.drawn.astype(int).tolist(),
+            "carried": None if evidence.carried is None else _carried_data(evidence.carried, x, sides[1]),
             "colour": [hex_of(colour) for colour in evidence.colours],
             "points": [_numbers(x.source_position, 4), _numbers(x.target_position, 4)],
             "dominant": [x.source_vertex.tolist(), x.target_vertex.tolist()],
             "predicted": [x.predicted_source.tolist(), x.predicted_target.tolist()],
         },
     }
+
+
+def _carried_data(carried: np.ndarray, explanation: Explanation, target: Side) -> dict[str, Any]:
+    """Where the class shape puts each candidate on the page, and how many pixels from its match that is."""
+    away = np.linalg.norm(carried - explanation.target_xy, axis=1)
+    return {"ends": _numbers(target.place(carried), 2), "away": _numbers(away, 1)}
 
 
 def _mesh_data(shown: Shown) -> dict[str, Any] | None:

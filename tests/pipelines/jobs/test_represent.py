@@ -17,20 +17,25 @@ from safetensors.numpy import load_file
 
 from pipelines.folder.images import IMAGES
 from pipelines.folder.inputs import with_inputs
-from pipelines.folder.manifest import read_images
-from pipelines.jobs import evaluate, label, represent
+from pipelines.folder.manifest import PAIRS, read_images, read_pairs
+from pipelines.jobs import compare, evaluate, label, represent
 from pipelines.report import page as report
+from pipelines.report import show
 from pipelines.report.metrics import METRICS_FILE
+from pipelines.report.view import RunView
+from pipelines.stages.compare import CompareStage, labelled_by
 from pipelines.stages.depth import DepthStage
 from pipelines.stages.evaluate import evaluate_stages
 from pipelines.stages.fit import FitStage
 from pipelines.stages.registry import columns_read
 from pipelines.stages.represent import RepresentStage
+from sc3d.class_shapes.carry import carried
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config, to_values
 from sc3d.datasets.toys import ToysConfig, generate_toys
 from sc3d.errors import UpstreamError
-from sc3d.records import ImageRecord
+from sc3d.records import ImageRecord, Pair
+from sc3d.report.evidence import evidence_page
 from sc3d.store import RunFolder
 
 METHOD = "semalign3d (supervised)"
@@ -136,6 +141,45 @@ def test_the_cloud_is_turned_by_keys_in_a_browser(page: Path, tmp_path: Path) ->
         assert tab.problems == []
 
 
+def test_a_pair_is_shown_with_where_its_class_shape_puts_it(represented: RunConfig, tmp_path: Path) -> None:
+    """Where it puts the source's spots is where it is asked to by evaluations, in pixels of the target."""
+    view = RunView(represented)
+    pair = view.summary.annotated[0]
+    evidence = show.gather(view, pair)
+    stage = next(stage for stage in evaluate_stages(represented) if stage.method.carried)
+    first, second = (stage.gather(pair)[side].aligned for side in ("source", "target"))
+    cells = carried(first, evidence.explanation.source_xy, second).argmax(axis=1)
+    np.testing.assert_array_equal(evidence.carried, second.letterbox.centres(cells))
+    page = tmp_path / "pair.html"
+    page.write_text(evidence_page(evidence), encoding="utf-8")
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(encoding="utf-8"))
+    assert found is not None
+    data = json.loads(found.group(1))["candidates"]
+    assert len(data["carried"]["ends"]) == 2 * len(cells)
+    away = np.linalg.norm(evidence.carried - evidence.explanation.target_xy, axis=1)
+    np.testing.assert_allclose(data["carried"]["away"], away, atol=0.06)
+    assert "where the class shape of the category" in page.read_text(encoding="utf-8")
+    # Of a pair to label no class shape was fitted to the images.
+    other = show.gather(view, view.summary.pairs[0])
+    assert other.carried is None
+    assert "class shape" not in evidence_page(other).replace(".carried", "").partition("<script>")[0]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(browser.EXECUTABLE is None, reason="no Chromium is installed")
+def test_pointing_at_a_match_says_how_far_the_class_shape_is_from_it(represented: RunConfig, tmp_path: Path) -> None:
+    view = RunView(represented)
+    page = tmp_path / "pair.html"
+    page.write_text(evidence_page(show.gather(view, view.summary.annotated[0])), encoding="utf-8")
+    with browser.Browser(tmp_path / "profile") as tab:
+        tab.view(1400)
+        tab.open(page)
+        tab.run("hold(order[0])")
+        assert "The class shape puts it" in tab.run("verdict.textContent")
+        assert tab.run("document.querySelector('#probe .carried').getAttribute('d')").startswith("M")
+        assert tab.problems == []
+
+
 def test_what_is_there_is_not_made_again(represented: RunConfig) -> None:
     folder = Path(represented.run)
     before = {p: p.stat().st_mtime_ns for part in ("class_shapes", "shape_fits") for p in folder.glob(f"{part}/**/*.*")}
@@ -144,26 +188,32 @@ def test_what_is_there_is_not_made_again(represented: RunConfig) -> None:
     assert before == after != {}
 
 
-def test_a_keypoint_makes_its_category_and_all_its_fits_anew_and_the_others_not(represented: RunConfig, tmp_path: Path) -> None:
+def test_a_keypoint_makes_its_category_and_all_its_fits_and_scores_anew_and_the_others_not(
+    represented: RunConfig, tmp_path: Path
+) -> None:
     images = read_images(RunFolder(represented.run))
     changed = next(image for image in images if image.split == "trn")
     moved = changed.replace(keypoint_xy=np.asarray(changed.keypoint_xy) + 1)
     bus = [one.replace(image_id=f"bus-{one.image_id}", category="bus") for one in images]
 
-    def inputs(of: list[ImageRecord]) -> tuple[dict[str, str], dict[str, str]]:
+    test_pairs = read_pairs(RunFolder(represented.run), labelled=False)
+
+    def inputs(of: list[ImageRecord]) -> tuple[dict[str, str], ...]:
         run = RunFolder(tmp_path / "run")
+        run.write_records(Pair, PAIRS, test_pairs)
         run.write_records(ImageRecord, IMAGES, with_inputs(run, of, columns_read(represented)))
         config = dataclasses.replace(represented, run=str(tmp_path / "run"))
-        found = []
-        for stage, ids in ((RepresentStage(config), ["bus", "car"]), (FitStage(config), sorted(one.image_id for one in of))):
-            found.append(dict(zip(ids, stage.inputs_of(pa.array(ids)).to_pylist(), strict=True)))
-        return found[0], found[1]
+        asked = [(RepresentStage(config), ["bus", "car"]), (FitStage(config), sorted(one.image_id for one in of))]
+        asked += [(stage, [pair.pair_id for pair in test_pairs]) for stage in evaluate_stages(config)]
+        return tuple(dict(zip(ids, stage.inputs_of(pa.array(ids)).to_pylist(), strict=True)) for stage, ids in asked)
 
     order = sorted([*images, *bus], key=lambda one: one.image_id)
-    shapes, fits = inputs(order)
-    other_shapes, other_fits = inputs([moved if one is changed else one for one in order])
+    shapes, fits, features, scores = inputs(order)
+    other_shapes, other_fits, other_features, other_scores = inputs([moved if one is changed else one for one in order])
     assert {name for name in shapes if shapes[name] != other_shapes[name]} == {"car"}
     assert {name for name in fits if fits[name] != other_fits[name]} == {one.image_id for one in images}
+    assert all(scores[pair] != other_scores[pair] for pair in scores)
+    assert features == other_features
 
 
 def test_a_run_without_annotated_training_images_says_what_it_takes(represented: RunConfig, tmp_path: Path) -> None:
@@ -212,6 +262,32 @@ def test_class_shapes_without_annotation_know_no_keypoint_and_match_better_than_
     blind = [one if one.split != "trn" else one.replace(keypoint_ids=None, keypoint_xy=None) for one in read_images(folder)]
     folder.write_records(ImageRecord, IMAGES, with_inputs(folder, blind, columns_read(config)))
     assert RepresentStage(stage.whole).inputs_of(pa.array(["car"])) == before
+
+
+@pytest.mark.slow
+def test_class_shapes_judge_candidates_and_make_labels(represented: RunConfig, tmp_path: Path) -> None:
+    """Beside the cycle alone and 3D-SC's geometry they are one filter more; nobody annotated anything for them."""
+    shutil.copytree(represented.run, tmp_path / "run")
+    name = "3d-cycle-class-shape"
+    overrides = [
+        f"run={json.dumps(str(tmp_path / 'run'))}",
+        "evaluate.methods=[zero-shot]",
+        "evaluate.filter_pairs=20",
+        f"evaluate.labellings=[{name}, 3d-cycle-geodesic-class-shape]",
+        "train.steps=2",
+    ]
+    config = load_config(None, overrides, to_values(represented))
+    rows = {(one["filter"], one["descriptors"]): one for one in evaluate.run(config).read_json(METRICS_FILE)["filters"]}
+    assert rows[name, "2D + 3D"]["kept"] < 0.8 * rows["cycle", "2D + 3D"]["kept"]
+    assert rows[name, "2D + 3D"]["fpr"] < rows["cycle", "2D + 3D"]["fpr"]
+    both, geodesic = rows["3d-cycle-geodesic-class-shape", "2D + 3D"]["kept"], rows["cycle + geodesic", "2D + 3D"]["kept"]
+    assert 0 < both < geodesic
+    compare.run(config, name)
+    stage = CompareStage(labelled_by(config, name))
+    assert stage.whole.represent.landmarks == "registered"
+    labels = stage.catalogue().read_all()
+    assert len(labels) == len(read_pairs(RunFolder(config.run), labelled=True))
+    assert 0 < sum(one.n_kept for one in labels) < sum(one.n_candidates for one in labels)
 
 
 @pytest.mark.slow

@@ -422,7 +422,7 @@ def test_page_in_a_browser(evidence: PairEvidence, tmp_path: Path) -> None:
         visible = "[...document.querySelectorAll('{}')].filter(e => getComputedStyle(e).display !== 'none').length"
         for code, name in enumerate(FATES):
             if not counts[name]:
-                assert tab.run(f"document.querySelector('.show-fate[value=\"{code}\"]').disabled")
+                assert tab.run(f"(box => !box || box.disabled)(document.querySelector('.show-fate[value=\"{code}\"]'))")
                 continue
             wanted = [counts[name], 0]
             box = f"document.querySelector('.show-fate[value=\"{code}\"]')"

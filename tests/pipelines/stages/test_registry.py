@@ -67,6 +67,7 @@ READ_BY: dict[str, set[str]] = {
     "represent.landmarks": {"represent"},
     "represent.depth": {"represent", "fit"},
     "represent.images": {"represent"},
+    "represent.poses": {"represent", "fit"},
     "represent.points": {"represent"},
     "represent.hypotheses": {"fit"},
     "dataset.kind": {"reconstruct", "represent", "evaluate", "judge"},

@@ -8,7 +8,7 @@ from scene import Scene, View
 
 from sc3d.class_shapes.alignment import align
 from sc3d.class_shapes.build import build_class_shape
-from sc3d.class_shapes.carry import AlignedImage, aligned_image, carried
+from sc3d.class_shapes.carry import AlignedImage, aligned_image, carried, class_shape_gap
 from sc3d.class_shapes.observation import unit_rows
 
 Aligned = list[tuple[View, AlignedImage]]
@@ -65,6 +65,23 @@ def test_a_small_deviation_trusts_the_projection(images: Aligned) -> None:
     assert away.max() < 1 / 60
 
 
+def test_the_class_shape_tells_true_matches_from_false_ones(images: Aligned) -> None:
+    """Keypoints that both images show lie on nearly one point of it, those of two different keypoints mostly do not; nothing is far from
+    itself."""
+    true, false = [], []
+    for source, first in images:
+        for target, second in images:
+            both = source.seen & target.seen
+            if source is not target and both.sum() > 2:
+                true.append(class_shape_gap(first, source.xy[both], second, target.xy[both]))
+                false.append(class_shape_gap(first, source.xy[both], second, np.roll(target.xy[both], 1, axis=0)))
+    assert (np.concatenate(true) < 0.15).mean() > 0.7
+    assert (np.concatenate(false) < 0.15).mean() < 0.25
+    view, one = images[0]
+    assert (class_shape_gap(one, view.xy, one, view.xy) == 0).all()
+
+
 def test_no_query_has_no_answer(images: Aligned) -> None:
     """An empty array of the right shape."""
     assert carried(images[0][1], np.zeros((0, 2)), images[1][1]).shape == (0, 3600)
+    assert class_shape_gap(images[0][1], np.zeros((0, 2)), images[1][1], np.zeros((0, 2))).shape == (0,)

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from scene import Scene, turn_error
 from scipy.spatial.transform import Rotation
 
-from sc3d.class_shapes.alignment import best_rotation
 from sc3d.class_shapes.class_shape import ClassShape
 from sc3d.class_shapes.energy import ImageTerms
-from sc3d.class_shapes.hypotheses import angles_between, different, fit_to_mask, mirror_normal, mirror_twins, proposals
+from sc3d.class_shapes.hypotheses import different, fit_to_mask, mirror_normal, mirror_twins, proposals
+from sc3d.class_shapes.rotations import angles_between, best_rotation
 
 seeds = st.integers(0, 2**32 - 1)
 

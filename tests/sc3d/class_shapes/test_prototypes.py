@@ -12,10 +12,10 @@ from sc3d.class_shapes.prototypes import Prototypes, make_prototypes
 
 
 def test_prototypes_are_means_and_spreads() -> None:
-    """Of the cosines of a point's own features with their mean; of a single one, the least deviation."""
+    """Of one image: of the cosines of a point's own features with their mean; of a single one, the least deviation."""
     features = unit_rows(np.random.default_rng(0).normal(size=(30, 8)) + 1)
     groups = [np.arange(20), np.array([25])]
-    made = make_prototypes(groups, features)
+    made = make_prototypes(groups, features, np.zeros(30, int))
     mean = features[:20].mean(axis=0)
     cosines = features[:20] @ mean / np.linalg.norm(mean)
     np.testing.assert_allclose(made.features[0], mean / np.linalg.norm(mean), rtol=1e-5)
@@ -24,6 +24,23 @@ def test_prototypes_are_means_and_spreads() -> None:
     np.testing.assert_allclose(made.features[1], features[25], rtol=1e-6)
     assert made.mean[1] == pytest.approx(1)
     assert made.deviation[1] == pytest.approx(0.02)
+
+
+def test_the_spread_is_that_of_images_that_a_prototype_has_not_seen() -> None:
+    """As leaving each image out in a loop says; where every image looks its own way, unseen ones are further off than seen ones."""
+    rng = np.random.default_rng(1)
+    images = np.repeat([5, 2, 9, 7], [10, 4, 1, 12])
+    features = unit_rows(rng.normal(size=(10, 16))[images] + 0.3 * rng.normal(size=(len(images), 16)) + 0.5)
+    made = make_prototypes([np.arange(len(images))], features, images)
+    cosines = []
+    for feature, image in zip(features, images, strict=True):
+        others = features[images != image].sum(axis=0)
+        cosines.append(feature @ others / np.linalg.norm(others))
+    assert made.mean[0] == pytest.approx(np.mean(cosines), rel=1e-4)
+    assert made.deviation[0] == pytest.approx(np.std(cosines, ddof=1), rel=1e-4)
+    seen = make_prototypes([np.arange(len(images))], features, np.zeros(len(images), int))
+    np.testing.assert_allclose(seen.features, made.features, rtol=1e-5)
+    assert made.mean[0] < seen.mean[0] - 0.1
 
 
 def test_the_likelihood_is_that_of_the_tail() -> None:

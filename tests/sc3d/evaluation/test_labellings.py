@@ -7,11 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sc3d.class_shapes.camera import in_sides
+from sc3d.class_shapes.carry import AlignedImage
+from sc3d.class_shapes.prototypes import Prototypes
 from sc3d.config import LabelConfig, MatchConfig
 from sc3d.errors import ConfigError, InputError
 from sc3d.evaluation.labellings import (
     LABELLINGS,
     KeptMatches,
+    agreed_by_class_shapes,
     chain_between,
     chained_matches,
     filtered_matches,
@@ -19,6 +23,7 @@ from sc3d.evaluation.labellings import (
     on_one_spot,
     to_labels,
 )
+from sc3d.grid import Letterbox
 from sc3d.matching.candidates import similarity
 from sc3d.matching.described import Described
 from sc3d.matching.explain import explain_pair
@@ -163,6 +168,28 @@ def test_another_version_of_a_filter_is_told_apart(near):
         codes.append(labelling_named("near").code)
     assert codes[0] == codes[2] != codes[1]
     assert all(codes)
+
+
+def test_class_shapes_agree_where_both_ends_show_nearly_one_point(images):
+    """Three points that look alike, the first two 0.09 apart: what is next to the third one is not what is next to the first."""
+    explanation = explain_pair(images[0], images[1], LabelConfig())
+    matches = filtered_matches(LABELLINGS["2d"], explanation, LabelConfig())
+    looks = Prototypes(np.ones((3, 1), np.float32), np.ones(3, np.float32), np.ones(3, np.float32))
+    points = np.array([[0.0, 0, 0], [0.09, 0, 0], [1, 0, 0]])
+    places = [
+        in_sides(xy, (box.width, box.height))
+        for xy, box in ((matches.source_xy, images[0].letterbox), (matches.target_xy, images[1].letterbox))
+    ]
+
+    def seen(ends: np.ndarray, box: Letterbox) -> AlignedImage:
+        return AlignedImage(box, np.ones((box.side**2, 1), np.float32), ends, points, looks)
+
+    spread = [np.quantile(at, [0, 0.4, 1], axis=0) for at in places]
+    aligned = tuple(seen(ends, one.letterbox) for ends, one in zip(spread, images[:2], strict=True))
+    nearest = [np.linalg.norm(at[:, None] - ends[None], axis=2).argmin(axis=1) for at, ends in zip(places, spread, strict=True)]
+    expected = np.isin(nearest[0], [0, 1]) == np.isin(nearest[1], [0, 1])
+    assert 0 < expected.sum() < len(expected)
+    np.testing.assert_array_equal(agreed_by_class_shapes(matches, aligned), expected)
 
 
 def test_unknown_labellings_name_what_is_near(near):

@@ -13,6 +13,7 @@ from PIL import Image
 
 from sc3d.class_shapes.alignment import TERMS, Alignment
 from sc3d.class_shapes.class_shape import ClassShape
+from sc3d.class_shapes.pose_prior import NO_POSES
 from sc3d.class_shapes.prototypes import Prototypes
 from sc3d.class_shapes.statistics import GeometryStatistics
 from sc3d.geometry.camera import Pose
@@ -41,7 +42,7 @@ def shape(one: Any) -> ClassShape:
         np.zeros((0, 4), int), np.zeros((0, 2, 2), np.float32), np.zeros((0, 4), int), np.zeros((0, 3, 2), np.float32)
     )
     looks = Prototypes(np.ones((N, 1), np.float32), np.ones(N, np.float32), np.ones(N, np.float32))
-    return ClassShape("blob", np.arange(K), keypoints, nothing, matrix, looks, np.arange(K), 1.0, 0.5, 9)
+    return ClassShape("blob", np.arange(K), keypoints, nothing, matrix, looks, np.arange(K), 1.0, 0.5, 9, NO_POSES)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def fit(one: Any, shape: ClassShape) -> Alignment:
     stored = one.reconstruction
     pose = Pose(stored.rotation, stored.translation, stored.scale)
     inverse = max(stored.width, stored.height) / stored.intrinsics[0, 0]
-    history = np.linspace([3, 0, 1, 0], [1, -0.5, 0.25, 0.25], 20)
+    history = np.linspace([3, 0, 1, 0, 0.25], [1, -0.5, 0, 0.25, 0.25], 20)
     others = np.array([[4.0, 90.0], [1.1, 2.0], [1.5, 178.0], [2.0, 31.0]])
     return Alignment(pose.apply(shape.keypoints), inverse, history[-1], pose.R, 0.5, history, others)
 
@@ -74,7 +75,7 @@ def test_points_are_drawn_where_the_photo_shows_them(one: Any, shape: ClassShape
 def test_a_card_tells_the_energy_its_terms_and_the_poses_that_lost(one: Any, shape: ClassShape, fit: Alignment) -> None:
     card = fit_card(shape, fit, one.photo, one.reconstruction)
     assert card.energy == pytest.approx(1.0)
-    assert dict(card.terms) == dict(zip(TERMS, [1, -0.5, 0.25, 0.25], strict=True))
+    assert dict(card.terms) == dict(zip(TERMS, [1, -0.5, 0, 0.25, 0.25], strict=True))
     assert [(pose.turn, pose.behind) for pose in card.lost] == [(178.0, 0.5), (31.0, 1.0), (90.0, 3.0)]
     assert card.chart.count("<polyline") == 4
     assert "geometry: -0.5 at the end" in card.chart
