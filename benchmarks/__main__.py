@@ -22,6 +22,7 @@ BENCHES = (
     "models",
     "pairs",
     "partfield",
+    "start",
     "sweep",
     "transfers",
     "training",

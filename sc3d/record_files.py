@@ -19,11 +19,11 @@ ResultT = TypeVar("ResultT")
 
 
 class RecordFile:
-    """A Parquet file of records in memory, of which parts can be read.
+    """A Parquet file of records of which parts can be read.
 
     Args:
         record: what it has to hold.
-        data: the file, compressed as it is.
+        data: the file, compressed as it is, in memory; or opened, of which no more is read than what is asked for.
         where: what messages call it.
 
     It, and each of its methods, raises:
@@ -31,9 +31,11 @@ class RecordFile:
         SchemaError: it holds other records, or those of another version; a column that is asked for is not there.
     """
 
-    def __init__(self, record: type[Record], data: bytes, where: str) -> None:
+    def __init__(self, record: type[Record], data: bytes | pa.NativeFile, where: str) -> None:
         self._record, self._where = record, where
-        self._file = self._whole(lambda: pq.ParquetFile(pa.BufferReader(data)))
+        source = pa.BufferReader(data) if isinstance(data, bytes) else data
+        # Columns that lie side by side come in one request.
+        self._file = self._whole(lambda: pq.ParquetFile(source, pre_buffer=source is data))
         check_table(record, self._whole(lambda: self._file.schema_arrow), where)
 
     def __len__(self) -> int:

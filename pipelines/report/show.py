@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import webbrowser
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
@@ -13,10 +12,6 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from pipelines.report.view import RunView, view_run
-from pipelines.stages.describe import DescribeStage
-from pipelines.stages.orient import OrientStage
-from pipelines.stages.reconstruct import ReconstructStage
-from pipelines.stages.verifying import described_images
 from sc3d.config import RunConfig
 from sc3d.console import PlainConsole
 from sc3d.errors import ConfigError, InputError, StoreError, UpstreamError
@@ -63,24 +58,11 @@ def run(config: RunConfig, pair_id: str, out: str | Path | None = None) -> str:
     return str(target)
 
 
-def open_page(path: str) -> None:
-    """Show a written file in the person's browser or picture viewer.
-
-    Raises:
-        StoreError: it lies in a bucket.
-    """
-    if "://" in path:
-        raise StoreError(f"{path} is not on this machine, so no browser can open it; give --out FILE.html")
-    webbrowser.open(Path(path).absolute().as_uri())
-
-
 def gather(view: RunView, pair: Pair) -> PairEvidence:
     """The evidence of a pair, with the photos, masks and posed meshes that it is shown on."""
     ids = list(dict.fromkeys((pair.source_id, pair.target_id)))
-    images = described_images(DescribeStage(view.config), view.config.match, view.config.ray.cache_mb)
-    described = {image_id: images.get(image_id) for image_id in ids}
-    reconstructions = ReconstructStage(view.config).catalogue().read(ids)
-    orientations = OrientStage(view.config).catalogue().read(ids)
+    described = {image_id: view.described.get(image_id) for image_id in ids}
+    reconstructions, orientations = view.reconstructions.read(ids), view.orientations.read(ids)
     shown = {}
     for image_id in ids:
         if image_id not in reconstructions or image_id not in orientations:
