@@ -90,6 +90,8 @@ def test_every_link_leads_somewhere(served: Served) -> None:
         answer = served.get(place)
         assert answer.status == 200, place
         seen.add(place)
+        if answer.headers["content-type"] == "image/jpeg":
+            continue
         for link in links_of(answer.text) + re.findall(r'src="(thumbnail/[^"]+)"', answer.text):
             if link.startswith("#"):
                 assert f'id="{link[1:]}"' in answer.text
