@@ -16,6 +16,7 @@ import types
 import typing
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -106,6 +107,7 @@ _SCALARS: dict[type, pa.DataType] = {
 }
 
 
+@cache
 def _columns(record: type[Record]) -> tuple[_Column, ...]:
     hints = typing.get_type_hints(record)
     columns = []

@@ -49,6 +49,7 @@ def make_list_page(run: str, tables: RunTables, name: str, text: str) -> ListPag
         headings=tuple(_heading(query, column) for column in listing.columns),
         rows=tuple(tuple(_cell(query, column, row, first + i) for column in listing.columns) for i, row in enumerate(rows)),
         place=place,
+        since=tables.since,
         action=name,
         reset=name,
         previous=_link(name, replace(query, page=query.page - 1).address()) if query.page > 1 else "",

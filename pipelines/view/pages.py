@@ -114,15 +114,12 @@ class RunPages:
         row = self._row("pairs", pair_id)
         links = pair_links(self.tables, query, place.get("at"), row)
         pair = Pair(row["id"], row["source"], row["target"], row["category"], row["split"])
+        notes = [f"It was rejected: {row['reason']}"] if row["reason"] else []
         try:
             with self._heavy:
-                page = evidence_page(gather(self.view, pair), [(link.text, link.href) for link in links])
+                page = evidence_page(gather(self.view, pair), [(link.text, link.href) for link in links], notes)
         except Sc3dError as error:
-            reasons = [
-                one["message"] for one in self.tables.rows("SELECT message FROM rejects WHERE id = ? ORDER BY number", [pair_id])
-            ]
-            known = [row["reason"]] if row["reason"] and not reasons else reasons
-            texts = (*(f"It was rejected: {reason}" for reason in known), f"Its matches cannot be shown: {error}")
+            texts = (*notes, f"Its matches cannot be shown: {error}")
             return page_answer(message_page(MessagePage(self.view.run.uri, pair_id, texts, tuple(links))))
         return page_answer(page, scripts=SCRIPTS)
 

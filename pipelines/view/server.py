@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
@@ -13,13 +15,17 @@ from pipelines.report.view import require_run
 from pipelines.view.pages import Answer, RunPages, page_answer
 from sc3d.config import RunConfig
 from sc3d.console import PlainConsole
+from sc3d.display import without_secrets
 from sc3d.errors import ConfigError
 from sc3d.report.listing import MessagePage, message_page
+
+logger = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 # Any port: a tunnel of SSH has one of its own.
 _HOSTS = re.compile(r"(127\.0\.0\.1|localhost)(:[0-9]{1,5})?", re.IGNORECASE)
 _TIMEOUT_S = 30.0
+_AT_ONCE = 8
 _HEADERS = (
     ("X-Content-Type-Options", "nosniff"),
     ("Referrer-Policy", "no-referrer"),
@@ -44,6 +50,7 @@ class ViewServer(ThreadingHTTPServer):
     def __init__(self, pages: RunPages, port: int = 0) -> None:
         self.pages = pages
         self.token = secrets.token_urlsafe(18)
+        self.working = threading.Semaphore(_AT_ONCE)
         try:
             super().__init__((HOST, port), _Handler)
         except OSError as error:
@@ -56,8 +63,17 @@ class ViewServer(ThreadingHTTPServer):
         """What to open in a browser."""
         return f"http://{HOST}:{self.server_address[1]}/{self.token}/"
 
+    def server_close(self) -> None:
+        """Stop listening, and let those finish who are being answered: compiled code that is cut short ends the process with an abort."""
+        super().server_close()
+        for _ in range(_AT_ONCE):
+            self.working.acquire()
+
     def handle_error(self, request: object, client_address: object) -> None:
-        """A browser that goes away in the middle is nobody's mistake."""
+        """A browser that goes away in the middle is nobody's mistake; anything else is told."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, (ConnectionError, TimeoutError)):
+            logger.warning("a request was not answered: %s", without_secrets(str(error)))
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -91,7 +107,8 @@ class _Handler(BaseHTTPRequestHandler):
             return _refused("Open the whole address that sc3d view printed.")
         if not place:
             return Answer(303, b"", headers=(("Location", f"/{token}/pairs"), ("Cache-Control", "no-store")))
-        return self.server.pages.answer(unquote(place), query)
+        with self.server.working:
+            return self.server.pages.answer(unquote(place), query)
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
         """Nothing: addresses hold the token."""
@@ -116,7 +133,8 @@ def run(config: RunConfig, port: int = 0, open_: bool = False, console: PlainCon
     console = console or PlainConsole()
     require_run(config)
     with ViewServer(RunPages(config), port) as server:
-        threading.Thread(target=server.pages.tables.read_errors, name="sc3d-errors", daemon=True).start()
+        reading = threading.Thread(target=server.pages.tables.read_errors, name="sc3d-errors")
+        reading.start()
         console.print(f"view: {server.address}", soft_wrap=True)
         console.print(
             "Only this machine can open it, for as long as this command runs; Ctrl-C ends it.", style="dim", soft_wrap=True
@@ -127,3 +145,6 @@ def run(config: RunConfig, port: int = 0, open_: bool = False, console: PlainCon
             server.serve_forever()
         except KeyboardInterrupt:
             console.print()
+        finally:
+            server.pages.tables.stop()
+            reading.join()

@@ -6,8 +6,10 @@ them: of each pair's geodesic errors a median is worked out beside (:meth:`RunTa
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -23,10 +25,10 @@ from pipelines.stages.label import LabelStage
 from pipelines.stages.match import MatchStage
 from pipelines.stages.orient import OrientStage
 from pipelines.stages.reconstruct import ReconstructStage
-from pipelines.stages.registry import stages_of
+from pipelines.stages.registry import STAGES
 from sc3d.config import RunConfig
 from sc3d.errors import ConfigError, Sc3dError
-from sc3d.records import LABELLED_SPLIT, ImageRecord, Matches, Pair, Reject
+from sc3d.records import LABELLED_SPLIT, ImageRecord, Matches, Pair
 from sc3d.schema import Record, arrow_schema
 from sc3d.store import RunFolder
 
@@ -102,6 +104,7 @@ class RunTables:
     """The tables ``pairs``, ``images`` and ``rejects`` of a run, as it was when they were made. Safe to share between threads.
 
     Attributes:
+        since: when the run was read, by the clock of this machine.
         error_files: files of evidence of which the errors are known, and of how many.
         errors_missing: why the errors will not be known; empty as long as they may be.
 
@@ -115,25 +118,24 @@ class RunTables:
         self._database = _duckdb().connect(":memory:", config={"enable_external_access": "false"})
         self._labels = LabelStage(config)
         self._matches = MatchStage(config)
+        self._stopped = threading.Event()
+        self.since = f"{datetime.now():%Y-%m-%d %H:%M:%S}"
         self.error_files, self.errors_missing = (0, 0), ""
-        stages = stages_of(config)
         with ThreadPoolExecutor(_READERS) as pool:
-            rejects = [pool.submit(read_rejects, stage) for stage in stages]
             tables = {name: pool.submit(read, config) for name, read in _ROWS.items()}
-            tables["label_rows"] = pool.submit(self._labels.known.columns, [*_COUNTS, "n_kept"])
+            tables["label_rows"] = pool.submit(_columns, self._labels, [*_COUNTS, "n_kept"])
             for name, rows in tables.items():
                 self._database.register(name, rows.result())
-            self._database.register("reject_rows", _reject_rows(stages, [one.result() for one in rejects]))
         for statement in (_REJECTS, _IMAGES):
             self._database.execute(statement)
         labelled = {"labelled": LABELLED_SPLIT}
         # Files of matches are large, so they are looked into only where a pair has neither labels nor a reason why.
         [(unexplained,)] = self._database.execute(_UNEXPLAINED, labelled).fetchall()
-        matched = self._matches.known.columns(_COUNTS) if unexplained else arrow_schema(Matches).empty_table().select(_COUNTS)
+        matched = _columns(self._matches, _COUNTS) if unexplained else arrow_schema(Matches).empty_table().select(_COUNTS)
         self._database.register("match_rows", matched)
         self._database.execute(_PAIRS, labelled)
         self._database.execute("CREATE TABLE errors (id VARCHAR, error DOUBLE)")
-        for name in (*tables, "reject_rows", "match_rows"):
+        for name in (*tables, "match_rows"):
             self._database.unregister(name)
 
     @property
@@ -158,18 +160,24 @@ class RunTables:
         except Sc3dError as error:
             self.errors_missing = str(error)
 
+    def stop(self) -> None:
+        """Let :meth:`read_errors` end before it is through."""
+        self._stopped.set()
+
     def _read_errors(self) -> None:
         known = self._labels.known if len(self._labels.known) else self._matches.known
         total = len(known.files_used)
         tables = known.tables(["pair_id", "geodesic_error"])
         with self._database.cursor() as cursor:
             done = 0
-            while batch := list(islice(tables, _FILES_AT_ONCE)):
+            while not self._stopped.is_set() and (batch := list(islice(tables, _FILES_AT_ONCE))):
                 cursor.register("evidence", pa.concat_tables([one.select(["pair_id", "geodesic_error"]) for one in batch]))
                 cursor.execute(_MEDIANS)
                 cursor.unregister("evidence")
                 done += len(batch)
                 self.error_files = (min(done, total - 1), total)
+            if self._stopped.is_set():
+                return
             cursor.execute(_WITH_ERRORS)
         self.error_files = (max(total, 1), max(total, 1))
 
@@ -182,30 +190,27 @@ def _manifest_rows(record: type[Record], file: str, names: list[str]) -> Callabl
     return read
 
 
+def _columns(stage: Stage, names: Sequence[str]) -> pa.Table:
+    return stage.artefacts.columns(stage.counted, names)
+
+
 def _reconstruction_rows(config: RunConfig) -> pa.Table:
-    table = (
-        ReconstructStage(config).catalogue().columns(["image_id", "iou_before", "iou_after", "flags", "rotation", "translation"])
-    )
+    names = ["image_id", "iou_before", "iou_after", "flags", "rotation", "translation"]
+    table = _columns(ReconstructStage(config), names)
     azimuths = posed_azimuths(table)
     known = pa.array(azimuths, pa.float64(), mask=~np.isfinite(azimuths))
     return table.drop_columns(["rotation", "translation"]).append_column("azimuth", known)
 
 
 def _orientation_rows(config: RunConfig) -> pa.Table:
-    return OrientStage(config).catalogue().columns(["image_id", "turn", "uncertain"])
+    return _columns(OrientStage(config), ["image_id", "turn", "uncertain"])
 
 
-_ROWS: dict[str, Callable[[RunConfig], pa.Table]] = {
-    "image_rows": _manifest_rows(ImageRecord, IMAGES, ["image_id", "category", "split"]),
-    "pair_rows": _manifest_rows(Pair, PAIRS, ["pair_id", "source_id", "target_id", "category", "split"]),
-    "reconstruction_rows": _reconstruction_rows,
-    "orientation_rows": _orientation_rows,
-}
-
-
-def _reject_rows(stages: Sequence[Stage], found: Sequence[Sequence[Reject]]) -> pa.Table:
-    kinds = {"image_id": "image", "pair_id": "pair"}
-    rows = [(kinds.get(stage.key, "category"), one) for stage, rejects in zip(stages, found, strict=True) for one in rejects]
+def _reject_rows(config: RunConfig) -> pa.Table:
+    # To know the recipe of some stages takes all labels, so only those are asked that have rejects of some configuration.
+    rejecting = {name.split("/")[1] for name in RunFolder(config.run).names("rejects", ".parquet")}
+    stages = [stage for kind in STAGES if kind.name in rejecting for stage in kind.instances(config)]
+    rows = [(_KINDS.get(stage.key, "category"), one) for stage in stages for one in read_rejects(stage)]
     text = pa.string()
     return pa.table(
         {
@@ -215,6 +220,17 @@ def _reject_rows(stages: Sequence[Stage], found: Sequence[Sequence[Reject]]) -> 
             "attempts": pa.array([one.attempts for _, one in rows], pa.int64()),
         }
     )
+
+
+_KINDS = {"image_id": "image", "pair_id": "pair"}
+
+_ROWS: dict[str, Callable[[RunConfig], pa.Table]] = {
+    "image_rows": _manifest_rows(ImageRecord, IMAGES, ["image_id", "category", "split"]),
+    "pair_rows": _manifest_rows(Pair, PAIRS, ["pair_id", "source_id", "target_id", "category", "split"]),
+    "reconstruction_rows": _reconstruction_rows,
+    "orientation_rows": _orientation_rows,
+    "reject_rows": _reject_rows,
+}
 
 
 def _duckdb() -> Any:

@@ -168,11 +168,12 @@ def _reach(image: Described) -> float:
     return image.mesh.surface.balls.radius / image.mesh.surface.diagonal if image.mesh is not None else 0.0
 
 
-def evidence_page(evidence: PairEvidence, links: Sequence[tuple[str, str]] = ()) -> str:
+def evidence_page(evidence: PairEvidence, links: Sequence[tuple[str, str]] = (), notes: Sequence[str] = ()) -> str:
     """The pair as one self-contained HTML file: every candidate on both photos, on both meshes and in a list, linked to each other.
 
     Args:
         links: text and address of ways to other pages, for its head.
+        notes: what else is to be known of the pair.
 
     Raises:
         GeometryError: a mesh cannot be used.
@@ -185,6 +186,7 @@ def evidence_page(evidence: PairEvidence, links: Sequence[tuple[str, str]] = ())
         ("style.css", "evidence.css"),
         pair=evidence.pair,
         links=links,
+        notes=notes,
         counts=evidence.counts,
         total=len(evidence.explanation),
         limits=evidence.limits,

@@ -57,7 +57,7 @@ class Entry:
 @dataclass(frozen=True)
 class ListPage:
     """The page. ``place``: which rows of how many it shows, in words; ``reset``: the list without filters; ``action``: where the form
-    leads; ``previous`` and ``next`` are empty where there is none."""
+    leads; ``since``: when the run was looked at; ``previous`` and ``next`` are empty where there is none."""
 
     run: str
     title: str
@@ -68,6 +68,7 @@ class ListPage:
     place: str
     action: str
     reset: str
+    since: str
     previous: str = ""
     next: str = ""
     notes: tuple[str, ...] = ()

@@ -141,7 +141,7 @@ def test_evidence_is_not_read_before_the_first_page(viewed: Made, monkeypatch: p
         return real(self, record, name, columns)
 
     monkeypatch.setattr(type(viewed.run), "read_table", read_table)
-    monkeypatch.setattr(MatchStage, "known", property(lambda self: pytest.fail("files of matches are large")))
+    monkeypatch.setattr(MatchStage, "artefacts", property(lambda self: pytest.fail("files of matches are large")))
     RunTables(viewed.config)
     big = {"all", "vertices", "faces", "mask", "source_xy", "target_xy", "cosine", "cycle_error", "geodesic_error"}
     assert asked
@@ -157,6 +157,14 @@ def test_errors_that_cannot_be_read_are_told(tmp_path: Path, monkeypatch: pytest
     tables.read_errors()
     assert "is not there" in tables.errors_missing
     assert not tables.errors_known
+
+
+def test_reading_errors_can_be_ended(viewed: Made) -> None:
+    tables = RunTables(viewed.config)
+    tables.stop()
+    tables.read_errors()
+    assert not tables.errors_known
+    assert tables.errors_missing == ""
 
 
 def test_without_duckdb_it_says_what_to_install(viewed: Made, monkeypatch: pytest.MonkeyPatch) -> None:
