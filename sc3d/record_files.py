@@ -17,6 +17,8 @@ from sc3d.schema import Record, check_table, check_values
 
 ResultT = TypeVar("ResultT")
 
+SMALL_BYTES = 1 << 20
+
 
 class RecordFile:
     """A Parquet file of records of which parts can be read.
@@ -36,7 +38,11 @@ class RecordFile:
         source = pa.BufferReader(data) if isinstance(data, bytes) else data
         # Columns that lie side by side come in one request.
         self._file = self._whole(lambda: pq.ParquetFile(source, pre_buffer=source is data))
-        check_table(record, self._whole(lambda: self._file.schema_arrow), where)
+        # Asked of pyarrow once: each time, it makes it anew.
+        self._schema = self._whole(lambda: self._file.schema_arrow)
+        check_table(record, self._schema, where)
+        # Handing the columns of a small file to threads costs more than it gains.
+        self._threads = source.size() > SMALL_BYTES
 
     def __len__(self) -> int:
         return int(self._file.metadata.num_rows)
@@ -48,13 +54,16 @@ class RecordFile:
 
     def read(self, columns: Sequence[str] | None = None, group: int | None = None) -> pa.Table:
         """All or some columns, of all rows or of a group of them."""
-        missing = [name for name in columns or () if name not in self._file.schema_arrow.names]
+        missing = [name for name in columns or () if name not in self._schema.names]
         if missing:
             raise SchemaError(f"{self._where}: columns {', '.join(missing)} are missing; the file was changed after it was written")
         chosen = None if columns is None else list(columns)
 
         def read() -> pa.Table:
-            table = self._file.read(columns=chosen) if group is None else self._file.read_row_group(group, columns=chosen)
+            if group is None:
+                table = self._file.read(columns=chosen, use_threads=self._threads)
+            else:
+                table = self._file.read_row_group(group, columns=chosen, use_threads=self._threads)
             table.validate(full=True)
             return table
 
@@ -64,7 +73,7 @@ class RecordFile:
 
     def least(self, column: str) -> list[str]:
         """The least text of a column in each group, without reading the groups where the file says so itself."""
-        number = self._file.schema_arrow.get_field_index(column)
+        number = self._schema.get_field_index(column)
 
         def least(group: int) -> str:
             said = self._file.metadata.row_group(group).column(number).statistics

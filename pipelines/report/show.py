@@ -20,7 +20,6 @@ from sc3d.images import decode_mask
 from sc3d.pair_ids import partial_ends
 from sc3d.records import Pair
 from sc3d.report.evidence import PairEvidence, Shown, evidence_page, gather_evidence
-from sc3d.report.evidence_picture import evidence_picture
 from sc3d.shards import shard_name
 from sc3d.store import RunFolder
 
@@ -53,9 +52,16 @@ def run(config: RunConfig, pair_id: str, out: str | Path | None = None) -> str:
         file = f"{FOLDER}/{name}.html"
         view.run.write_bytes(file, evidence_page(evidence).encode())
         return f"{view.run.uri}/{file}"
-    data = evidence_picture(evidence) if target.suffix.lower() == ".png" else evidence_page(evidence).encode()
+    data = _picture(evidence) if target.suffix.lower() == ".png" else evidence_page(evidence).encode()
     RunFolder(target.parent).write_bytes(target.name, data)
     return str(target)
+
+
+def _picture(evidence: PairEvidence) -> bytes:
+    # Here, since matplotlib takes half a second that a page does not need.
+    from sc3d.report.evidence_picture import evidence_picture
+
+    return evidence_picture(evidence)
 
 
 def gather(view: RunView, pair: Pair) -> PairEvidence:

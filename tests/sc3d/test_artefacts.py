@@ -315,7 +315,7 @@ def test_columns_are_those_of_the_catalogue_with_each_file_read_once(artefacts: 
     assert artefacts.columns(ALL, ["image_id", "votes"]).to_pydict() == {"image_id": [], "votes": []}
     commit(artefacts, "a", "b")
     commit(artefacts, "b", "c", "d")
-    cut_short(artefacts, commit(artefacts, "e"))
+    cut_short(artefacts, artefacts.file(commit(artefacts, "e")))
     names = ["turn", "image_id", "votes"]
     expected = artefacts.catalogue(ALL).columns(names)
     assert len(expected) == 4

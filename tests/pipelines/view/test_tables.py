@@ -18,8 +18,10 @@ from pipelines.stages.match import MatchStage
 from pipelines.stages.reconstruct import ReconstructStage
 from pipelines.stages.registry import stages_of
 from pipelines.view.listings import LISTINGS, Query, count_rows
+from pipelines.view.lists import make_list_page
 from pipelines.view.tables import RunTables
-from sc3d.errors import ConfigError
+from sc3d.artefacts import Catalogue
+from sc3d.errors import ConfigError, StoreError
 from sc3d.geometry.camera import camera_azimuth
 from sc3d.matching.thresholds import apply_thresholds
 from sc3d.records import ImageRecord, Pair, Reject
@@ -149,14 +151,17 @@ def test_evidence_is_not_read_before_the_first_page(viewed: Made, monkeypatch: p
     assert all(not columns & (big - {"all"}) for columns in asked)
 
 
-def test_errors_that_cannot_be_read_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = Made.labelled(tmp_path)
-    tables = RunTables(made.config)
-    for name in made.run.names("labels", ".parquet"):
-        (Path(made.config.run) / name).unlink()
+def test_errors_that_cannot_be_read_are_told(viewed: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> None:
+        raise StoreError("the store is away")
+
+    tables = RunTables(viewed.config)
+    monkeypatch.setattr(Catalogue, "tables", away)
     tables.read_errors()
-    assert "is not there" in tables.errors_missing
     assert not tables.errors_known
+    page = make_list_page("run", tables, "pairs", "")
+    assert page.notes == ("Errors could not be read: the store is away",)
+    assert page.place == "1 to 8 of 8"
 
 
 def test_reading_errors_can_be_ended(viewed: Made) -> None:
