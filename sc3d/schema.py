@@ -108,7 +108,8 @@ _SCALARS: dict[type, pa.DataType] = {
 
 
 @cache
-def _columns(record: type[Record]) -> tuple[_Column, ...]:
+def _columns(record: Any) -> tuple[_Column, ...]:
+    # Of a type of records, which mypy does not take for hashable.
     hints = typing.get_type_hints(record)
     columns = []
     for field in dataclasses.fields(record):
