@@ -16,7 +16,6 @@ import types
 import typing
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -107,9 +106,17 @@ _SCALARS: dict[type, pa.DataType] = {
 }
 
 
-@cache
-def _columns(record: Any) -> tuple[_Column, ...]:
-    # Of a type of records, which mypy does not take for hashable.
+def _columns(record: type[Record]) -> tuple[_Column, ...]:
+    # Asked for with every file that is read, and slow to find out.
+    if record not in _found:
+        _found[record] = _find_columns(record)
+    return _found[record]
+
+
+_found: dict[type[Record], tuple[_Column, ...]] = {}
+
+
+def _find_columns(record: type[Record]) -> tuple[_Column, ...]:
     hints = typing.get_type_hints(record)
     columns = []
     for field in dataclasses.fields(record):
