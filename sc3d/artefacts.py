@@ -125,7 +125,7 @@ class Artefacts:
         except DamagedFileError:
             return None
 
-    def _ids_and_inputs(self, name: str, names: Sequence[str]) -> pa.Table:
+    def _ids_and_inputs(self, name: str, names: Sequence[str] = ()) -> pa.Table:
         table = self.run.read_table(self.record, name, [*dict.fromkeys([self.key, INPUTS, *names])])
         try:
             rows = table.select([self.key, INPUTS]).rename_columns(COUNTED.names).cast(COUNTED)
