@@ -23,6 +23,7 @@ BENCHES = (
     "models",
     "pairs",
     "partfield",
+    "start",
     "sweep",
     "transfers",
     "training",

@@ -90,16 +90,11 @@ class Artefacts:
             wanted: ids and inputs (:data:`~sc3d.shards.COUNTED`), each id once.
         """
         files = self.files()
-        with ThreadPoolExecutor(_READERS) as pool:
-            found = list(pool.map(self._rows_of, files))
+        found = self._rows_of_all(files)
         damaged = tuple(name for name, table in zip(files, found, strict=True) if table is None)
         sizes = np.array([0 if table is None else len(table) for table in found], np.int64)
         rows = pa.concat_tables([COUNTED.empty_table(), *(table for table in found if table is not None)])
-        place = pc.index_in(_keys(rows), value_set=_keys(wanted)).to_numpy(zero_copy_only=False)
-        counted = np.flatnonzero(~np.isnan(place)) if place.dtype.kind == "f" else np.arange(len(place))
-        found_rows = len(counted)
-        counted = counted[np.unique(place[counted], return_index=True)[1]]
-        counted.sort()
+        counted, found_rows = _counted_among(rows, wanted)
         file = np.repeat(np.arange(len(sizes)), sizes)
         row = np.arange(len(rows)) - (np.cumsum(sizes) - sizes)[file]
         ids = rows["id"].take(pa.array(counted))
@@ -107,23 +102,36 @@ class Artefacts:
         doubled = found_rows - len(counted)
         return Catalogue(self, tuple(files), ids, file[counted], row[counted], others, wanted, damaged, doubled)
 
+    def columns(self, wanted: pa.Table, names: Sequence[str]) -> pa.Table:
+        """Some columns of all rows that count, as :meth:`Catalogue.columns` has them; each file is read once, not twice."""
+        fields = [arrow_schema(self.record).field(name) for name in names]
+        empty = pa.schema([*COUNTED, *fields]).empty_table()
+        rows = pa.concat_tables([empty, *(table for table in self._rows_of_all(self.files(), names) if table is not None)])
+        return rows.take(pa.array(_counted_among(rows, wanted)[0])).select([*range(len(COUNTED), len(rows.column_names))])
+
     def all_ids(self) -> pa.Array:
         """Ids of all rows that are there, each once, whether they count or not."""
-        with ThreadPoolExecutor(_READERS) as pool:
-            tables = [table for table in pool.map(self._rows_of, self.files()) if table is not None]
+        tables = [table for table in self._rows_of_all(self.files()) if table is not None]
         return pc.unique(pa.concat_tables([COUNTED.empty_table(), *tables])["id"].combine_chunks())
 
-    def _rows_of(self, name: str) -> pa.Table | None:
-        """Ids and inputs of a file's rows; ``None`` for a damaged one."""
+    def _rows_of_all(self, files: Sequence[str], names: Sequence[str] = ()) -> list[pa.Table | None]:
+        with ThreadPoolExecutor(_READERS) as pool:
+            return list(pool.map(lambda name: self._rows_of(name, names), files))
+
+    def _rows_of(self, name: str, names: Sequence[str] = ()) -> pa.Table | None:
+        """Ids and inputs of a file's rows, and some more of their columns; ``None`` for a damaged one."""
         try:
-            return self._ids_and_inputs(name)
+            return self._ids_and_inputs(name, names)
         except DamagedFileError:
             return None
 
-    def _ids_and_inputs(self, name: str) -> pa.Table:
-        table = self.run.read_table(self.record, name, [self.key, INPUTS]).select([self.key, INPUTS])
+    def _ids_and_inputs(self, name: str, names: Sequence[str] = ()) -> pa.Table:
+        table = self.run.read_table(self.record, name, [*dict.fromkeys([self.key, INPUTS, *names])])
         try:
-            return table.rename_columns(COUNTED.names).cast(COUNTED)
+            rows = table.select([self.key, INPUTS]).rename_columns(COUNTED.names).cast(COUNTED)
+            for column in names:
+                rows = rows.append_column(table.schema.field(column), table[column])
+            return rows
         except (pa.ArrowException, ValueError) as error:
             raise DamagedFileError(
                 f"{name}: its column '{INPUTS}' is no text ({error}); delete it and run its stage again"
@@ -400,6 +408,13 @@ def read_from(artefacts: Artefacts, files: Iterable[str], inputs_of: Mapping[str
         records = from_table(artefacts.record, table.take(pa.array(rows, pa.int64())), name)
         found |= {getattr(record, artefacts.key): record for record in records}
     return found
+
+
+def _counted_among(rows: pa.Table, wanted: pa.Table) -> tuple[np.ndarray, int]:
+    """Which of some rows count, in their order, each id once; and how many there are with those that do not count since another does."""
+    place = pc.index_in(_keys(rows), value_set=_keys(wanted)).to_numpy(zero_copy_only=False)
+    found = np.flatnonzero(~np.isnan(place)) if place.dtype.kind == "f" else np.arange(len(place))
+    return np.sort(found[np.unique(place[found], return_index=True)[1]]), len(found)
 
 
 def _inputs_by_id(counted: pa.Table) -> dict[str, str]:

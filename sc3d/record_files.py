@@ -17,13 +17,15 @@ from sc3d.schema import Record, check_table, check_values
 
 ResultT = TypeVar("ResultT")
 
+SMALL_BYTES = 1 << 20
+
 
 class RecordFile:
-    """A Parquet file of records in memory, of which parts can be read.
+    """A Parquet file of records of which parts can be read.
 
     Args:
         record: what it has to hold.
-        data: the file, compressed as it is.
+        data: the file, compressed as it is, in memory; or opened, of which no more is read than what is asked for.
         where: what messages call it.
 
     It, and each of its methods, raises:
@@ -31,10 +33,16 @@ class RecordFile:
         SchemaError: it holds other records, or those of another version; a column that is asked for is not there.
     """
 
-    def __init__(self, record: type[Record], data: bytes, where: str) -> None:
+    def __init__(self, record: type[Record], data: bytes | pa.NativeFile, where: str) -> None:
         self._record, self._where = record, where
-        self._file = self._whole(lambda: pq.ParquetFile(pa.BufferReader(data)))
-        check_table(record, self._whole(lambda: self._file.schema_arrow), where)
+        source = pa.BufferReader(data) if isinstance(data, bytes) else data
+        # Columns that lie side by side come in one request.
+        self._file = self._whole(lambda: pq.ParquetFile(source, pre_buffer=source is data))
+        # Asked of pyarrow once: each time, it makes it anew.
+        self._schema = self._whole(lambda: self._file.schema_arrow)
+        check_table(record, self._schema, where)
+        # Handing the columns of a small file to threads costs more than it gains.
+        self._threads = source.size() > SMALL_BYTES
 
     def __len__(self) -> int:
         return int(self._file.metadata.num_rows)
@@ -46,13 +54,16 @@ class RecordFile:
 
     def read(self, columns: Sequence[str] | None = None, group: int | None = None) -> pa.Table:
         """All or some columns, of all rows or of a group of them."""
-        missing = [name for name in columns or () if name not in self._file.schema_arrow.names]
+        missing = [name for name in columns or () if name not in self._schema.names]
         if missing:
             raise SchemaError(f"{self._where}: columns {', '.join(missing)} are missing; the file was changed after it was written")
         chosen = None if columns is None else list(columns)
 
         def read() -> pa.Table:
-            table = self._file.read(columns=chosen) if group is None else self._file.read_row_group(group, columns=chosen)
+            if group is None:
+                table = self._file.read(columns=chosen, use_threads=self._threads)
+            else:
+                table = self._file.read_row_group(group, columns=chosen, use_threads=self._threads)
             table.validate(full=True)
             return table
 
@@ -62,7 +73,7 @@ class RecordFile:
 
     def least(self, column: str) -> list[str]:
         """The least text of a column in each group, without reading the groups where the file says so itself."""
-        number = self._file.schema_arrow.get_field_index(column)
+        number = self._schema.get_field_index(column)
 
         def least(group: int) -> str:
             said = self._file.metadata.row_group(group).column(number).statistics

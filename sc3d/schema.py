@@ -107,6 +107,16 @@ _SCALARS: dict[type, pa.DataType] = {
 
 
 def _columns(record: type[Record]) -> tuple[_Column, ...]:
+    # Asked for with every file that is read, and slow to find out.
+    if record not in _found:
+        _found[record] = _find_columns(record)
+    return _found[record]
+
+
+_found: dict[type[Record], tuple[_Column, ...]] = {}
+
+
+def _find_columns(record: type[Record]) -> tuple[_Column, ...]:
     hints = typing.get_type_hints(record)
     columns = []
     for field in dataclasses.fields(record):

@@ -31,6 +31,9 @@ ResultT = TypeVar("ResultT")
 
 RUN_VERSION = 1
 
+WHOLE_BYTES = 1 << 18
+"""Parquet files up to this size are read whole, also where some of their columns are wanted: each stretch of a file is a request."""
+
 
 class RunFolder:
     """A folder that a run reads and writes. Cheap to open, without a request, and to pickle: only the URI travels.
@@ -206,11 +209,26 @@ class RunFolder:
     def read_table(self, record: type[Record], name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """A Parquet file as a table, all or some columns, after the record type and schema version were checked.
 
+        Of a large file no more is read than some columns take.
+
         Raises:
             DamagedFileError: it is not a whole Parquet file, or holds what is no value of its columns.
             SchemaError: it holds other records, or those of another version; one of ``columns`` is not there.
         """
+        if columns is not None:
+            path = self.path(name)
+            try:
+                return self._patiently(lambda: self._columns(record, path, name, columns), "read", name)
+            except (InputError, SchemaError):
+                # A store that goes away meanwhile looks like damage; who reads the whole file knows.
+                pass
         return self._parsed(name, lambda data: RecordFile(record, data, self._where(name)).read(columns))
+
+    def _columns(self, record: type[Record], path: str, name: str, columns: Sequence[str]) -> pa.Table:
+        with self._store.open(path) as stream:
+            # A small file comes in one request.
+            file = stream if stream.size() > WHOLE_BYTES else pa.BufferReader(stream.read())
+            return RecordFile(record, file, self._where(name)).read(columns)
 
     def open_records(self, record: type[Record], name: str) -> RecordFile:
         """A Parquet file, held in memory as it is, of which parts can be read. Raises as :meth:`read_table`."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 
 from sc3d.local_files import open_regular, read_bounded
@@ -49,6 +50,14 @@ class DiskStore:
         """
         with open_regular(path, max_bytes) as stream:
             return read_bounded(stream, path, max_bytes)
+
+    def open(self, path: str) -> pa.NativeFile:
+        """A file of which parts can be read.
+
+        Raises:
+            InputError: it is no regular file.
+        """
+        return pa.PythonFile(open_regular(path), "r")
 
     def write(self, path: str, data: bytes, check: Callable[[], None] = lambda: None) -> None:
         """Write a file whole, replacing an older one in one step. It survives a power cut after this returns.

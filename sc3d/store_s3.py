@@ -23,6 +23,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 
 from sc3d.errors import StoreError
@@ -115,6 +116,14 @@ class S3Store:
 
         try:
             return self._ask(read)
+        except FileNotFoundError:
+            self._require_bucket()
+            raise
+
+    def open(self, path: str) -> pa.NativeFile:
+        """An object of which parts can be read; each is a request, and the size is one."""
+        try:
+            return self._ask(lambda files: files.open_input_file(path))
         except FileNotFoundError:
             self._require_bucket()
             raise

@@ -14,6 +14,7 @@ from pipelines.cli.options import (
     Images,
     Kind,
     Masks,
+    Open,
     Profile,
     Run,
     Set,
@@ -28,11 +29,31 @@ app = typer.Typer()
 
 
 @app.command()
-def report(run: Run = None, config: Config = None, set_: Set = None) -> None:
+def report(run: Run = None, config: Config = None, set_: Set = None, open_: Open = False) -> None:
     """Write the run's HTML report from what is there."""
     from pipelines.report import page as pipeline
+    from pipelines.report.opening import open_page
 
-    PlainConsole().print(f"report: {pipeline.run(configuration(run, config, set_, {}))}", soft_wrap=True)
+    settings = configuration(run, config, set_, {})
+    page = pipeline.run(settings)
+    PlainConsole().print(f"report: {page}", soft_wrap=True)
+    if open_:
+        open_page(page, settings.run)
+
+
+@app.command()
+def view(
+    folder: Folder = None,
+    run: Run = None,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port on this machine. Default: any that is free.")] = 0,
+    open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    config: Config = None,
+    set_: Set = None,
+) -> None:
+    """All pairs, images and rejects of a run in the browser: sort, filter, and walk through them. Only this machine can open it."""
+    from pipelines.view import server
+
+    server.run(configuration(folder or run, config, set_, {}), port, open_)
 
 
 @app.command()
@@ -44,12 +65,13 @@ def show(
     out: Annotated[
         Path | None, typer.Option("--out", help="FILE.html or FILE.png. Default: a page in report/pairs/ of the run.")
     ] = None,
-    open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    open_: Open = False,
     config: Config = None,
     set_: Set = None,
 ) -> None:
     """One pair with all its evidence: every match on photos and meshes, and what rejected it."""
     from pipelines.report import show as pipeline
+    from pipelines.report.opening import open_page
 
     settings = configuration(run, config, set_, {})
     if pair is None:
@@ -60,7 +82,7 @@ def show(
     written = pipeline.run(settings, pair, out)
     PlainConsole().print(f"pair: {written}", soft_wrap=True)
     if open_:
-        pipeline.open_page(written)
+        open_page(written, settings.run)
 
 
 @app.command()
@@ -69,17 +91,18 @@ def orient(
     run: Run = None,
     most: Annotated[int, typer.Option("--most", min=1, help="Photos on the page at most: the least sure.")] = 200,
     everything: Annotated[bool, typer.Option("--all", help="Also the photos that are sure.")] = False,
-    open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    open_: Open = False,
 ) -> None:
     """Which side of its object does a photo show? A page to click on, of those that are unsure; then: sc3d label --facing."""
     from pipelines.report.facing import run as write_page
-    from pipelines.report.show import open_page
+    from pipelines.report.opening import open_page
 
-    found = write_page(stored_configuration(folder or run), most, everything)
+    settings = stored_configuration(folder or run)
+    found = write_page(settings, most, everything)
     line = f"{found.unsure:,} photos are unsure, {found.settled:,} were settled by a person; {found.shown:,} are on the page: {found.page}"
     PlainConsole().print(line, soft_wrap=True)
     if open_:
-        open_page(found.page)
+        open_page(found.page, settings.run)
 
 
 @app.command()

@@ -13,6 +13,7 @@ from pipelines.cli.options import (
     Images,
     Kind,
     Masks,
+    Open,
     Profile,
     Reset,
     RetryRejects,
@@ -43,9 +44,11 @@ def _stage_command(name: str, text: str) -> None:
         config: Config = None,
         set_: Set = None,
         reset: Reset = None,
+        open_: Open = False,
     ) -> None:
         from pipelines.jobs import label
         from pipelines.report import page as report
+        from pipelines.report.opening import open_page
         from pipelines.report.summary import print_labels
 
         options = {
@@ -59,6 +62,8 @@ def _stage_command(name: str, text: str) -> None:
         label.run(settings, until=name, retry_rejects=retry_rejects)
         page = report.run(settings)
         print_labels(settings, page)
+        if open_:
+            open_page(page, settings.run)
 
     command.__doc__ = text
     app.command(name)(command)
@@ -95,9 +100,14 @@ def demo(
     config: Config = None,
     set_: Set = None,
     reset: Reset = None,
+    open_: Open = False,
 ) -> None:
     """The whole pipeline on generated images: labels, training, evaluation, and an HTML report. About five minutes on two cores."""
     from pipelines.jobs import demo as pipeline
+    from pipelines.report.opening import open_page
+    from pipelines.report.page import PAGE
 
     settings = configuration(run or "runs/demo", config, set_, {"ray.workers": workers}, pipeline.DEFAULTS, reset=reset, say=True)
-    pipeline.run(settings)
+    folder = pipeline.run(settings)
+    if open_:
+        open_page(f"{folder.uri}/{PAGE}", folder.uri)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.options import Config, Reset, RetryRejects, Run, Set, configuration
+from pipelines.cli.options import Config, Open, Reset, RetryRejects, Run, Set, configuration
 from sc3d.console import PlainConsole
 
 app = typer.Typer()
@@ -65,12 +65,15 @@ def sweep(
     config: Config = None,
     set_: Set = None,
     reset: Reset = None,
+    open_: Open = False,
 ) -> None:
     """Search on the annotated validation pairs of a run: fusion weights and thresholds, or what the adapter is trained with.
 
     Without annotated pairs: the widest tau_geo at a wanted precision.
     """
     from pipelines.jobs import sweep as pipeline
+    from pipelines.report.opening import open_page
+    from pipelines.report.search import PAGE
 
     options = {
         "sweep.level": level,
@@ -79,7 +82,9 @@ def sweep(
         "sweep.trials": trials,
         "sweep.hours": hours,
     }
-    pipeline.run(configuration(run, config, set_, options, reset=reset, say=True), retry_rejects=retry_rejects)
+    folder = pipeline.run(configuration(run, config, set_, options, reset=reset, say=True), retry_rejects=retry_rejects)
+    if open_:
+        open_page(f"{folder.uri}/{PAGE}", folder.uri)
 
 
 @app.command()

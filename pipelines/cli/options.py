@@ -41,6 +41,8 @@ Template = Annotated[
 ]
 Workers = Annotated[int | None, typer.Option("--workers", help="Processes of a CPU stage at once. Default: 2.")]
 
+Open = Annotated[bool, typer.Option("--open", help="Open the page in the browser; from a bucket, a copy of it.")]
+
 Reset = Annotated[
     list[str] | None,
     typer.Option(

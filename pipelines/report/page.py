@@ -7,6 +7,7 @@ seconds however large the run is.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
@@ -30,7 +31,6 @@ from pipelines.stages.orient import OrientStage
 from pipelines.stages.pairs import PreparedImages
 from pipelines.stages.reconstruct import ReconstructStage
 from pipelines.stages.registry import TIMED, stages_of
-from pipelines.stages.verifying import described_images
 from sc3d.config import RunConfig
 from sc3d.config_file import to_values
 from sc3d.errors import Sc3dError, UpstreamError
@@ -145,11 +145,11 @@ def pairs(view: RunView) -> Fields | Missing:
     unsure = _least_sure(view.certainty.pairs, -1) if view.certainty is not None else []
     chosen += [pair_id for pair_id in unsure if pair_id not in chosen]
     known = {pair.pair_id: pair for pair in view.summary.pairs}
-    images = described_images(DescribeStage(view.config), view.config.match, view.config.ray.cache_mb)
-    figures = view.each("pairs", [c for c in chosen if c in known], lambda i: _pair(view, known[i], images))
+    figures = view.each("pairs", [c for c in chosen if c in known], lambda i: _pair(view, known[i], view.described))
     view.note(
         "pairs",
-        f"{len(figures)} of {len(kept):,} pairs are shown, spread over the categories and over the share of candidates that is kept.",
+        f"{len(figures)} of {len(kept):,} pairs are shown, spread over the categories and over the share of candidates that is kept. "
+        f"All pairs, photos and rejects, to sort, filter and walk through: sc3d view {shlex.quote(view.config.run)} --open",
     )
     if uses_prior(view.config):
         view.note("pairs", f"Not verified independently: {NO_WITNESS}.")

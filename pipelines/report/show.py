@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import webbrowser
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
@@ -13,12 +12,6 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from pipelines.report.view import RunView, view_run
-from pipelines.stages.agreeing import unannotated
-from pipelines.stages.describe import DescribeStage
-from pipelines.stages.fit import FitStage
-from pipelines.stages.orient import OrientStage
-from pipelines.stages.reconstruct import ReconstructStage
-from pipelines.stages.verifying import described_images
 from sc3d.class_shapes.carry import AlignedImage
 from sc3d.config import RunConfig
 from sc3d.console import PlainConsole
@@ -28,7 +21,6 @@ from sc3d.images import decode_mask
 from sc3d.pair_ids import partial_ends
 from sc3d.records import Pair
 from sc3d.report.evidence import PairEvidence, Shown, evidence_page, gather_evidence
-from sc3d.report.evidence_picture import evidence_picture
 from sc3d.shards import shard_name
 from sc3d.store import RunFolder
 
@@ -61,29 +53,23 @@ def run(config: RunConfig, pair_id: str, out: str | Path | None = None) -> str:
         file = f"{FOLDER}/{name}.html"
         view.run.write_bytes(file, evidence_page(evidence).encode())
         return f"{view.run.uri}/{file}"
-    data = evidence_picture(evidence) if target.suffix.lower() == ".png" else evidence_page(evidence).encode()
+    data = _picture(evidence) if target.suffix.lower() == ".png" else evidence_page(evidence).encode()
     RunFolder(target.parent).write_bytes(target.name, data)
     return str(target)
 
 
-def open_page(path: str) -> None:
-    """Show a written file in the person's browser or picture viewer.
+def _picture(evidence: PairEvidence) -> bytes:
+    # Here, since matplotlib takes half a second that a page does not need.
+    from sc3d.report.evidence_picture import evidence_picture
 
-    Raises:
-        StoreError: it lies in a bucket.
-    """
-    if "://" in path:
-        raise StoreError(f"{path} is not on this machine, so no browser can open it; give --out FILE.html")
-    webbrowser.open(Path(path).absolute().as_uri())
+    return evidence_picture(evidence)
 
 
 def gather(view: RunView, pair: Pair) -> PairEvidence:
     """The evidence of a pair, with the photos, masks and posed meshes that it is shown on."""
     ids = list(dict.fromkeys((pair.source_id, pair.target_id)))
-    images = described_images(DescribeStage(view.config), view.config.match, view.config.ray.cache_mb)
-    described = {image_id: images.get(image_id) for image_id in ids}
-    reconstructions = ReconstructStage(view.config).catalogue().read(ids)
-    orientations = OrientStage(view.config).catalogue().read(ids)
+    described = {image_id: view.described.get(image_id) for image_id in ids}
+    reconstructions, orientations = view.reconstructions.read(ids), view.orientations.read(ids)
     shown = {}
     for image_id in ids:
         if image_id not in reconstructions or image_id not in orientations:
@@ -96,15 +82,14 @@ def gather(view: RunView, pair: Pair) -> PairEvidence:
             faces=one.faces,
             rotation=one.rotation @ yaw_rotation(orientations[image_id].turn).T,
         )
-    return gather_evidence(pair, shown[pair.source_id], shown[pair.target_id], view.config.label, _aligned(view.config, pair))
+    return gather_evidence(pair, shown[pair.source_id], shown[pair.target_id], view.config.label, _aligned(view, pair))
 
 
-def _aligned(config: RunConfig, pair: Pair) -> tuple[AlignedImage, AlignedImage] | None:
-    """Both images with a class shape in them, the run's own or the one that nobody annotated anything for; ``None`` without either."""
-    for chosen in (config, unannotated(config)):
-        fits = FitStage(chosen)
-        if {pair.source_id, pair.target_id} <= fits.catalogue().read([pair.source_id, pair.target_id]).keys():
-            return fits.aligned_images(chosen.ray.cache_mb).both(pair)
+def _aligned(view: RunView, pair: Pair) -> tuple[AlignedImage, AlignedImage] | None:
+    """Both images with a class shape in them, if one was fitted to both."""
+    for fits, images in view.fitted:
+        if pair.source_id in fits and pair.target_id in fits:
+            return images.both(pair)
     return None
 
 

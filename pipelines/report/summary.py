@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -91,7 +92,7 @@ def summarise(config: RunConfig) -> RunSummary:
 
 
 def _columns(stage: Stage, names: Sequence[str]) -> Columns:
-    table = stage.catalogue().columns(names)
+    table = stage.artefacts.columns(stage.counted, names)
     return {name: table.column(name).to_numpy(zero_copy_only=False) for name in names}
 
 
@@ -120,6 +121,8 @@ def print_labels(config: RunConfig, page: str, console: PlainConsole | None = No
     if len(summary.labels["pair_id"]):
         console.print(f"labels: {near(f'{stage.run.uri}/{stage.artefacts.prefix}')}", soft_wrap=True)
     console.print(f"report: {near(page)}", soft_wrap=True)
+    if summary.images:
+        console.print(f"look through it: sc3d view {shlex.quote(config.run)} --open", soft_wrap=True)
 
 
 def _image_lines(summary: RunSummary) -> list[tuple[str, str, str]]:

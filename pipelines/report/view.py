@@ -12,13 +12,24 @@ from typing import TypeVar
 import numpy as np
 
 from pipelines.folder.configuration import RUN
+from pipelines.folder.images import ImageManifest
 from pipelines.report.certainty import Certainty, gather_certainty
 from pipelines.report.metrics import METRICS_FILE, read_metrics
 from pipelines.report.summary import RunSummary, summarise
+from pipelines.stages.agreeing import unannotated
+from pipelines.stages.describe import DescribeStage
+from pipelines.stages.fit import FitStage
+from pipelines.stages.orient import OrientStage
+from pipelines.stages.pairs import PreparedImages
+from pipelines.stages.reconstruct import ReconstructStage
+from pipelines.stages.verifying import described_images
+from sc3d.artefacts import Catalogue
+from sc3d.class_shapes.carry import AlignedImage
 from sc3d.config import RunConfig
 from sc3d.display import without_secrets
 from sc3d.errors import InputError, Sc3dError, StoreError
 from sc3d.images import load_image
+from sc3d.matching.described import Described
 from sc3d.report.metrics import Metrics
 from sc3d.report.page import Missing
 from sc3d.store import RunFolder
@@ -36,12 +47,16 @@ def view_run(config: RunConfig) -> RunView:
 
     Raises:
         StoreError: the folder holds no run.
-        SchemaError: ``run.json`` or a manifest cannot be read.
     """
+    require_run(config)
+    return RunView(config)
+
+
+def require_run(config: RunConfig) -> None:
+    """Raise :class:`StoreError` if the folder holds no run."""
     folder = RunFolder(config.run)
     if not folder.exists(RUN):
         raise StoreError(f"{folder.uri} holds no run; make one with: sc3d label --images DIR --run {shlex.quote(config.run)}")
-    return RunView(config)
 
 
 class RunView:
@@ -49,17 +64,49 @@ class RunView:
 
     Attributes:
         config, run: the configuration and its run folder.
-        summary: counts and small columns of everything that is there.
         notes: remarks on a section, in the order in which they were made.
     """
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
         self.run = RunFolder(config.run)
-        self.summary: RunSummary = summarise(config)
         self.notes: dict[str, tuple[str, ...]] = {}
-        self._paths = {image.image_id: image.path for image in self.summary.images}
-        self._photo = lru_cache(_PHOTOS)(self._load_photo)
+        self._photo = lru_cache(_PHOTOS)(self.load_photo)
+
+    @cached_property
+    def summary(self) -> RunSummary:
+        """Counts and small columns of everything that is there.
+
+        Raises:
+            SchemaError: ``run.json`` or a manifest cannot be read.
+        """
+        return summarise(self.config)
+
+    @cached_property
+    def images(self) -> ImageManifest:
+        """The manifest's images by their id."""
+        return ImageManifest(self.run)
+
+    @cached_property
+    def described(self) -> PreparedImages[Described]:
+        """The described images, prepared for matching."""
+        return described_images(DescribeStage(self.config), self.config.match, self.config.ray.cache_mb)
+
+    @cached_property
+    def reconstructions(self) -> Catalogue:
+        """The reconstructions that are there."""
+        return ReconstructStage(self.config).catalogue()
+
+    @cached_property
+    def orientations(self) -> Catalogue:
+        """The orientations that are there."""
+        return OrientStage(self.config).catalogue()
+
+    @cached_property
+    def fitted(self) -> list[tuple[Catalogue, PreparedImages[AlignedImage]]]:
+        """The fits that are there and the images with them: of the run's own class shapes, and of those that nobody annotated."""
+        stages = [FitStage(config) for config in (self.config, unannotated(self.config))]
+        return [(stage.catalogue(), stage.aligned_images(self.config.ray.cache_mb)) for stage in stages]
 
     @cached_property
     def counts(self) -> dict[str, np.ndarray]:
@@ -130,8 +177,9 @@ class RunView:
         grey = np.full((height, width, 3), _GREY, np.uint8)
         return photo if photo is not None and photo.shape == grey.shape else grey
 
-    def _load_photo(self, image_id: str) -> np.ndarray | None:
+    def load_photo(self, image_id: str) -> np.ndarray | None:
+        """The photo (H, W, 3) as it is now; ``None`` where it is gone."""
         try:
-            return load_image(self._paths[image_id], self.config.dataset.download)
+            return load_image(self.images[image_id].path, self.config.dataset.download)
         except (InputError, StoreError, KeyError):
             return None

@@ -43,14 +43,14 @@ class AlignmentCard:
     improved: bool
 
 
-def alignment_card(photo: np.ndarray, one: Reconstruction) -> AlignmentCard:
-    """The card of one reconstruction; ``photo`` (H, W, 3) is the upright image.
+def alignment_card(photo: np.ndarray, one: Reconstruction, pixels: int = _PHOTO_PIXELS) -> AlignmentCard:
+    """The card of one reconstruction; ``photo`` (H, W, 3) is the upright image, ``pixels`` the long side of the pictures at most.
 
     Raises:
         InputError: the stored mask is damaged.
         GeometryError: mesh, camera or pose cannot be drawn.
     """
-    small, mask, (x, y, width, height) = object_crop(photo, one, _PHOTO_PIXELS)
+    small, mask, (x, y, width, height) = object_crop(photo, one, pixels)
     mesh = Mesh(one.vertices, one.faces)
     camera = Camera(one.intrinsics - np.array([[0, 0, x], [0, 0, y], [0, 0, 0]]), width, height)
     before = Pose(one.rotation, one.translation_initial, one.scale_initial)

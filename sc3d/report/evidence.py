@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from sc3d.report.colours import FILTERS, hex_of, position_colours
 from sc3d.report.page import render_template
 from sc3d.report.pairs import FATES, KEPT, Side, View, place_sides
 
+SCRIPTS = ("surface_way.js", "turning.js", "mesh_view.js", "evidence.js")
 FATE_COLOURS = ("#ffffff", *(FILTERS[name] for name in FATES[1:]))
 WIDTH = 960.0
 _MAX_HEIGHT = 470.0
@@ -184,8 +186,12 @@ def _reach(image: Described) -> float:
     return image.mesh.surface.balls.radius / image.mesh.surface.diagonal if image.mesh is not None else 0.0
 
 
-def evidence_page(evidence: PairEvidence) -> str:
+def evidence_page(evidence: PairEvidence, links: Sequence[tuple[str, str]] = (), notes: Sequence[str] = ()) -> str:
     """The pair as one self-contained HTML file: every candidate on both photos, on both meshes and in a list, linked to each other.
+
+    Args:
+        links: text and address of ways to other pages, for its head.
+        notes: what else is to be known of the pair.
 
     Raises:
         GeometryError: a mesh cannot be used.
@@ -194,9 +200,11 @@ def evidence_page(evidence: PairEvidence) -> str:
     sides = place_sides(views, WIDTH, _MAX_HEIGHT, _PHOTO_PIXELS)
     return render_template(
         "evidence.html",
-        ("surface_way.js", "turning.js", "mesh_view.js", "evidence.js"),
+        SCRIPTS,
         ("style.css", "evidence.css"),
         pair=evidence.pair,
+        links=links,
+        notes=notes,
         counts=evidence.counts,
         total=len(evidence.explanation),
         limits=evidence.limits,

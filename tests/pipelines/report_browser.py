@@ -10,6 +10,7 @@ import select
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -55,6 +56,7 @@ class Browser:
             self.call(f"{domain}.enable")
 
     _session: str | None = None
+    _loads = 0
 
     def __enter__(self) -> Browser:
         return self
@@ -82,12 +84,22 @@ class Browser:
 
     def open(self, path: Path) -> None:
         """Show a file and wait until it and its images are loaded."""
-        self.call("Page.navigate", url=path.as_uri())
+        self.visit(path.as_uri())
+        self.run("Promise.all([...document.images].map(i => i.decode().catch(() => 0))).then(() => 1)")
+
+    def visit(self, url: str) -> None:
+        """Show an address and wait until it is loaded."""
+        self.follow(lambda: self.call("Page.navigate", url=url))
+
+    def follow(self, action: Callable[[], Any]) -> None:
+        """Do what leads to another page, and wait until that is loaded."""
+        self._loads = 0
+        action()
         deadline = time.monotonic() + self.timeout
-        while self.run("document.readyState") != "complete" or self.run("location.href") == "about:blank":
+        while not self._loads or self.run("document.readyState") != "complete":
             assert time.monotonic() < deadline, "the page did not load"
             time.sleep(0.05)
-        self.run("Promise.all([...document.images].map(i => i.decode().catch(() => 0))).then(() => 1)")
+            self.call("Page.getFrameTree")
 
     def run(self, expression: str) -> Any:
         """The value of a JavaScript expression, awaited."""
@@ -129,5 +141,7 @@ class Browser:
             self.problems.append(str(values["args"]))
         elif method == "Log.entryAdded" and values["entry"]["level"] in ("error", "warning"):
             self.problems.append(values["entry"]["text"])
+        elif method == "Page.loadEventFired":
+            self._loads += 1
         elif method == "Network.requestWillBeSent":
             self.requests.append(values["request"]["url"])

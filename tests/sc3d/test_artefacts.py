@@ -311,6 +311,26 @@ def test_of_rows_that_are_there_twice_one_counts(artefacts: Artefacts) -> None:
     assert catalogue.fingerprint() == dataclasses.replace(catalogue, files=()).fingerprint()
 
 
+def test_columns_are_those_of_the_catalogue_with_each_file_read_once(artefacts: Artefacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert artefacts.columns(ALL, ["image_id", "votes"]).to_pydict() == {"image_id": [], "votes": []}
+    commit(artefacts, "a", "b")
+    commit(artefacts, "b", "c", "d")
+    cut_short(artefacts, artefacts.file(commit(artefacts, "e")))
+    names = ["turn", "image_id", "votes"]
+    expected = artefacts.catalogue(ALL).columns(names)
+    assert len(expected) == 4
+    reads: list[str] = []
+    real = RunFolder.read_table
+    monkeypatch.setattr(
+        RunFolder, "read_table", lambda self, record, name, *more: reads.append(name) or real(self, record, name, *more)
+    )
+    found = artefacts.columns(ALL, names)
+    assert found.column_names == names
+    assert found.sort_by("image_id").to_pydict() == expected.sort_by("image_id").to_pydict()
+    assert len(reads) == len(set(reads)) == 3
+    assert artefacts.columns(wanted("b", inputs="newer"), names).num_rows == 0
+
+
 @pytest.mark.parametrize("steps", range(12))
 def test_what_counts_of_a_file_is_kept_and_the_rest_goes_also_when_that_is_cut_short(
     artefacts: Artefacts, monkeypatch: pytest.MonkeyPatch, steps: int

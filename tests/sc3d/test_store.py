@@ -2,18 +2,21 @@
 
 import os
 import pickle
+import random
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sc3d import store
 from sc3d.errors import SchemaError, StoreError
-from sc3d.records import Reject
+from sc3d.records import Pair, Reject
 from sc3d.store import RunFolder
 
 REJECT = Reject("a", "match", "InputError", "broken")
@@ -138,3 +141,63 @@ def test_kill_in_the_middle_of_writing_leaves_a_whole_file(tmp_path: Path) -> No
         data = RunFolder(tmp_path).read_bytes("file")
         assert len(data) == 3_000_000
         assert len(set(data)) == 1
+
+
+def large(run: RunFolder, name: str = "r.parquet") -> int:
+    """Write rejects whose messages take far more than a file that is read whole; returns its size."""
+    rng = random.Random(0)
+    run.write_records(Reject, name, [REJECT.replace(id=f"i{n}", message=rng.randbytes(8000).hex()) for n in range(100)])
+    size = len(run.read_bytes(name))
+    assert size > 2 * store.WHOLE_BYTES
+    return size
+
+
+def test_some_columns_of_a_large_file_are_read_alone(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    size, read = large(run), []
+    real = type(run._store).open
+
+    def counting(self: object, path: str) -> pa.PythonFile:
+        stream = real(self, path)  # type: ignore[arg-type]
+
+        class Counted:
+            closed = False
+
+            def read(self, count: int = -1) -> bytes:
+                read.append(data := stream.read(None if count < 0 else count))
+                return data
+
+            def seek(self, *place: int) -> int:
+                return int(stream.seek(*place))
+
+            def tell(self) -> int:
+                return int(stream.tell())
+
+            def close(self) -> None:
+                stream.close()
+
+        return pa.PythonFile(Counted(), "r")
+
+    monkeypatch.setattr(type(run._store), "open", counting)
+    monkeypatch.setattr(type(run._store), "read", lambda *_: pytest.fail("all of it is read"))
+    table = run.read_table(Reject, "r.parquet", ["id", "attempts"])
+    assert table.to_pydict() == {"id": [f"i{n}" for n in range(100)], "attempts": [1] * 100}
+    assert 0 < sum(map(len, read)) < size / 4
+
+
+def test_columns_of_damaged_and_foreign_files_are_errors_with_their_name(run: RunFolder) -> None:
+    large(run)
+    whole = run.read_bytes("r.parquet")
+    for name, data in (
+        ("cut", whole[:-100]),
+        ("middle", whole[: len(whole) // 2] + whole[len(whole) // 2 + 9 :]),
+        ("text", b"x" * len(whole)),
+    ):
+        run.write_bytes(f"{name}.parquet", data)
+        with pytest.raises(SchemaError, match=rf"{name}\.parquet is damaged"):
+            run.read_table(Reject, f"{name}.parquet", ["id", "message"])
+    with pytest.raises(SchemaError, match="columns nothing are missing"):
+        run.read_table(Reject, "r.parquet", ["nothing"])
+    with pytest.raises(SchemaError, match="holds Reject records"):
+        run.read_table(Pair, "r.parquet", ["pair_id"])
+    with pytest.raises(StoreError, match="is not there"):
+        run.read_table(Reject, "none.parquet", ["id"])
