@@ -50,10 +50,11 @@ def labels(run: str | Path | RunFolder, recipe: str | None = None, category: str
         StoreError: it cannot be read.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
-    return LabelReader(folder, _last_recipe(folder) if recipe is None else recipe, category)
+    return LabelReader(folder, last_recipe(folder) if recipe is None else recipe, category)
 
 
-def _last_recipe(run: RunFolder) -> str:
+def last_recipe(run: RunFolder) -> str:
+    """The recipe of the labels that were made last. Raises as :func:`labels`."""
     named = read_parsed(run, _TIMING, _Finished).get("recipe") if run.exists(_TIMING) else None
     if named:
         return named

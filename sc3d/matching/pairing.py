@@ -58,6 +58,11 @@ class Pairing:
             raise GeometryError("the two meshes have different faces, so they are not of one template; choose another transfer")
 
     @property
+    def asks_descriptors(self) -> bool:
+        """Whether the descriptors of the vertices have a say."""
+        return self.name not in ("registration", TEMPLATE)
+
+    @property
     def transfer(self) -> Transfer:
         """What is asked where the meshes share no template."""
         return transfer_of("nearest" if self.name == TEMPLATE else self.name)

@@ -163,6 +163,7 @@ def _reaching(posed: PosedMesh, xy: np.ndarray, reach: float) -> np.ndarray:
 def _described(pairing: Pairing, posed: PosedMesh, surface: Surface) -> DescribedSurface:
     """The mesh side of a photo, of which each pixel that met the mesh is a row."""
     rows = np.arange(len(surface.cells))
-    descriptors = posed.vertex_descriptors
+    # A stand-in where nobody asks: those of a shape take a spectrum, which not every mesh has.
+    descriptors = posed.vertex_descriptors if pairing.asks_descriptors else np.zeros((len(posed.mesh.vertices), 1), np.float16)
     queries = interpolate_shape(descriptors, surface, rows)
     return DescribedSurface(pairing.numbered(surface), rows, queries, VertexIndex(descriptors), pairing.places(posed))
