@@ -11,7 +11,7 @@ from actors.base import Actor, Row
 from sc3d.errors import GeometryError
 from sc3d.geometry.mesh import Mesh
 from sc3d.geometry.registration.registrable import registrable
-from sc3d.geometry.registration.warp import places, warp
+from sc3d.geometry.registration.warp import registered
 
 
 class RegisterActor(Actor):
@@ -30,5 +30,4 @@ class RegisterActor(Actor):
         mesh = registrable(Mesh(row["vertices"], row["faces"]))
         if not row["references"]:
             raise GeometryError("no mesh of the category could be a reference when they were chosen")
-        found = [places(mesh, warp(mesh, reference)) for reference in row["references"]]
-        return {"places": np.concatenate(found).astype(np.float32)}
+        return {"places": np.concatenate(registered(mesh, row["references"]))}

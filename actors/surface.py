@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from actors.base import Actor, Row
 from sc3d.errors import InputError
-from sc3d.features import Surface
 from sc3d.geometry.camera import Camera, Pose
-from sc3d.geometry.geodesic import Geodesic
 from sc3d.geometry.mesh import Mesh
-from sc3d.geometry.raster import Raster
-from sc3d.grid import Letterbox
+from sc3d.geometry.posed_mesh import PosedMesh
+from sc3d.grid import Letterbox, object_extent
 
 
 class SurfaceActor(Actor):
@@ -42,24 +38,7 @@ class SurfaceActor(Actor):
         foreground = box.sample_mask(mask)
         if not foreground.any():
             raise InputError("the mask covers no cell of the working grid; the object is too small in the image")
-        mesh = Mesh(row["vertices"], row["faces"])
         pose = Pose(row["rotation"], row["translation"], row["scale"])
-        hits = Raster(mesh).surface_cells(pose, Camera(row["intrinsics"], width, height), box, foreground)
-        balls = Geodesic(mesh).balls(np.unique(hits.dominant), self.config.describe.ball_radius * mesh.diagonal)
-        surface = Surface(
-            cells=hits.cells,
-            corners=hits.corners,
-            barycentric=hits.barycentric,
-            dominant=hits.dominant,
-            fill_distance=hits.fill_distance,
-            vertices=mesh.vertices.astype(np.float32),
-            diagonal=mesh.diagonal,
-            balls=balls,
-        )
+        posed = PosedMesh(Mesh(row["vertices"], row["faces"]), pose, Camera(row["intrinsics"], width, height), mask)
+        surface = posed.cell_surface(box, foreground, self.config.describe.ball_radius)
         return {"letterbox": box, "foreground": foreground, "extent": object_extent(mask), "surface": surface}
-
-
-def object_extent(mask: np.ndarray) -> float:
-    """max(height, width) in pixels of the box around a non-empty mask (H, W)."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return float(max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1)

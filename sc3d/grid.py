@@ -86,3 +86,9 @@ class Letterbox:
         result = np.zeros(self.side * self.side, bool)
         result[inside] = mask[xy[inside, 1], xy[inside, 0]]
         return result.reshape(self.side, self.side)
+
+
+def object_extent(mask: np.ndarray) -> float:
+    """max(height, width) in pixels of the box around a non-empty mask (H, W)."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return float(max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1)

@@ -42,6 +42,7 @@ from sc3d.console import PlainConsole
 from sc3d.datasets.label_export.counts import LabelCounts
 from sc3d.datasets.label_export.folder import JOURNAL, ExportFolder, ExportState
 from sc3d.errors import Sc3dError, StoreError
+from sc3d.label_reader import last_recipe
 from sc3d.lease import DEAD_AFTER
 from sc3d.lease_records import Beat, Claim, decode, encode
 from sc3d.parsed import parsed_json, read_parsed
@@ -188,6 +189,7 @@ READERS = {
         versioned(**{**asdict(StageSummary("match", 9, 8, 1, 2.5, {"images read": 3}, 1.5, 0.5)), "counted": 8, "all_computed": 8}),
         read_timings,
     ),
+    "last labels": Reader("timings/label.json", versioned(stage="label", recipe="r1"), lambda run, _: last_recipe(run)),
     "metrics.json": Reader(METRICS_FILE, METRICS, read_evaluation),
     "sweeps/labels.json": Reader(FOUND_LABELS, LABELS, read_search),
     "sweeps/cycles.json": Reader(FOUND_CYCLES, CYCLES, read_search),

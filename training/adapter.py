@@ -28,6 +28,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 from typing_extensions import NotRequired, TypedDict
 
+from sc3d.arrays import as_numpy
 from sc3d.errors import FeatureError, SchemaError
 from sc3d.features import Features
 from sc3d.parsed import Whole, parsed, parsed_json
@@ -119,7 +120,7 @@ class Adapter(AggregationNetwork):
             side = features.letterbox.side
             maps = self.describe_maps(native_input(features), (side, side))
         else:
-            arrays = [features] if isinstance(features, np.ndarray) else list(features)
+            arrays = [as_numpy(one) for one in ([features] if getattr(features, "ndim", 0) == 3 else features)]
             if any(np.ndim(one) != 3 for one in arrays):
                 raise FeatureError(f"sources must be (channels, rows, columns), got {[np.shape(one) for one in arrays]}")
             check_dims(self.feature_dims, [len(one) for one in arrays], "these features")

@@ -23,10 +23,10 @@ import numpy as np
 from actors.base import Row
 from actors.foundation.actor import FoundationActor
 from actors.offline.disturb import seeded_generator
-from actors.offline.inflate import FOCAL
 from actors.offline.reconstruct import OfflineReconstruct, reconstructed
 from sc3d.errors import GeometryError, InputError
 from sc3d.geometry.camera import Camera, Pose, project
+from sc3d.geometry.inflate import FOCAL
 from sc3d.geometry.mesh import clean_mesh
 
 # Column vectors: (x, y, z) of a z-up frame whose front is -y becomes (x, z, -y). glTF files are written from such frames the same way.

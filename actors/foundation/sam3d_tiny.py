@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from actors.offline.inflate import FOCAL, inflate
+from sc3d.geometry.inflate import FOCAL, inflate
 
 # Canonical (y up, front +z) -> upstream's mesh (z up, front -y), and OpenCV's camera -> PyTorch3D's; column vectors.
 _Z_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])

@@ -10,9 +10,9 @@ from actors.base import Actor, Row
 from actors.light.frames import frame_describer
 from actors.light.network import Lite0
 from actors.light.weights import SHA256
-from actors.offline.inflate import inflate
 from actors.offline.reconstruct import OfflineReconstruct, reconstructed
 from sc3d.config import RunConfig
+from sc3d.geometry.inflate import inflate
 from sc3d.geometry.mesh import clean_mesh
 from sc3d.geometry.templates.decide import pose_template
 from sc3d.geometry.templates.pose import frame_photo

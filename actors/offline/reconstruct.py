@@ -13,10 +13,10 @@ import numpy as np
 
 from actors.base import Actor, Row
 from actors.offline.disturb import disturb, seeded_generator
-from actors.offline.inflate import inflate
 from sc3d.datasets.toys import toy_truth
 from sc3d.errors import InputError
 from sc3d.geometry.camera import Camera, Pose
+from sc3d.geometry.inflate import inflate
 from sc3d.geometry.mesh import clean_mesh
 
 

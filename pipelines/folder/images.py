@@ -6,32 +6,17 @@ import bisect
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
-from sc3d.records import LABELLED_SPLIT, ImageRecord
+from sc3d.manifests import IMAGES
+from sc3d.records import ImageRecord
 from sc3d.schema import from_table
 from sc3d.store import RunFolder
 
-IMAGES = "images.parquet"
 ROWS_A_GROUP = 1024
 """Images that are decoded together. Those of a shard follow each other in the manifest, which is in the order of the ids."""
 
 _GROUPS_KEPT = 8
-
-
-def read_inputs(run: RunFolder) -> pa.Table:
-    """``id``, ``inputs``, ``annotation`` and ``photo`` of all images of the manifest, if there is one: :mod:`pipelines.folder.inputs`."""
-    names = ["inputs", "annotation", "photo"]
-    if not run.exists(IMAGES):
-        return pa.table({name: pa.array([], pa.string()) for name in ["id", *names]})
-    return run.read_table(ImageRecord, IMAGES, ["image_id", *names]).select(["image_id", *names]).rename_columns(["id", *names])
-
-
-def labelled_images(run: RunFolder) -> pa.Array:
-    """Ids of the images that pairs to label are made of."""
-    table = run.read_table(ImageRecord, IMAGES, ["image_id", "split"])
-    return table.filter(pc.equal(table["split"], LABELLED_SPLIT))["image_id"].combine_chunks()
 
 
 class ImageManifest(Mapping[str, ImageRecord]):

@@ -10,21 +10,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.folder.configuration import check_owner, read_note, record_configuration
-from pipelines.folder.images import IMAGES, ROWS_A_GROUP
+from pipelines.folder.images import ROWS_A_GROUP
 from pipelines.folder.inputs import with_inputs
 from sc3d.config import RunConfig
 from sc3d.datasets import registry
 from sc3d.datasets.content import AnnotatedSet
 from sc3d.display import shown
 from sc3d.errors import InputError, SchemaError
+from sc3d.manifests import IMAGES, PAIRS, read_pair_table
 from sc3d.matching.pairs import plan_pairs_table
 from sc3d.parsed import parsed_json
 from sc3d.records import HELD_OUT_SPLITS, LABELLED_SPLIT, ImageRecord, Pair
 from sc3d.schema import arrow_schema, to_table
 from sc3d.shards import ITEMS
 from sc3d.store import RunFolder
-
-PAIRS = "pairs.parquet"
 
 _PLAN_KEY = b"sc3d.plan"
 
@@ -110,13 +109,6 @@ def read_images(run: RunFolder) -> list[ImageRecord]:
 def read_pairs(run: RunFolder, labelled: bool) -> list[Pair]:
     """The pairs of the manifest: those to be labelled, or the annotated ones of the other splits."""
     return [p for p in run.read_records(Pair, PAIRS) if (p.split == LABELLED_SPLIT) == labelled]
-
-
-def read_pair_table(run: RunFolder, labelled: bool) -> pa.Table:
-    """The same as :func:`read_pairs` as a table with the schema of :class:`~sc3d.records.Pair`: for many pairs, which need no objects."""
-    table = run.read_table(Pair, PAIRS)
-    chosen = pc.equal(table.column("split"), LABELLED_SPLIT)
-    return table.filter(chosen if labelled else pc.invert(chosen))
 
 
 def read_image_items(run: RunFolder) -> pa.Table:

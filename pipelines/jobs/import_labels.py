@@ -11,9 +11,10 @@ import pyarrow as pa
 
 from pipelines.jobs.export import labelled_images
 from pipelines.jobs.job import Job
-from pipelines.stages.label import LabelStage, label_artefacts, origin_file, wanted_imports
+from pipelines.stages.label import label_artefacts
 from sc3d.artefacts import MISSING
 from sc3d.config import RunConfig
+from sc3d.counted_labels import made_from, origin_file
 from sc3d.datasets.label_export import diy_sc
 from sc3d.datasets.label_export.images import LabelledImages
 from sc3d.errors import ConfigError, InputError
@@ -78,14 +79,14 @@ def import_labels(config: RunConfig, folder: str, split: str = LABELLED_SPLIT, s
             raise InputError(f"{source.uri}/{split}: {len(names)} files without a label for this run's images")
         job.begin()
         artefacts = label_artefacts(config, recipe_of("import", {"files": digests, "schema": Labels.SCHEMA_VERSION}))
-        stage, size = LabelStage(config), config.ray.pairs_per_shard
+        size = config.ray.pairs_per_shard
         # First, since without it nobody takes the rows for imported ones.
         origin = f"These labels were imported from {len(names)} annotation files in DIY-SC's format."
         job.folder.write_json(origin_file(artefacts), {"origin": origin, "files": digests})
         line = job.progress.start("import", len(names))
         for name in names:
             rows = {labels.pair_id: labels for labels in reader.labels(name, _read(source, name), Counter())}
-            wanted = wanted_imports(stage, pa.array(sorted(rows), pa.string()))
+            wanted = made_from(job.folder, pa.array(sorted(rows), pa.string()), "photo")
             missing = wanted.filter(pa.array(artefacts.standing(wanted).state == MISSING))
             for start in range(0, len(missing), size):
                 part = missing.slice(start, size).to_pydict()

@@ -13,9 +13,10 @@ from actors.catalogue import MODELS, ModelCard
 from actors.light.weights import PACKAGE, SHA256
 from actors.registry import actor_of
 from pipelines.folder.manifest import PAIRS
-from pipelines.stages.label import LabelStage, origin_file
+from pipelines.stages.label import LabelStage
 from pipelines.stages.registry import chain_to
 from sc3d.config import RunConfig
+from sc3d.counted_labels import origin_file
 from sc3d.datasets.label_export.card import LabelCard, ModelUse
 from sc3d.datasets.label_export.folder import ExportState
 from sc3d.datasets.label_export.labels import ExportedLabels

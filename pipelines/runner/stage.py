@@ -13,12 +13,13 @@ import pyarrow.compute as pc
 
 from actors.base import Actor, Row
 from actors.registry import actors_of
-from pipelines.folder.images import ImageManifest, read_inputs
+from pipelines.folder.images import ImageManifest
 from pipelines.folder.manifest import read_image_items
 from sc3d.artefacts import Artefacts, Catalogue, read_from
 from sc3d.config import RunConfig
 from sc3d.config_view import values_of, view_of
 from sc3d.errors import UpstreamError
+from sc3d.manifests import read_inputs
 from sc3d.records import ImageRecord, Reject
 from sc3d.schema import Record, column_meanings
 from sc3d.shards import COUNTED, Shard, cut_shards, recipe_of
@@ -240,7 +241,7 @@ class StageSummary:
     """What a run of a stage did. ``items`` are all ids it answers for, ``computed`` those of this run, which ``counters`` are about.
 
     ``seconds``: of the clock; stages that run side by side share it by the work of their processes. ``cpu_seconds`` and ``gpu_seconds``:
-    of all its processes, by what each was given of a CPU or GPU.
+    of all its processes, by what each was given of a CPU or GPU. ``recipe``: of its artefacts, where it has one.
     """
 
     stage: str
@@ -251,3 +252,4 @@ class StageSummary:
     counters: Mapping[str, int] = field(default_factory=dict)
     cpu_seconds: float = 0.0
     gpu_seconds: float = 0.0
+    recipe: str = ""

@@ -22,9 +22,12 @@ logger = logging.getLogger(__name__)
 
 
 class Timing(TypedDict):
-    """``timings/<stage>.json``: the latest run of a stage, and, in the seconds, counters and what they are about, all runs."""
+    """``timings/<stage>.json``: the latest run of a stage, and, in the seconds, counters and what they are about, all runs.
+
+    Whoever reads labels without the stages at hand takes the ``recipe`` from it (:func:`sc3d.label_reader.labels`)."""
 
     stage: str
+    recipe: NotRequired[str]
     items: Whole
     computed: Whole
     rejects: Whole

@@ -5,28 +5,24 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from actors.base import Row
-from pipelines.folder.images import labelled_images
 from pipelines.runner.stage import KEPT_LABELS
 from pipelines.stages.match import MatchStage
 from pipelines.stages.pairs import PairStage
 from sc3d.artefacts import Artefacts, Catalogue
 from sc3d.config import RunConfig
+from sc3d.counted_labels import FOLDER, counted_labels
 from sc3d.errors import ConfigError
 from sc3d.matching.thresholds import apply_thresholds
-from sc3d.pair_ids import join_pair_ids, split_pair_ids
 from sc3d.records import Labels, Pair
-from sc3d.shards import COUNTED, Shard
+from sc3d.shards import Shard
 
 
 class LabelStage(PairStage):
     """The matches that pass the thresholds. Reads the stored evidence only, so it is cheap to make again."""
 
     name = "label"
-    folder = "labels"
+    folder = FOLDER
     record = Labels
     options = ("label",)
     upstream = (MatchStage,)
@@ -67,32 +63,9 @@ def label_artefacts(config: RunConfig, recipe: str | None = None) -> Artefacts:
 
 
 def label_catalogue(config: RunConfig, recipe: str | None = None) -> Catalogue:
-    """The labels of a recipe that count, for training, exports, searches, reports and whoever else reads labels.
-
-    Of labels that the run made, those of the pairs that the plan names, as they are made from the photos of today. Of imported ones,
-    which no plan names, those between images that the manifest has for labelling, with the photos that they were imported for.
+    """The labels of a recipe that count, for training, exports, searches, reports: :func:`~sc3d.counted_labels.counted_labels`.
 
     Raises:
         ConfigError: ``recipe`` is no recipe.
     """
-    stage, artefacts = LabelStage(config), label_artefacts(config, recipe)
-    if not artefacts.run.exists(origin_file(artefacts)):
-        return artefacts.catalogue(stage.counted)
-    return artefacts.catalogue(_imported(stage, artefacts.all_ids()))
-
-
-def origin_file(artefacts: Artefacts) -> str:
-    """The note that says where imported labels come from."""
-    return f"{artefacts.prefix}.json"
-
-
-def wanted_imports(stage: LabelStage, ids: pa.Array) -> pa.Table:
-    """Pairs with what imported labels of them are about (:data:`~sc3d.shards.COUNTED`): the photos alone."""
-    inputs = join_pair_ids(*(stage.image_inputs(end, "photo") for end in split_pair_ids(ids)))
-    return pa.Table.from_arrays([ids, inputs], schema=COUNTED)
-
-
-def _imported(stage: LabelStage, ids: pa.Array) -> pa.Table:
-    labelled = labelled_images(stage.run)
-    known = pc.and_(*(pc.is_in(end, value_set=labelled) for end in split_pair_ids(ids)))
-    return wanted_imports(stage, ids.filter(known))
+    return counted_labels(label_artefacts(config, recipe))

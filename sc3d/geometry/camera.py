@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sc3d.arrays import as_numpy
 from sc3d.errors import GeometryError
 
 # Share of the largest eigenvalue that the second smallest of a resection must exceed: below it, float32 hits leave the camera open.
@@ -25,7 +26,7 @@ class Camera:
     height: int
 
     def __post_init__(self) -> None:
-        K = np.ascontiguousarray(self.K, np.float64)
+        K = np.ascontiguousarray(as_numpy(self.K), np.float64)
         if K.shape != (3, 3) or not np.isfinite(K).all() or K[0, 0] <= 0 or K[1, 1] <= 0:
             raise GeometryError(f"intrinsics must be a finite 3 x 3 matrix with positive focal lengths, got {K.tolist()}")
         if self.width < 1 or self.height < 1:
@@ -52,7 +53,7 @@ class Pose:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        R, t = np.ascontiguousarray(self.R, np.float64), np.ascontiguousarray(self.t, np.float64)
+        R, t = (np.ascontiguousarray(as_numpy(one), np.float64) for one in (self.R, self.t))
         if R.shape != (3, 3) or t.shape != (3,) or not (np.isfinite(R).all() and np.isfinite(t).all()):
             raise GeometryError("a pose needs a finite 3 x 3 rotation and a finite translation of 3 numbers")
         if not np.allclose(R @ R.T, np.eye(3), atol=1e-4) or np.linalg.det(R) < 0:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from sc3d.arrays import as_numpy
 from sc3d.errors import GeometryError
 from sc3d.features import GeodesicBalls
 from sc3d.geometry.geodesic_graph import geodesic_graph
@@ -68,7 +69,7 @@ class Geodesic:
         )
 
     def _checked(self, vertices: np.ndarray) -> np.ndarray:
-        vertices = np.asarray(vertices)
+        vertices = as_numpy(vertices)
         if vertices.ndim != 1 or (len(vertices) and not np.issubdtype(vertices.dtype, np.integer)):
             raise GeometryError(
                 f"geodesic sources must be a list of vertex indices, got {vertices.dtype} of shape {vertices.shape}"

@@ -13,6 +13,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from sc3d.arrays import as_numpy
 from sc3d.errors import GeometryError, InputError
 from sc3d.geometry.open3d_binding import open3d_binding
 from sc3d.local_files import read_local
@@ -45,7 +46,7 @@ class Mesh:
 
     def __post_init__(self) -> None:
         try:
-            vertices, faces = np.asarray(self.vertices), np.asarray(self.faces)
+            vertices, faces = as_numpy(self.vertices), as_numpy(self.faces)
         except ValueError as error:
             raise GeometryError(f"vertices and faces must be arrays ({error})") from None
         if vertices.ndim != 2 or vertices.shape[1] != 3:

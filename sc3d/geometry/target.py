@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from sc3d.arrays import as_numpy
 from sc3d.errors import InputError
 from sc3d.geometry.camera import Camera
 
@@ -26,7 +27,7 @@ class MaskTarget:
         Raises:
             InputError: the mask is not a boolean image of the camera's size, or it is empty (also if only at the working resolution).
         """
-        mask = np.asarray(mask)
+        mask = as_numpy(mask)
         if mask.shape != (camera.height, camera.width) or mask.dtype != bool:
             raise InputError(
                 f"the mask must be boolean and of the camera's size {camera.width} x {camera.height}, got {mask.dtype} {mask.shape}"

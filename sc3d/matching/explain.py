@@ -55,6 +55,11 @@ class Explanation:
     def __len__(self) -> int:
         return len(self.cosine)
 
+    @property
+    def keep(self) -> np.ndarray:
+        """Which candidates (N,) bool are labels."""
+        return np.asarray(self.rejected_by == "")
+
 
 def explain_pair(source: Described, target: Described, config: LabelConfig, transfer: Transfer | None = None) -> Explanation:
     """All candidates of a pair with every error and the filter that rejects each at the label thresholds: for pictures and tables.

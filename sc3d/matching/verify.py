@@ -99,7 +99,12 @@ def verify_matches(
     """
     lifted = lift(source, target, source_rows, target_rows)
     n, at = len(source_rows), lifted.index
-    there, back, error = _bicyclic_error(source, target, lifted, transfer, limit)
+    there, back, error = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
+    if source.mesh is not None and target.mesh is not None:
+        try:
+            there, back, error = bicyclic_error(source.mesh, target.mesh, lifted, transfer, limit)
+        except GeometryError as problem:
+            raise FeatureError(f"{source.image_id} and {target.image_id}: {problem}") from None
     return Verified(
         source_hits=spread(n, at, lifted.source_hits, -1),
         target_hits=spread(n, at, lifted.target_hits, -1),
@@ -131,21 +136,25 @@ def check_radii(source: Described, target: Described, limit: float) -> None:
             )
 
 
-def _bicyclic_error(
-    source: Described, target: Described, lifted: Lifted, transfer: Transfer, limit: float | None
+def bicyclic_error(
+    source: DescribedSurface, target: DescribedSurface, lifted: Lifted, transfer: Transfer, limit: float | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The vertices predicted on the target and back on the source, and the float32 errors of K lifted matches; see :class:`Verified`.
 
     Where several transfers are asked, of each match what the one with the median error says: one that is wrong there does not count.
+
+    Args:
+        limit: as of :func:`verify_matches`.
+
+    Raises:
+        FeatureError: the meshes were not registered.
+        GeometryError: a dominant vertex has no ball.
     """
     k = len(lifted.index)
-    if k == 0 or source.mesh is None or target.mesh is None:
-        return np.full(k, -1), np.full(k, -1), np.full(k, np.inf, np.float32)
-    asked = transfers_between(source.mesh, target.mesh, transfer)
-    try:
-        answers = [_ask(source.mesh, target.mesh, lifted, one, limit) for one in asked]
-    except GeometryError as error:
-        raise FeatureError(f"{source.image_id} and {target.image_id}: {error}") from None
+    if k == 0:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
+    asked = transfers_between(source, target, transfer)
+    answers = [_ask(source, target, lifted, one, limit) for one in asked]
     there, back, errors = (np.stack(parts) for parts in zip(*answers, strict=True))
     middle = np.argsort(errors, axis=0, kind="stable")[(len(asked) - 1) // 2], np.arange(k)
     return there[middle], back[middle], errors[middle].astype(np.float32)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from commit_rows import commit_rows
 from PIL import Image
 
 from pipelines.folder.configuration import RUN
@@ -22,6 +21,7 @@ from sc3d.grid import SIDE, Letterbox
 from sc3d.images import encode_mask
 from sc3d.records import ImageRecord, Labels, Pair, Reconstruction, Reject
 from sc3d.store import RunFolder
+from tests.pipelines.commit_rows import commit_rows
 
 SIZES = ((200, 120), (90, 160), (150, 150), (333, 221))
 

@@ -15,11 +15,11 @@ from actors.align import AlignActor
 from actors.base import Resources, check_actors, run_actors
 from actors.foundation import sam3d as module
 from actors.foundation.sam3d import Sam3d, Sam3dReconstruct, Sampling
-from actors.offline.inflate import inflate
 from sc3d.config import ModelsConfig
 from sc3d.config_file import load_config, parse_config
 from sc3d.errors import GeometryError, InputError, PreflightError
 from sc3d.geometry.camera import project
+from sc3d.geometry.inflate import inflate
 
 WIDTH, HEIGHT = 320, 180
 # MoGe's intrinsics are in image widths and heights; the two focal lengths differ, as do the pixels'.

@@ -6,12 +6,12 @@ import trimesh
 
 from actors.align import AlignActor
 from actors.base import check_actors, run_actors
-from actors.offline.inflate import inflate
 from actors.offline.reconstruct import OfflineReconstruct
 from actors.offline.shape import SpectralShape
 from sc3d.config_file import parse_config
 from sc3d.datasets.toys.truth import ToyTruth, save_truth
 from sc3d.geometry.camera import Camera, Pose, project, yaw_rotation
+from sc3d.geometry.inflate import inflate
 from sc3d.geometry.mesh import Mesh
 
 WIDTH, HEIGHT = 200, 150

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.folder.images import IMAGES, ImageManifest, labelled_images, read_inputs
+from pipelines.folder.images import IMAGES, ImageManifest
 from sc3d.errors import SchemaError, StoreError
+from sc3d.manifests import labelled_images, read_inputs
 from sc3d.records import ImageRecord, Pair
 from sc3d.schema import to_table
 from sc3d.store import RunFolder

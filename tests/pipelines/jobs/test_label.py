@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+import sc3d
 from pipelines.cli import main
 from pipelines.jobs import label
 from pipelines.report.metrics import METRICS_FILE
@@ -73,6 +74,8 @@ def test_a_finished_run_holds_every_artefact(finished: RunConfig) -> None:
     values = run.read_json("run.json")
     assert values["counts"] == {"images": n_images, "pairs": n_pairs + 6 * 2 - 4}
     assert values["config"] == json.loads(json.dumps(to_values(finished)))
+    assert sc3d.labels(run).recipe == LabelStage(finished).recipe
+    assert len(sc3d.labels(run)) == n_pairs
     page = run.read_bytes("report/index.html").decode()
     assert "car" in page
 

@@ -7,9 +7,9 @@ import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.offline.inflate import inflate
 from sc3d.errors import InputError
 from sc3d.geometry.camera import project
+from sc3d.geometry.inflate import inflate
 from sc3d.geometry.mesh import Mesh
 
 HEIGHT, WIDTH = 150, 200
