@@ -19,6 +19,7 @@ from sc3d.console import PlainConsole
 from sc3d.datasets.toys import ToysConfig, generate_toys
 from sc3d.datasets.toys.photos import draw_photos, sample_of
 from sc3d.display import near
+from sc3d.durations import duration
 from sc3d.errors import ConfigError
 from sc3d.report.terminal import print_metrics
 from sc3d.store import RunFolder
@@ -78,7 +79,7 @@ def run(config: RunConfig) -> RunFolder:
     console.print(f"\nreport: {near(page)}")
     photos = label_photos(config)
     print_labels(photos, report.run(photos), console)
-    console.print(f"{time.perf_counter() - started:.0f} s in all")
+    console.print(f"{duration(time.perf_counter() - started)} in all")
     return folder
 
 

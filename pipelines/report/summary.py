@@ -23,6 +23,7 @@ from pipelines.stages.registry import LABELLING, chain_to, stages_of
 from sc3d.config import RunConfig
 from sc3d.console import PlainConsole
 from sc3d.display import near
+from sc3d.durations import duration
 from sc3d.errors import UpstreamError
 from sc3d.matching.template_prior import NO_WITNESS, uses_prior
 from sc3d.records import LOW_CONFIDENCE, ImageRecord, Pair, Reject
@@ -169,8 +170,8 @@ def _time_lines(config: RunConfig) -> list[tuple[str, str, str]]:
     run = RunFolder(config.run)
     rows = [values for stage in LABELLING if (values := read_timing(run, stage.name))]
     total = sum(row["seconds"] for row in rows)
-    parts = ", ".join(f"{row['stage']} {row['seconds']:.0f}" for row in rows)
-    lines = [("time", f"{total:,.0f} s", parts)] if rows else []
+    parts = ", ".join(f"{row['stage']} {duration(row['seconds'])}" for row in rows)
+    lines = [("time", duration(total), parts)] if rows else []
     lines += _cost_lines(config)
     match = read_timing(run, MatchStage.name)
     if match and (counted := match.get("counted")):
@@ -187,9 +188,9 @@ def _cost_lines(config: RunConfig) -> list[tuple[str, str, str]]:
             continue
         hours = f"{cost.cpu_hours:.2g} CPU hours" + (f" and {cost.gpu_hours:.2g} GPU hours" if cost.gpu_hours else "")
         price = cost.cpu_hours * ray.cpu_hour_price + cost.gpu_hours * ray.gpu_hour_price
-        lines.append(
-            (f"1,000 {what}", f"{price:,.2f}" if price else hours, f"at your prices: {hours}" if price else "of processes")
-        )
+        estimated = f"estimated from {cost.counted:,} {what}"
+        meaning = f"at your prices: {hours}, {estimated}" if price else f"of processes, {estimated}"
+        lines.append((f"1,000 {what}", f"{price:,.2f}" if price else hours, meaning))
     return lines
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from sc3d.config import RunConfig
+from sc3d.durations import duration
 from sc3d.report.metrics import pck_tables
 from sc3d.report.page import FunnelStep, Tile, Timing
 
@@ -83,7 +84,11 @@ def timing_rows(summaries: Sequence[Mapping[str, Any]]) -> list[Timing]:
     for row in summaries:
         seconds, items = float(row["seconds"]), int(row["items"])
         rate = (
-            "" if not items or not seconds else f"{items / seconds:,.1f}/s" if items >= seconds else f"{seconds / items:.1f} s each"
+            ""
+            if not items or not seconds
+            else f"{items / seconds:,.1f}/s"
+            if items >= seconds
+            else f"{duration(seconds / items)} each"
         )
         counted = max(int(row.get("counted", 0)), 1)
         counts = [f"{n / counted:.2f} {name.replace('_', ' ')} each" for name, n in sorted(row.get("counters", {}).items())]
