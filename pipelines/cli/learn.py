@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from pipelines.cli.as_json import Json, say_json
 from pipelines.cli.options import Config, Reset, RetryRejects, Run, Set, configuration
 from sc3d.console import PlainConsole
 
@@ -164,10 +165,14 @@ def compare(
 
 
 @app.command()
-def methods() -> None:
+def methods(json: Json = False) -> None:
     """The methods that sc3d evaluate knows by name: what they read, and which published row they reproduce."""
     from sc3d.evaluation.methods import METHODS
 
+    if json:
+        facts = [(one.name, one.meaning, dict(one.options), one.published or None) for one in METHODS.values()]
+        say_json([dict(zip(("name", "meaning", "options", "published"), one, strict=True)) for one in facts])
+        return
     console = PlainConsole(soft_wrap=True)
     for one in METHODS.values():
         asks = [f"asks for {', '.join(f'{o}={v}' for o, v in one.options.items())}"] if one.options else []

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from actors.catalogue import MODELS, availability, gpu_memory_needed
+from actors.catalogue import MODELS, gpu_memory_needed
 from cluster.session import RaySession
 from pipelines.folder.manifest import read_dataset
-from pipelines.jobs.node_check import NodeReport, gpu_memory_here, look_at_nodes, selected, versions_here
+from pipelines.jobs.node_check import NodeReport, gpu_memory_here, lacking, look_at_nodes, selected, versions_here
 from pipelines.runner.graph import Pool, fitting_parts, pools_of
 from pipelines.runner.stage import Stage
 from sc3d.config import RunConfig
@@ -78,9 +78,8 @@ def _streams(parts: Sequence[Sequence[Pool]]) -> str:
 
 def _check_here(config: RunConfig) -> None:
     chosen = [card for card in MODELS if card.is_selected(config)]
-    lacking = [f"{card.name}: {problem}" for card in chosen if (problem := availability(card, config.models).problem)]
     gpus = [f"here: {problem}" for problem in _memory_problems(config, gpu_memory_here())] if gpu_memory_needed(config) else []
-    _refuse(config, [*lacking, *gpus, *_option_problems(config)], "here")
+    _refuse(config, [*lacking(chosen, config), *gpus, *_option_problems(config)], "here")
 
 
 def _check_nodes(config: RunConfig, reports: Sequence[NodeReport]) -> list[str]:
@@ -143,10 +142,10 @@ def _repository_problem(config: RunConfig) -> list[str]:
 def _refuse(config: RunConfig, problems: Sequence[str], where: str) -> None:
     if problems:
         raise PreflightError(
-            f"profile '{config.profile}' cannot run {where}. "
-            + ". ".join(problems)
-            + ". Weights that lie elsewhere are named with --set "
-            "models.<name>=<folder, s3:// or hub id>; --set models.variant=tiny tries the run with small random models"
+            f"profile '{config.profile}' cannot run {where}",
+            problems,
+            "Weights that lie elsewhere are named with --set models.<name>=<folder, s3:// or hub id>; "
+            "--set models.variant=tiny tries the run with small random models",
         )
 
 
