@@ -21,6 +21,7 @@ from cluster.token import keep_token_private
 from cluster.watch import Watch
 from sc3d.config import RayConfig
 from sc3d.errors import RayDiedError
+from sc3d.machine import processes_here
 
 # Ray reads these when it is imported. RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 is what makes every port of a local Ray loopback, on
 # Linux too; by default the object store, raylet and workers listen on all interfaces.
@@ -129,6 +130,16 @@ class RaySession:
 
         return {"CPU": float(_local_options(self._config)["num_cpus"]), "GPU": float(torch.cuda.device_count())}
 
+    @property
+    def workers(self) -> int:
+        """Processes of a stage at most: as configured, else as many as fit this machine, or nine tenths of the CPUs of a cluster, which
+        must have been joined."""
+        if self._config.workers is not None:
+            return self._config.workers
+        if self.is_cluster:
+            return max(1, int(0.9 * self.most_resources().get("CPU", 0.0)))
+        return processes_here()
+
     @staticmethod
     def most_resources() -> dict[str, float]:
         """Resource -> how much of it there is, or can come to be where the cluster grows by itself. Ray must have been started."""
@@ -231,7 +242,7 @@ class _NativeOutput:
 def _local_options(config: RayConfig) -> dict[str, Any]:
     # Two logical CPUs more than the actors take: a pool that holds every CPU starves Ray Data's own tasks, silently.
     return {
-        "num_cpus": max(config.workers + 2, os.cpu_count() or 1),
+        "num_cpus": max((config.workers or processes_here()) + 2, os.cpu_count() or 1),
         "include_dashboard": False,
         "object_store_memory": OBJECT_STORE_BYTES,
     }

@@ -12,8 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from sc3d.config import RunConfig, TrainConfig
 from sc3d.config.stages import BUILT_IN
-from sc3d.config_problems import config_problems, near_options
 from sc3d.config_presets import MESHES, PRESETS, PROFILES
+from sc3d.config_problems import config_problems, near_options
 from sc3d.errors import ConfigError
 from sc3d.near_names import did_you_mean
 from sc3d.plain_text import bounded, clipped, of_yaml, read_text

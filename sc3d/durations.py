@@ -8,8 +8,7 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def duration(seconds: float) -> str:
-    """A time in its two largest units, such as ``4.2 s``, ``52 s``, ``3 min 20 s``, ``2 h 5 min`` or ``3 d 4 h``; a smaller one that is zero
-    is left out."""
+    """A time in its two largest units: ``4.2 s``, ``52 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``; of the smaller one no zeros."""
     if not math.isfinite(seconds) or seconds < 0:
         return "-"
     if seconds < 9.95:

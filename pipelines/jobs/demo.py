@@ -65,7 +65,7 @@ def run(config: RunConfig) -> RunFolder:
     config = dataclasses.replace(config, dataset=dataclasses.replace(config.dataset, kind="toys", root=str(root)))
     console = PlainConsole(soft_wrap=True)
     console.print(f"sc3d demo: everything goes to {config.run}")
-    toys = ToysConfig(images=IMAGES, seed=config.seed, held_out_seed=config.seed + HELD_OUT_SEED, workers=config.ray.workers)
+    toys = ToysConfig(images=IMAGES, seed=config.seed, held_out_seed=config.seed + HELD_OUT_SEED, workers=config.ray.workers or 0)
     with Progress() as progress:
         line = progress.start("toys", len(toys.categories) * sum(toys.images.values()))
         generate_toys(root, toys, lambda done, total: line.advance(1))
@@ -91,7 +91,7 @@ def label_photos(config: RunConfig) -> RunConfig:
     """
     run = f"{config.run}-photos"
     root = Path(RunFolder(run).path("dataset"))
-    toys = sample_of(PHOTO_CATEGORIES, PHOTOS, workers=config.ray.workers)
+    toys = sample_of(PHOTO_CATEGORIES, PHOTOS, workers=config.ray.workers or 0)
     with Progress() as progress:
         line = progress.start("photos", len(PHOTO_CATEGORIES) * PHOTOS)
         if not root.exists():

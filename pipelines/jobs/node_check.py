@@ -51,7 +51,7 @@ def look_here(name: str, config: RunConfig, models: Sequence[str], probe: str) -
 
 
 def lacking(cards: Sequence[ModelCard], config: RunConfig) -> tuple[str, ...]:
-    """What this machine lacks of some models, a line each with what to do: the models' names in front, together where they lack the same."""
+    """What this machine lacks of some models, a line each with what to do. Models that lack the same are named together in front."""
     names: dict[str, list[str]] = {}
     for card in cards:
         for problem in availability(card, config.models).problems:

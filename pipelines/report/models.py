@@ -18,8 +18,8 @@ _PROFILES = {
 
 
 def model_facts(models: ModelsConfig | None = None) -> list[dict[str, Any]]:
-    """Every model as plain values: profile, role, name, options that choose it, source, licence, commercial, gated, gigabytes, weights (where
-    they are on this machine, or null) and to_do (what it lacks here, each with its command)."""
+    """Every model as plain values: profile, role, name, options that choose it, source, licence, commercial, gated, gigabytes, weights
+    (where they are on this machine, or null) and to_do (what it lacks here, each with its command)."""
     models = models or ModelsConfig()
     return [_facts(card, models) for card in MODELS]
 

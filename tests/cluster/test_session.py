@@ -16,7 +16,8 @@ import pytest
 
 from cluster.folders import RAY, end_processes
 from cluster.local import LocalCluster
-from cluster.session import deaths_told
+from cluster.session import RaySession, deaths_told
+from sc3d.config import RayConfig
 from sc3d.errors import RayDiedError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -224,3 +225,17 @@ def test_a_death_in_ray_is_one_line_and_what_code_raises_stays_what_it_is(ray_se
         assert "\n" not in str(told.value)
     with pytest.raises(ZeroDivisionError), deaths_told():
         ray.get(wrong.remote())
+
+
+def test_processes_follow_the_machine_or_the_cluster_unless_they_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.session.processes_here", lambda: 6)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(RaySession, "is_cluster", False)
+    assert RaySession(RayConfig()).workers == 6
+    assert RaySession(RayConfig(workers=3)).workers == 3
+    assert RaySession(RayConfig()).resources_here()["CPU"] >= 8
+    monkeypatch.setattr(RaySession, "is_cluster", True)
+    for cpus, workers in ((128.0, 115), (1.0, 1), (0.0, 1)):
+        monkeypatch.setattr(RaySession, "most_resources", staticmethod(lambda cpus=cpus: {"CPU": cpus}))
+        assert RaySession(RayConfig()).workers == workers
+    assert RaySession(RayConfig(workers=3)).workers == 3
