@@ -99,6 +99,7 @@ def evaluate(
     reset: Reset = None,
 ) -> None:
     """PCK and filter quality on the annotated pairs of a run: its features, its adapter where one was trained, or any method by name."""
+    from actors.plain_words import made_with
     from pipelines.jobs import evaluate as pipeline
     from pipelines.report.metrics import CSV, LATEX, METRICS_FILE, read_metrics
     from sc3d.report.terminal import print_metrics
@@ -106,6 +107,8 @@ def evaluate(
     settings = configuration(run, config, set_, {"evaluate.methods": method or None}, reset=reset, say=True)
     folder = pipeline.run(settings, retry_rejects)
     print_metrics(read_metrics(folder))
+    for what, how in made_with(settings, {}):
+        PlainConsole().print(f"{what} of the run: {how}", soft_wrap=True)
     PlainConsole().print(f"tables: {folder.uri}/{METRICS_FILE}, {CSV}, {LATEX}", soft_wrap=True)
 
 

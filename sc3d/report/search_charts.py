@@ -72,9 +72,9 @@ def triangle(points: Sequence[WeightsPoint], steps: int, objective: str, lower_i
             inner.append(f'<text class="middle value" x="{x:.1f}" y="{y + 4:.1f}" style="fill:{ink}">{point.value:.3g}</text>')
         inner.append("</g>")
     for text, weights, dy in (
-        ("alpha: Stable Diffusion slot", (1, 0, 0), 40),
-        ("beta: DINO slot", (0, 1, 0), 40),
-        ("gamma: 3D descriptor", (0, 0, 1), -27),
+        ("alpha: describe.sd", (1, 0, 0), 40),
+        ("beta: describe.dino", (0, 1, 0), 40),
+        ("gamma: describe.shape", (0, 0, 1), -27),
     ):
         x, y = _corner_mix(*weights, height)
         inner.append(f'<text class="axis middle corner" x="{x:.1f}" y="{y + dy:.1f}">{text}</text>')
