@@ -60,7 +60,7 @@ def run(config: RunConfig, console: PlainConsole | None = None, retry_rejects: b
     return job.folder
 
 
-_HEADINGS = {"fpr": "wrong", "kept": "labels a pair", "pck": "PCK@0.10"}
+_HEADINGS = {"fpr": "wrong", "kept": "labels per pair", "pck": "PCK@0.10"}
 
 
 def _print(rows: list[dict[str, Any]], config: RunConfig, console: PlainConsole) -> None:

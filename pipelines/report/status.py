@@ -203,7 +203,7 @@ def _view(run: RunFolder, status: Status) -> Table:
     table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, title_justify="left", caption_justify="left")
     table.title = f"{run.uri}: {status['command']} {status['state']}"
     table.add_column("stage")
-    for name in ("done", "of", "rejected", "a second", "left"):
+    for name in ("done", "of", "rejected", "per second", "left"):
         table.add_column(name, justify="right", no_wrap=True)
     for stage in status["stages"]:
         rate, left = stage["rate"], _seconds_left(stage)

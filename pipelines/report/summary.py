@@ -179,7 +179,7 @@ def _pair_lines(summary: RunSummary, config: RunConfig) -> list[tuple[str, str, 
         lines.append(("labels", f"{int(kept.sum()):,}", f"passed the cycle and the geodesic test: {share}"))
         none, least = f"{int((kept == 0).sum()):,} pairs have none", config.label.min_agreement
         asked = f": labels need agreement on {100 * least:g} % of a pair's spots (label.min_agreement)" if least else ""
-        lines.append(("labels a pair", f"{kept.mean():,.0f}", f"mean; {none}{asked}"))
+        lines.append(("labels per pair", f"{kept.mean():,.0f}", f"mean; {none}{asked}"))
     return lines
 
 
@@ -192,7 +192,7 @@ def _time_lines(config: RunConfig) -> list[tuple[str, str, str]]:
     lines += _cost_lines(config)
     match = read_timing(run, MatchStage.name)
     if match and (counted := match.get("counted")):
-        lines.append(("reads a pair", f"{match.get('counters', {}).get(IMAGE_READS, 0) / counted:.2f}", "of an image's features"))
+        lines.append(("reads per pair", f"{match.get('counters', {}).get(IMAGE_READS, 0) / counted:.2f}", "of an image's features"))
     return lines
 
 

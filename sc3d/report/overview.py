@@ -32,7 +32,7 @@ def label_tiles(n_pairs: int, n_candidates: np.ndarray, n_kept: np.ndarray | Non
         total, candidates = int(n_kept.sum()), max(int(n_candidates.sum()), 1)
         none = int((n_kept == 0).sum())
         tiles.append(Tile(_big(total), "labels", f"{100 * total / candidates:.0f} % of the candidates", "filters", total == 0))
-        tiles.append(Tile(f"{n_kept.mean():,.0f}", "labels a pair", f"{none:,} {'pair has' if none == 1 else 'pairs have'} none"))
+        tiles.append(Tile(f"{n_kept.mean():,.0f}", "labels per pair", f"{none:,} {'pair has' if none == 1 else 'pairs have'} none"))
     return tiles
 
 

@@ -19,7 +19,7 @@ from sc3d.report.class_shapes import ShapeCard
 from sc3d.report.colours import TURNS
 from sc3d.report.feature_maps import FeatureCard
 from sc3d.report.keypoints import KeypointFigure
-from sc3d.report.metrics import CategoryTable, FilterTable, PckTable
+from sc3d.report.metrics import CategoryTable, FilterTable, PckTable, points_name
 from sc3d.report.pairs import PairFigure
 from sc3d.report.rejects import RejectGroup
 
@@ -134,7 +134,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"count": _count, "percent": _percent, "seconds": duration}
+    environment.filters |= {"count": _count, "percent": _percent, "seconds": duration, "points": points_name}
     return environment
 
 

@@ -232,7 +232,7 @@ def label_part(found: FoundLabels, yaml: str, file: str, command: str) -> LabelP
     settings = {id(row): SettingPoint(row["kept"], 100 * row["fpr"], setting_text(row)) for row in judged}
     present = next((settings[id(row)] for row in judged if row["present"]), None)
     best = settings.get(id(rows[0])) if rows[0]["kept"] >= wanted else None
-    names = ("alpha", "beta", "gamma", "tau_cc", "tau_geo", "wrong, %", "95 %", "labels a pair", "judged points")
+    names = ("alpha", "beta", "gamma", "tau_cc", "tau_geo", "wrong, %", "95 %", "labels per pair", "judged points")
     # PCK is the same for all thresholds of some weights, so only the best of these is of interest.
     first: dict[tuple[float, float], Row] = {}
     for row in rows:
@@ -261,7 +261,7 @@ def label_part(found: FoundLabels, yaml: str, file: str, command: str) -> LabelP
 def cycle_part(found: FoundCycles, yaml: str, file: str, command: str) -> CyclePart:
     """Thresholds without annotation, from their stored rows."""
     best = found["best"]
-    names = ("tau_geo", "labels a pair", "wrong, %", "95 %", "triangles")
+    names = ("tau_geo", "labels per pair", "wrong, %", "95 %", "triangles")
     rows = tuple(
         TableRow(_cycle_cells(row), row["tau_geo"] == best, row["present"], _cycle_note(row, best)) for row in found["rows"]
     )

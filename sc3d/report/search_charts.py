@@ -116,7 +116,7 @@ def frontier(
     limits = (0.0, x_ticks[-1])
     y_ticks = nice_ticks(0, max([p.wrong for p in points] + [0.1]), 4)
     vertical = (y_ticks[0], y_ticks[-1])
-    inner = [axes(limits, x_ticks, y_ticks, "labels kept a pair", "wrong labels, %")]
+    inner = [axes(limits, x_ticks, y_ticks, "labels kept per pair", "wrong labels, %")]
 
     def place(point: SettingPoint) -> tuple[float, float]:
         return x_of(point.kept, limits), y_of(point.wrong, vertical)

@@ -105,7 +105,7 @@ class LabelCard:
 
     def _by_category(self) -> str:
         splits = list(dict.fromkeys(split for parts in self.counts.values() for split in parts))
-        header = ["category", "images", *(f"pairs, {self.split_names.get(s, s)}" for s in splits), "labels", "labels a pair"]
+        header = ["category", "images", *(f"pairs, {self.split_names.get(s, s)}" for s in splits), "labels", "labels per pair"]
         rows = [self._row(name, self.images.get(name, 0), parts, splits) for name, parts in sorted(self.counts.items())]
         everything = {s: LabelCounts.total(parts[s] for parts in self.counts.values() if s in parts) for s in splits}
         return table(header, [*rows, self._row("all", sum(self.images.values()), everything, splits)])
@@ -129,7 +129,7 @@ class LabelCard:
             for name, count in zip(ends, total.histogram, strict=True)
             if count or name != "0"
         ]
-        return table(["labels a pair", "pairs", ""], rows)
+        return table(["labels per pair", "pairs", ""], rows)
 
     def _making(self) -> str:
         total = self.total

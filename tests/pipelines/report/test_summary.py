@@ -109,7 +109,7 @@ def test_the_table_has_the_numbers(full: Made) -> None:
     assert rows["images"] == "6"
     assert rows["pairs"] == "6"
     assert rows["labels"] == f"{int(summary.labels['n_kept'].sum()):,}"
-    assert rows["labels a pair"] == f"{summary.labels['n_kept'].mean():,.0f}"
+    assert rows["labels per pair"] == f"{summary.labels['n_kept'].mean():,.0f}"
     assert rows["candidates"] == f"{int(summary.matches['n_candidates'].sum()):,}"
     assert rows["turned"] == "2"
     assert rows["mesh fit"].endswith(" -> 1.00")
@@ -160,9 +160,9 @@ def test_costs_are_hours_until_there_are_prices(made: Made) -> None:
         record_summary(made.run, StageSummary(stage.name, 60, 60, 0, 9.0, cpu_seconds=60 * 3.6, gpu_seconds=60 * 1.8))
     record_summary(made.run, StageSummary(MatchStage.name, 80, 80, 0, 1.0, {IMAGE_READS: 120}, cpu_seconds=80 * 7.2))
     text = printed(made.config)
-    assert "1,000 images  4 CPU hours and 2 GPU hours  of processes, estimated from 60 images" in text
+    assert re.search(r"1,000 images +4 CPU hours and 2 GPU hours +of processes, estimated from 60 images", text)
     assert "1,000 pairs" not in text, "labels were not made yet"
-    assert rows_of(text)["reads a pair"] == "1.50"
+    assert rows_of(text)["reads per pair"] == "1.50"
     assert rows_of(text)["time"] == "37 s"
     record_summary(made.run, StageSummary(LabelStage.name, 80, 80, 0, 1.0))
     priced = load_config(None, ["ray.cpu_hour_price=0.04", "ray.gpu_hour_price=2"], to_values(made.config))
