@@ -10,7 +10,9 @@ import atexit
 import faulthandler
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,7 +114,8 @@ class RaySession:
         # For sessions that are not ended by a block: before Ray's own, which is registered already.
         atexit.unregister(_end_ray)
         atexit.register(_end_ray)
-        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
+        with _terminations_kept():
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
         if address:
             node: Any = ray._private.worker.global_worker.node
             watch.joined(node.raylet_socket_name, node.gcs_address)
@@ -169,6 +172,20 @@ def deaths_told() -> Iterator[None]:
             f"a process of Ray's that the run needs has died ({type(death).__name__}: {first}). Its logs: {logs}. "
             "What is finished is kept; the same command goes on where it was"
         ) from error
+
+
+@contextmanager
+def _terminations_kept() -> Iterator[None]:
+    """Ray replaces the handler of SIGTERM by its own, after which nothing ends in order; put the caller's back, if there is one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(handler):
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _death(error: BaseException) -> BaseException | None:

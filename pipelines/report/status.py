@@ -177,7 +177,7 @@ def status_facts(run: RunFolder) -> dict[str, Any]:
     """
     status = present_status(run)
     stages = [{**stage, "seconds_left": _seconds_left(stage)} for stage in status["stages"]]
-    told = {name: status[name] for name in ("command", "state", "reason", "host", "pid", "started", "written")}  # type: ignore[literal-required]
+    told = {name: status[name] for name in ("command", "state", "reason", "host", "pid", "started", "written")}
     return {"run": run.uri, **told, "stages": stages}
 
 

@@ -24,10 +24,16 @@ ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 100.0
 
 DRIVER = """
-import sys, time
+import os, signal, sys, time
 from cluster.session import RaySession, set_stderr_apart
 from sc3d.config import RayConfig
 
+def told(number, frame):
+    print("told to stop", flush=True)
+    sys.exit(128 + number)
+
+if "HANDLED" in os.environ:
+    signal.signal(signal.SIGTERM, told)
 set_stderr_apart()
 with RaySession(RayConfig(workers=1)) as session:
     session.start()
@@ -38,6 +44,8 @@ with RaySession(RayConfig(workers=1)) as session:
         time.sleep(0.2)
 
     print("ready", flush=True)
+    while sys.argv[1] == "wait":
+        time.sleep(0.1)
     while sys.argv[1] == "work":
         ray.get([work.remote() for _ in range(4)])
     while sys.argv[1] == "ask":
@@ -225,6 +233,15 @@ def test_a_death_in_ray_is_one_line_and_what_code_raises_stays_what_it_is(ray_se
         assert "\n" not in str(told.value)
     with pytest.raises(ZeroDivisionError), deaths_told():
         ray.get(wrong.remote())
+
+
+def test_ray_leaves_the_handler_of_sigterm_that_there_was(start: Start) -> None:
+    """What a command says and ends with when it is told to stop is its own, while Ray is there as before."""
+    driver = start("wait", HANDLED="1")
+    driver.send_signal(signal.SIGTERM)
+    output, error = driver.communicate(timeout=SECONDS)
+    assert driver.returncode == 143, error
+    assert (output, error) == ("told to stop\n", "")
 
 
 def test_processes_follow_the_machine_or_the_cluster_unless_they_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
