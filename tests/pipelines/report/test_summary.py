@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from report_run import CATEGORIES, Made
 
-from pipelines.report.summary import print_labels, summarise
+from pipelines.report.summary import count_meshes, print_labels, summarise
 from pipelines.runner.stage import StageSummary
 from pipelines.runner.timings import record_summary
 from pipelines.stages.describe import DescribeStage
@@ -120,6 +120,20 @@ def test_the_table_has_the_numbers(full: Made) -> None:
     assert f"report: {full.config.run}/report/index.html" in text
     assert f"labels: {full.config.run}/labels/" in text
     assert "nothing was computed" not in text
+    assert "features: ImageNet features of EfficientNet-Lite0" in text
+    assert "meshes: " in text
+    assert "verified by geometry" not in text
+
+
+def test_meshes_are_counted_by_what_they_are() -> None:
+    columns = {"injected_turn": np.array([-1, 0, 90, -1, -1]), "numbering": np.array(["", "", "", "a", "b"])}
+    counts = count_meshes(load_config(None, ["reconstruct.mesh=template"]), columns)
+    assert counts == {
+        "generator's own, disturbed": 2,
+        "template, posed in each photo": 2,
+        "inflated silhouette, far side unknown": 1,
+    }
+    assert count_meshes(load_config(), {name: values[:0] for name, values in columns.items()}) == {}
 
 
 def test_the_table_says_what_pairs_without_labels_lacked(made: Made) -> None:
