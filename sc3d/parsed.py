@@ -5,7 +5,7 @@ A kind is a type with its ranges: a ``TypedDict`` or a dataclass whose fields ar
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Annotated, Any, TypeVar
 
@@ -71,10 +71,12 @@ def parsed_json(kind: type[T], data: bytes, where: str) -> T:
     return parsed(kind, _as_schema_error(where, lambda: of_json(data)), where)
 
 
-def problems(error: ValidationError) -> str:
-    """What is wrong with which fields, in a line."""
-    found = error.errors(include_url=False, include_input=False)
-    lines = [f"{field_name(one['loc']) if one['loc'] else 'run'}: {clipped(one['msg'], 400)}" for one in found[:_SHOWN]]
+def problems(error: ValidationError, explained: Callable[[Mapping[str, Any]], str] = lambda found: "") -> str:
+    """What is wrong with which fields, in a line. ``explained``: says it better than pydantic does for some of its errors, else nothing."""
+    found = error.errors(include_url=False)
+    lines = [
+        f"{field_name(one['loc']) if one['loc'] else 'run'}: {clipped(explained(one) or one['msg'], 400)}" for one in found[:_SHOWN]
+    ]
     more = len(found) - _SHOWN
     return "; ".join(lines) + (f"; and {more} more" if more > 0 else "")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Mapping
-from difflib import get_close_matches
 from functools import cache, reduce
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sc3d.errors import ConfigError
+from sc3d.near_names import did_you_mean, near_names
 
 DATASETS, FILTERS, SOURCES = "sc3d.datasets", "sc3d.filters", "sc3d.sources"
 """Groups of entry points."""
@@ -71,9 +71,9 @@ def _target(group: str, name: str, known: Mapping[str, Any], what: str) -> str:
     entry = _entry_points(group).get(name)
     if entry is None:
         there = names(group, known)
-        near = " or ".join(get_close_matches(name, there))
+        near = did_you_mean(near_names(name, there))
         raise ConfigError(
-            f"no {what} named '{name}'{f' (did you mean {near}?)' if near else ''}; there are {', '.join(there)}; one of your own is "
+            f"no {what} named '{name}'{near}; there are {', '.join(there)}; one of your own is "
             f"module:Name, or an entry point of {group}"
         )
     # Extras may follow in brackets, and spaces do not count.

@@ -8,7 +8,9 @@ Poses follow the OpenCV camera (x right, y down, z forward): ``X_cam = scale * R
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -35,6 +37,8 @@ LOW_CONFIDENCE = "low_confidence"
 # Of float32 sums over thousands of channels.
 _LARGEST_COSINE = 1.01
 
+# With "category=" in front and the name of a file's kind behind, a name on a disk has at most 255 bytes.
+_CATEGORY_SIGNS, _CATEGORY_BYTES = 81, 200
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,180}")
 
 
@@ -90,11 +94,25 @@ def _check_finite(where: str, **values: np.ndarray | float) -> None:
             raise SchemaError(f"{where}: {name} is not finite")
 
 
+@lru_cache(maxsize=4096)
 def check_category(value: str) -> str:
-    """Return ``value`` if it can be a category and so a folder name (spaces are allowed inside)."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,80}", value) or ".." in value or value != value.strip():
+    """Return ``value`` if it can be a category and so a folder name: letters and digits of any script, spaces inside, ``.``, ``-``, ``_``.
+
+    Raises:
+        SchemaError: it cannot, or is not in Unicode's form NFC, in which the same letters are the same bytes on every machine.
+    """
+    signs = {sign for sign in value if unicodedata.category(sign)[0] not in "LMN"}
+    fits = 0 < len(value) <= _CATEGORY_SIGNS and len(value.encode(errors="replace")) <= _CATEGORY_BYTES
+    if not fits or not value[0].isalnum() or signs - set(" ._-") or ".." in value or value != value.strip():
         raise SchemaError(f"'{value}' cannot be a category: use letters, digits, spaces, '.', '-' and '_'")
+    if not unicodedata.is_normalized("NFC", value):
+        raise SchemaError(f"'{value}' cannot be a category: it is not in the Unicode form NFC")
     return value
+
+
+def as_category(value: str) -> str:
+    """A name from outside as a category, whichever Unicode form a file system or an editor gave it. Raises as :func:`check_category`."""
+    return check_category(unicodedata.normalize("NFC", value))
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipelines.cli.as_json import Json, say_json
+from pipelines.cli.exit_codes import ExitCode
 from sc3d.console import PlainConsole
+from sc3d.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sc3d.datasets.copy_check import CopyCheck
+    from sc3d.datasets.dataset import Source
 
 app = typer.Typer()
 
@@ -18,12 +25,17 @@ def data(
     root: Annotated[Path | None, typer.Option("--root", help="Folder of the copy. Without it: how to get one.")] = None,
     subset: Annotated[str | None, typer.Option("--subset", help="Which pairs to count; as the option dataset.subset.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Do not open the photos, only see that they are there.")] = False,
+    json: Json = False,
 ) -> None:
     """Published data sets: where to get them, and whether a copy is whole. Nothing is downloaded."""
     from sc3d.datasets.sources import SOURCES
 
     if kind is not None:
-        _run(kind, root, subset, quick)
+        found = None if root is None else _check(kind, root, subset, quick)
+        _say_how(kind, json) if found is None else _say_check(kind, found, json)
+        return
+    if json:
+        say_json([_source_facts(name, source) for name, source in SOURCES.items()])
         return
     for name, source in SOURCES.items():
         _say(f"{name:<11} {source.name}")
@@ -51,23 +63,47 @@ def sample(
     _say(f"{count * len(toys.categories):,} photos in {folder}; label them with: sc3d label --images {folder} --run runs/sample")
 
 
-def _run(kind: str, root: Path | None, subset: str | None, quick: bool) -> None:
+def _check(kind: str, root: Path, subset: str | None, quick: bool) -> CopyCheck:
     from rich.progress import Progress
 
     from sc3d.datasets.check import check_dataset
-    from sc3d.datasets.registry import dataset_of
-    from sc3d.errors import ConfigError
 
-    if root is None:
-        source = dataset_of(kind).source
-        if source is None:
-            raise ConfigError(f"{kind} is no data set that is published somewhere")
-        _say(f"{source.name}: how to get it")
-        _say_steps(source.get)
-        return
     with Progress(transient=True, console=PlainConsole(stderr=True)) as bar:
         task = bar.add_task("photos", total=None)
-        check = check_dataset(kind, root, subset, not quick, lambda done, total: bar.update(task, completed=done, total=total))
+        return check_dataset(kind, root, subset, not quick, lambda done, total: bar.update(task, completed=done, total=total))
+
+
+def _say_how(kind: str, json: bool) -> None:
+    from sc3d.datasets.registry import dataset_of
+
+    source = dataset_of(kind).source
+    if source is None:
+        raise ConfigError(f"{kind} is no data set that is published somewhere")
+    if json:
+        say_json(_source_facts(kind, source))
+        return
+    _say(f"{source.name}: how to get it")
+    _say_steps(source.get)
+
+
+def _source_facts(kind: str, source: Source) -> dict[str, Any]:
+    return {"kind": kind, "name": source.name, "get": list(source.get)}
+
+
+def _say_check(kind: str, check: CopyCheck, json: bool) -> None:
+    """Say how whole a copy is. Raises typer.Exit if it cannot be used."""
+    if json:
+        counts = [{"what": one.what, "found": one.found, "expected": one.expected, "fits": one.fits} for one in check.counts]
+        problems = [{"fatal": one.fatal, "message": one.message} for one in check.problems]
+        facts = {"kind": kind, "name": check.name, "root": str(check.root), "usable": check.usable}
+        say_json({**facts, "counts": counts, "problems": problems, "get": list(check.get)})
+    else:
+        _print_check(kind, check)
+    if not check.usable:
+        raise typer.Exit(ExitCode.CANNOT_GO_ON)
+
+
+def _print_check(kind: str, check: CopyCheck) -> None:
     _say(f"{check.name} in {check.root}")
     for count in check.counts:
         whole = "" if count.expected is None else " (right)" if count.fits else f" (a whole copy: {count.expected:,})"
@@ -79,7 +115,6 @@ def _run(kind: str, root: Path | None, subset: str | None, quick: bool) -> None:
         return
     _say("not usable as it is; to get a whole copy:")
     _say_steps(check.get)
-    raise typer.Exit(1)
 
 
 def _say_steps(steps: tuple[str, ...]) -> None:

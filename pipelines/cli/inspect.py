@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pipelines.cli.as_json import Json, say_json
 from pipelines.cli.options import (
     Category,
     Config,
@@ -109,6 +110,7 @@ def orient(
 def rejects(
     folder: Folder = None,
     examples: Annotated[int, typer.Option("--examples", min=0, help="Examples of each reason.")] = 3,
+    json: Json = False,
     run: Run = None,
     config: Config = None,
     set_: Set = None,
@@ -117,7 +119,11 @@ def rejects(
     from pipelines.report import rejects as pipeline
 
     settings = configuration(folder or run, config, set_, {})
-    pipeline.print_groups(settings, pipeline.run(settings, examples))
+    groups = pipeline.run(settings, examples)
+    if json:
+        say_json(pipeline.reject_facts(settings, groups))
+        return
+    pipeline.print_groups(settings, groups)
 
 
 @app.command()
@@ -127,13 +133,19 @@ def status(
     watch: Annotated[
         float | None, typer.Option("--watch", min=0.1, help="Look again every so many seconds, until it ends.")
     ] = None,
+    json: Json = False,
 ) -> None:
     """How far a run is, from whatever machine can read its run folder."""
     from pipelines.report.leftovers import print_leftovers
-    from pipelines.report.status import print_status
+    from pipelines.report.status import print_status, status_facts
     from sc3d.store import RunFolder
 
+    if json and watch is not None:
+        raise ConfigError("--json prints how far the run is once; leave out --watch, and ask again")
     settings = stored_configuration(folder or run)
+    if json:
+        say_json(status_facts(RunFolder(settings.run)))
+        return
     if print_status(RunFolder(settings.run), watch) != "running":
         print_leftovers(settings)
 
@@ -156,11 +168,15 @@ def clean(
 
 
 @app.command()
-def models(run: Run = None, config: Config = None, set_: Set = None) -> None:
-    """The models of both profiles: role, source, licence, and whether they are here or what to do to get them."""
-    from pipelines.report.models import print_models
+def models(json: Json = False, run: Run = None, config: Config = None, set_: Set = None) -> None:
+    """The models of all profiles: what they do, source, licence, and whether they are here or what to do to get them."""
+    from pipelines.report.models import model_facts, print_models
 
-    print_models(configuration(run, config, set_, {}).models)
+    settings = configuration(run, config, set_, {}).models
+    if json:
+        say_json(model_facts(settings))
+        return
+    print_models(settings)
 
 
 @app.command()

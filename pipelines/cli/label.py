@@ -95,19 +95,25 @@ def relabel(
 
 @app.command()
 def demo(
-    run: Run = None,
+    run: Annotated[
+        str,
+        typer.Option(
+            "--run", help="Run folder, on a local disk. The images go to RUN/dataset, photos and their run to RUN-photos."
+        ),
+    ] = "runs/demo",
     workers: Workers = None,
     config: Config = None,
     set_: Set = None,
     reset: Reset = None,
     open_: Open = False,
 ) -> None:
-    """The whole pipeline on generated images: labels, training, evaluation, and an HTML report. About five minutes on two cores."""
+    """The whole pipeline on images that it draws itself: labels, training, evaluation, and an HTML report; then photos without masks or
+    meshes. Nothing is downloaded. A quarter of an hour or so on two cores; what is there already is kept."""
     from pipelines.jobs import demo as pipeline
     from pipelines.report.opening import open_page
     from pipelines.report.page import PAGE
 
-    settings = configuration(run or "runs/demo", config, set_, {"ray.workers": workers}, pipeline.DEFAULTS, reset=reset, say=True)
+    settings = configuration(run, config, set_, {"ray.workers": workers}, pipeline.DEFAULTS, reset=reset, say=True)
     folder = pipeline.run(settings)
     if open_:
         open_page(f"{folder.uri}/{PAGE}", folder.uri)

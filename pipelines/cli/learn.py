@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from pipelines.cli.as_json import Json, say_json
 from pipelines.cli.options import Config, Open, Reset, RetryRejects, Run, Set, configuration
 from sc3d.console import PlainConsole
 
@@ -103,6 +104,7 @@ def evaluate(
     reset: Reset = None,
 ) -> None:
     """PCK and filter quality on the annotated pairs of a run: its features, its adapter where one was trained, or any method by name."""
+    from actors.plain_words import made_with
     from pipelines.jobs import evaluate as pipeline
     from pipelines.report.metrics import CSV, LATEX, METRICS_FILE, read_metrics
     from sc3d.report.terminal import print_metrics
@@ -110,6 +112,8 @@ def evaluate(
     settings = configuration(run, config, set_, {"evaluate.methods": method or None}, reset=reset, say=True)
     folder = pipeline.run(settings, retry_rejects)
     print_metrics(read_metrics(folder))
+    for what, how in made_with(settings, {}):
+        PlainConsole().print(f"{what} of the run: {how}", soft_wrap=True)
     PlainConsole().print(f"tables: {folder.uri}/{METRICS_FILE}, {CSV}, {LATEX}", soft_wrap=True)
 
 
@@ -169,10 +173,14 @@ def compare(
 
 
 @app.command()
-def methods() -> None:
+def methods(json: Json = False) -> None:
     """The methods that sc3d evaluate knows by name: what they read, and which published row they reproduce."""
     from sc3d.evaluation.methods import METHODS
 
+    if json:
+        facts = [(one.name, one.meaning, dict(one.options), one.published or None) for one in METHODS.values()]
+        say_json([dict(zip(("name", "meaning", "options", "published"), one, strict=True)) for one in facts])
+        return
     console = PlainConsole(soft_wrap=True)
     for one in METHODS.values():
         asks = [f"asks for {', '.join(f'{o}={v}' for o, v in one.options.items())}"] if one.options else []

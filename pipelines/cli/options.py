@@ -39,7 +39,10 @@ Template = Annotated[
         "--template", help="Mesh of the object (.glb, .gltf, .obj, .ply), or a folder with CATEGORY.glb; toys: built-in shapes."
     ),
 ]
-Workers = Annotated[int | None, typer.Option("--workers", help="Processes of a CPU stage at once. Default: 2.")]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", help="Processes of a CPU stage at once. Default: as this machine has room for."),
+]
 
 Open = Annotated[bool, typer.Option("--open", help="Open the page in the browser; from a bucket, a copy of it.")]
 

@@ -72,7 +72,7 @@ def run(config: RunConfig, console: PlainConsole | None = None) -> RunFolder:
             from training.trial_resources import room
 
             concurrent, gpus = room(config.train.workers, config.sweep.trial_gpus)
-            described = dataclasses.replace(described, concurrent=min(concurrent, config.ray.workers), gpus=gpus)
+            described = dataclasses.replace(described, concurrent=min(concurrent, job.ray.workers), gpus=gpus)
         trials = search(described, Teller(line, job.progress).tell)
         line.finish()
         rows = rank_trials(trials)

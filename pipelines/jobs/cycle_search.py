@@ -94,7 +94,7 @@ def _row(row: ThresholdEstimate, present: float) -> dict[str, Any]:
 
 def _print(rows: list[ThresholdEstimate], best: ThresholdEstimate | None, config: RunConfig, console: PlainConsole) -> None:
     table = Table(title="wrong labels, by cycles of three images", title_justify="left", header_style="bold", box=SIMPLE_HEAD)
-    for name in ("tau_geo", "labels a pair", "wrong", "95 %", "triangles"):
+    for name in ("tau_geo", "labels per pair", "wrong", "95 %", "triangles"):
         table.add_column(name, justify="right")
     for row in rows:
         one = row.estimate

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import pyarrow as pa
@@ -23,9 +24,12 @@ from pipelines.stages.planning import plan_from_images
 from pipelines.stages.register import RegisterStage
 from pipelines.stages.registry import columns_read, graphs_of
 from sc3d.config import RunConfig
-from sc3d.records import ImageRecord
+from sc3d.errors import InputError
+from sc3d.records import LABELLED_SPLIT, ImageRecord
 from sc3d.shards import item_table
 from sc3d.store import RunFolder
+
+_LISTED = 5
 
 
 def run(config: RunConfig, until: str = "label", retry_rejects: bool = False) -> RunFolder:
@@ -40,12 +44,14 @@ def run(config: RunConfig, until: str = "label", retry_rejects: bool = False) ->
         config = job.config
         graphs = graphs_of(config, until)
         check_models(config, job.ray, graphs)
-        images = prepare(
-            config,
-            columns_read(config),
-            job.progress.counting("photos"),
-            lambda images: assign_templates(config, images, job.progress.say),
-        )
+        paired = any(kinds[0].key == "pair_id" for kinds in graphs)
+
+        def amend(images: Sequence[ImageRecord]) -> Sequence[ImageRecord]:
+            if paired:
+                check_partners(images, job.progress.say)
+            return assign_templates(config, images, job.progress.say)
+
+        images = prepare(config, columns_read(config), job.progress.counting("photos"), amend)
         config = pin_sources(config)
         job.begin(record=False)
         legs: list[Leg] = []
@@ -59,6 +65,24 @@ def run(config: RunConfig, until: str = "label", retry_rejects: bool = False) ->
         finished = partial(record_summary, job.folder)
         Flow(legs, job.ray.is_cluster, finished).run(sorted({image.category for image in images}))
     return job.folder
+
+
+def check_partners(images: Sequence[ImageRecord], say: Callable[[str], None]) -> None:
+    """Say which photos have no other of their category to be paired with.
+
+    Raises:
+        InputError: none of the images has one, and none is of an annotated pair.
+    """
+    counts = Counter(image.category for image in images if image.split == LABELLED_SPLIT)
+    alone = sorted(category for category, count in counts.items() if count == 1)
+    listed = ", ".join(alone[:_LISTED]) + (f" and {len(alone) - _LISTED:,} more" if len(alone) > _LISTED else "")
+    if alone and len(alone) == len(images):
+        raise InputError(
+            f"there is one photo alone of {listed}, and a label links two photos of one category: give at least two. "
+            "sc3d describe takes one, as far as its mesh and its features"
+        )
+    if alone:
+        say(f"  photos: there is one alone of {listed}; it has no partner, and gives no labels")
 
 
 def _items(

@@ -11,9 +11,12 @@ from typing_extensions import TypedDict
 
 from actors.catalogue import MODELS, ModelCard
 from actors.light.weights import PACKAGE, SHA256
+from actors.plain_words import made_with
 from actors.registry import actor_of
 from pipelines.folder.manifest import PAIRS
+from pipelines.report.summary import count_meshes
 from pipelines.stages.label import LabelStage
+from pipelines.stages.reconstruct import ReconstructStage
 from pipelines.stages.registry import chain_to
 from sc3d.config import RunConfig
 from sc3d.counted_labels import origin_file
@@ -52,10 +55,17 @@ def make_card(
         thresholds=(thresholds.tau_cc, thresholds.tau_geo) if thresholds else None,
         origin="" if own else _origin(source),
         caveat=NO_WITNESS if own and uses_prior(config) else "",
+        made_with=_made_with(config) if own else (),
         licence=source.options.licence,
         layout=layout,
         split_names=split_names,
     )
+
+
+def _made_with(config: RunConfig) -> list[tuple[str, str]]:
+    columns = ReconstructStage(config).catalogue().columns(["injected_turn", "numbering"])
+    meshes = count_meshes(config, {name: columns[name].to_numpy(zero_copy_only=False) for name in columns.column_names})
+    return made_with(config, meshes)
 
 
 def models_used(config: RunConfig) -> list[ModelUse]:

@@ -42,12 +42,21 @@ def versions_here() -> dict[str, str]:
 def look_here(name: str, config: RunConfig, models: Sequence[str], probe: str) -> NodeReport:
     """The report of the machine that this process is on, about some models by their names. ``probe``: a file of the run folder."""
     cards = [card for card in MODELS if card.name in models]
-    problems = tuple(f"{card.name}: {problem}" for card in cards if (problem := availability(card, config.models).problem))
+    problems = lacking(cards, config)
     free = shutil.disk_usage(tempfile.gettempdir()).free / 2**30
     if free < _LEAST_FREE_GIB:
         problems += (f"only {free:.1f} GiB are free for temporary files at {tempfile.gettempdir()}; Ray and the weights need more",)
     problems += _unseen(config, probe)
     return NodeReport(name, versions_here(), problems, free, gpu_memory_here())
+
+
+def lacking(cards: Sequence[ModelCard], config: RunConfig) -> tuple[str, ...]:
+    """What this machine lacks of some models, a line each with what to do. Models that lack the same are named together in front."""
+    names: dict[str, list[str]] = {}
+    for card in cards:
+        for problem in availability(card, config.models).problems:
+            names.setdefault(problem, []).append(card.name)
+    return tuple(f"{', '.join(dict.fromkeys(who))}: {problem}" for problem, who in names.items())
 
 
 def _unseen(config: RunConfig, probe: str) -> tuple[str, ...]:

@@ -9,14 +9,15 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from actors.catalogue import MODELS, availability, gpu_memory_needed
+from actors.catalogue import MODELS, gpu_memory_needed
 from cluster.session import RaySession
 from pipelines.folder.manifest import read_dataset
-from pipelines.jobs.node_check import NodeReport, gpu_memory_here, look_at_nodes, selected, versions_here
+from pipelines.jobs.node_check import NodeReport, gpu_memory_here, lacking, look_at_nodes, selected, versions_here
 from pipelines.runner.graph import Pool, fitting_parts, pools_of
 from pipelines.runner.stage import Stage
 from sc3d.config import RunConfig
 from sc3d.errors import ConfigError, PreflightError
+from sc3d.machine import cores_here
 from sc3d.store import RunFolder
 
 _CONTENT = b"sc3d"
@@ -53,21 +54,25 @@ def check_models(config: RunConfig, ray: RaySession, graphs: Sequence[Sequence[t
     names = ", ".join(card.name for card, _ in selected(config))
     note = {"tiny": ", small random models: the labels will mean nothing", "none": ", as a rehearsal: nothing is computed"}
     lines = [f"profile     {config.profile}: {names}{note.get(config.models.variant, '')}"]
-    pools = [pools_of([kind(config) for kind in graph], config.ray.workers) for graph in graphs]
     if not ray.is_cluster:
         _check_here(config)
-        lines.append(f"resources   {os.cpu_count() or 1} cores here, {config.ray.workers} processes a stage")
+        pools = _pools(config, graphs, ray.workers)
+        lines.append(f"resources   {cores_here()} cores here, {ray.workers} processes for each stage")
         if not any(pool.of_actors for graph in pools for pool in graph):
             return lines
         return [*lines, *(_streams(fitting_parts(graph, ray.resources_here())) for graph in pools)]
     ray.start()
-    most = ray.most_resources()
+    most, pools = ray.most_resources(), _pools(config, graphs, ray.workers)
     lines += [_streams(fitting_parts(graph, most)) for graph in pools]
     resources = ", ".join(f"{most[name]:g} {name}" for name in sorted(most) if name in ("CPU", "GPU", "sam3d"))
-    lines.append(f"resources   up to {resources}; {config.ray.workers} processes a CPU stage")
+    lines.append(f"resources   up to {resources}; {ray.workers} processes for each CPU stage")
     with _probe(RunFolder(config.run)) as probe:
         reports = look_at_nodes(config, probe)
     return [*lines, *_check_nodes(config, reports), _token_line()]
+
+
+def _pools(config: RunConfig, graphs: Sequence[Sequence[type[Stage]]], workers: int) -> list[list[Pool]]:
+    return [pools_of([kind(config) for kind in graph], workers) for graph in graphs]
 
 
 def _streams(parts: Sequence[Sequence[Pool]]) -> str:
@@ -78,9 +83,8 @@ def _streams(parts: Sequence[Sequence[Pool]]) -> str:
 
 def _check_here(config: RunConfig) -> None:
     chosen = [card for card in MODELS if card.is_selected(config)]
-    lacking = [f"{card.name}: {problem}" for card in chosen if (problem := availability(card, config.models).problem)]
     gpus = [f"here: {problem}" for problem in _memory_problems(config, gpu_memory_here())] if gpu_memory_needed(config) else []
-    _refuse(config, [*lacking, *gpus, *_option_problems(config)], "here")
+    _refuse(config, [*lacking(chosen, config), *gpus, *_option_problems(config)], "here")
 
 
 def _check_nodes(config: RunConfig, reports: Sequence[NodeReport]) -> list[str]:
@@ -143,10 +147,10 @@ def _repository_problem(config: RunConfig) -> list[str]:
 def _refuse(config: RunConfig, problems: Sequence[str], where: str) -> None:
     if problems:
         raise PreflightError(
-            f"profile '{config.profile}' cannot run {where}. "
-            + ". ".join(problems)
-            + ". Weights that lie elsewhere are named with --set "
-            "models.<name>=<folder, s3:// or hub id>; --set models.variant=tiny tries the run with small random models"
+            f"profile '{config.profile}' cannot run {where}",
+            problems,
+            "Weights that lie elsewhere are named with --set models.<name>=<folder, s3:// or hub id>; "
+            "--set models.variant=tiny tries the run with small random models",
         )
 
 

@@ -80,7 +80,7 @@ def print_counts(config: RunConfig, before: LabelCount, after: LabelCount) -> No
     console = PlainConsole(soft_wrap=True)
     table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
     table.add_column("")
-    for name in ("tau_geo", "tau_cc", "pairs", "labels", "labels a pair"):
+    for name in ("tau_geo", "tau_cc", "pairs", "labels", "labels per pair"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, count in (("before", before), ("after", after)):
         taus = count.thresholds

@@ -22,6 +22,7 @@ from pipelines.stages.sweep import SweepStage, is_annotated, swept_pairs
 from sc3d.config import RunConfig
 from sc3d.console import PlainConsole
 from sc3d.evaluation.setting_rank import collect_rows, rank, wanted_labels
+from sc3d.report.search_verdict import interval_text, verdict
 from sc3d.shards import item_table
 from sc3d.store import RunFolder
 
@@ -59,18 +60,20 @@ def run(config: RunConfig, console: PlainConsole | None = None, retry_rejects: b
     return job.folder
 
 
-_HEADINGS = {"fpr": "wrong", "kept": "labels a pair", "pck": "PCK@0.10"}
+_HEADINGS = {"fpr": "wrong", "kept": "labels per pair", "pck": "PCK@0.10"}
 
 
 def _print(rows: list[dict[str, Any]], config: RunConfig, console: PlainConsole) -> None:
     table = Table(title=f"best of {len(rows)} settings", title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    names = ["alpha", "beta", "gamma", "tau_cc", "tau_geo", "fpr", "kept", "judged"]
+    names = ["alpha", "beta", "gamma", "tau_cc", "tau_geo", "fpr", "95 %", "kept", "judged"]
     names += ["pck"] if config.sweep.objective == "pck" else []
     for name in names:
         table.add_column(_HEADINGS.get(name, name), justify="right")
     for row in rows[:10]:
-        table.add_row(*(_cell(name, row[name]) for name in names))
+        table.add_row(*(interval_text(row) if name == "95 %" else _cell(name, row[name]) for name in names))
     console.print(table)
+    if said := verdict(rows, wanted_labels(rows, config)):
+        console.print(said)
     console.print(f"use it: {usage(RunFolder(config.run), BEST_LABELS, ('label',))}")
 
 

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import numpy as np
 import yaml
 
+from actors.plain_words import feature_names
 from actors.registry import is_rehearsal
 from pipelines.folder.configuration import RUN, read_note
 from pipelines.folder.manifest import IMAGES, PAIRS
@@ -112,11 +113,15 @@ def facts(view: RunView) -> tuple[tuple[str, str], ...]:
     dataset = view.config.dataset
     versions = read_note(view.run).get("versions", {})
     return (
-        ("profile", "a rehearsal: nothing was computed" if is_rehearsal(view.config) else view.config.profile),
+        *([("profile", "a rehearsal: nothing was computed")] if is_rehearsal(view.config) else _made_with(view)),
         ("data set", f"{dataset.kind}, {dataset.root}"),
         ("seed", str(view.config.seed)),
         ("made with", ", ".join(f"{name} {value}" for name, value in sorted(versions.items()))),
     )
+
+
+def _made_with(view: RunView) -> list[tuple[str, str]]:
+    return [("profile", view.config.profile), *view.summary.made_with(view.config)]
 
 
 def tiles(view: RunView) -> list[Tile]:
@@ -292,13 +297,13 @@ def features(view: RunView) -> Fields | Missing:
             by_category.setdefault(image.category, []).append(image.image_id)
     if not by_category:
         return view.no_images("describe")
-    names = sorted(by_category)
+    names, titles = sorted(by_category), feature_names(view.config)
 
     def card(category: str) -> FeatureCard:
         ids = sorted(by_category[category])
         images = [stage.read_features(ids[i]) for i in spread(len(ids), IMAGES_PER_FEATURE_CARD)]
         photos = [view.photo(f.image_id, f.letterbox.width, f.letterbox.height) for f in images]
-        return feature_card(category, photos, images)
+        return feature_card(category, photos, images, titles)
 
     shown = [names[i] for i in spread(len(names), MAX_FEATURE_CARDS)]
     return {"features": view.each("features", shown, card)}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from rich.text import Text
 
@@ -33,6 +35,16 @@ def retry_command(groups: Sequence[RejectGroup]) -> str:
     rejecting = {group.stage for group in groups}
     commands = dict.fromkeys(kind.command for kind in STAGES if kind.name in rejecting)
     return ", ".join(f"sc3d {command} --retry-rejects" for command in commands)
+
+
+def reject_facts(config: RunConfig, groups: Sequence[RejectGroup]) -> dict[str, Any]:
+    """Groups of rejects as plain values: groups, each with stage, error_type, reason, count, consequence and examples (id, message); the
+    folder that all of them are in; and the command that tries them again, empty if there are none."""
+    found = [
+        {**dataclasses.asdict(group), "examples": [{"id": id_, "message": message} for id_, message in group.examples]}
+        for group in groups
+    ]
+    return {"groups": found, "folder": f"{config.run}/rejects", "retry": retry_command(groups)}
 
 
 def print_groups(config: RunConfig, groups: list[RejectGroup], console: PlainConsole | None = None) -> None:

@@ -21,6 +21,7 @@ from sc3d.report.search import (
     render,
     settings_text,
 )
+from sc3d.report.search_verdict import interval_text
 from sc3d.store import RunFolder
 
 PAGE = "report/search.html"
@@ -93,12 +94,19 @@ def _tiles(labels: Mapping[str, Any] | None, adapter: Mapping[str, Any] | None) 
         names = ("alpha", "beta", "gamma", "tau_cc", "tau_geo")
         note = ", ".join(f"{name} {best[name]:.3g}" for name in names)
         if best["fpr"] is not None:
-            tiles.append(Tile(f"{100 * best['fpr']:.2f} %", "wrong labels with the best setting", note))
+            tiles.append(Tile(_wrong(best), "wrong labels with the best setting", f"{_interval(best)}; {note}"))
         if present is not None and present["fpr"] is not None:
-            tiles.append(
-                Tile(f"{100 * present['fpr']:.2f} %", "wrong with the present one", f"{present['kept']:,.0f} labels a pair")
-            )
+            kept = f"{present['kept']:,.0f} labels a pair"
+            tiles.append(Tile(_wrong(present), "wrong with the present one", f"{_interval(present)}; {kept}"))
     trials = [row for row in adapter["rows"] if row["pck"] is not None] if adapter is not None else []
     if trials:
         tiles.append(Tile(f"{100 * trials[0]['pck']:.1f} %", "PCK@0.10 of the best trial", settings_text(trials[0]["settings"])))
     return tiles
+
+
+def _wrong(row: Mapping[str, Any]) -> str:
+    return f"{100 * row['fpr']:.2f} %"
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    return f"95 %: {interval_text(row)} %" if row["judged"] else "not known how sure"

@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
 from rich.box import SIMPLE_HEAD
@@ -20,6 +20,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from pipelines.runner.progress import Progress
 from sc3d.console import PlainConsole
+from sc3d.durations import duration
 from sc3d.errors import InputError, SchemaError, StoreError
 from sc3d.machine import is_running, process_start, this_machine
 from sc3d.parsed import Amount, Whole, read_parsed
@@ -154,17 +155,42 @@ def print_status(run: RunFolder, watch: float | None = None, console: PlainConso
     return state
 
 
-def _look(run: RunFolder) -> tuple[str, Table | str]:
-    try:
-        status = read_status(run)
-    except SchemaError as error:
-        return UNREADABLE, f"How far the run is cannot be read, which says nothing about its artefacts: {error}"
+def present_status(run: RunFolder) -> Status:
+    """:func:`read_status`, where a run of this machine whose process is gone counts as failed. Raises as that does."""
+    status = read_status(run)
     if status["state"] == "running" and _is_gone(status):
-        status = {
+        return {
             **status,
             "state": "failed",
             "reason": "its process has ended without a word. Started again, it goes on where it was",
         }
+    return status
+
+
+def status_facts(run: RunFolder) -> dict[str, Any]:
+    """How far a run is, as plain values: run, command, state, reason, host, pid, started, written, and stages, each with name, done, total,
+    rejects, rate (items a second) and seconds_left (an estimate; null where nothing is left or nothing is known).
+
+    Raises:
+        InputError: nothing has run in this folder.
+        SchemaError: its status cannot be read.
+    """
+    status = present_status(run)
+    stages = [{**stage, "seconds_left": _seconds_left(stage)} for stage in status["stages"]]
+    told = {name: status[name] for name in ("command", "state", "reason", "host", "pid", "started", "written")}
+    return {"run": run.uri, **told, "stages": stages}
+
+
+def _seconds_left(stage: StageStatus) -> float | None:
+    left = stage["total"] - stage["done"]
+    return left / stage["rate"] if stage["rate"] and left > 0 else None
+
+
+def _look(run: RunFolder) -> tuple[str, Table | str]:
+    try:
+        status = present_status(run)
+    except SchemaError as error:
+        return UNREADABLE, f"How far the run is cannot be read, which says nothing about its artefacts: {error}"
     return status["state"], _view(run, status)
 
 
@@ -177,17 +203,17 @@ def _view(run: RunFolder, status: Status) -> Table:
     table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, title_justify="left", caption_justify="left")
     table.title = f"{run.uri}: {status['command']} {status['state']}"
     table.add_column("stage")
-    for name in ("done", "of", "rejected", "a second", "left"):
+    for name in ("done", "of", "rejected", "per second", "left"):
         table.add_column(name, justify="right", no_wrap=True)
     for stage in status["stages"]:
-        rate, left = stage["rate"], stage["total"] - stage["done"]
+        rate, left = stage["rate"], _seconds_left(stage)
         table.add_row(
             stage["name"],
             f"{stage['done']:,}",
             f"{stage['total']:,}",
             f"{stage['rejects']:,}",
             f"{rate:,.1f}" if rate else "-",
-            _duration(left / rate) if rate and left else "-",
+            "-" if left is None else duration(left),
         )
     table.caption = _caption(status)
     return table
@@ -196,21 +222,12 @@ def _view(run: RunFolder, status: Status) -> Table:
 def _caption(status: Status) -> str:
     silent = (datetime.now(timezone.utc) - datetime.fromisoformat(status["written"])).total_seconds()
     who = f"process {status['pid']} on {status['host']}, since {status['started']}"
-    where = f"{who}; last heard of {silent:.0f} s ago by this clock"
+    where = f"{who}; last heard of {duration(max(0.0, silent))} ago by this clock"
     if status["reason"]:
         return f"{where}\n{status['reason']}"
     if status["state"] == "running" and silent > _SILENT_AFTER:
         return f"{where}: it may be dead, or the clocks differ. Started again, it goes on where it was"
     return where
-
-
-def _duration(seconds: float) -> str:
-    minutes, hours, days = seconds / 60, seconds / 3600, seconds / 86400
-    if days >= 2:
-        return f"{days:.1f} d"
-    if hours >= 2:
-        return f"{hours:.1f} h"
-    return f"{minutes:.0f} min" if minutes >= 2 else f"{seconds:.0f} s"
 
 
 def _now() -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from rich.table import Table
 
+from actors.plain_words import kind_of_mesh, made_with
 from actors.registry import is_rehearsal
 from pipelines.folder.manifest import IMAGES, PAIRS, read_images, read_pairs
 from pipelines.report.rejects import read_rejects
@@ -24,6 +26,7 @@ from pipelines.stages.registry import LABELLING, chain_to, stages_of
 from sc3d.config import RunConfig
 from sc3d.console import PlainConsole
 from sc3d.display import near
+from sc3d.durations import duration
 from sc3d.errors import UpstreamError
 from sc3d.matching.template_prior import NO_WITNESS, uses_prior
 from sc3d.records import LOW_CONFIDENCE, ImageRecord, Pair, Reject
@@ -37,9 +40,9 @@ class RunSummary:
     """What is there of a run's present configuration.
 
     ``images``, ``pairs`` (to be labelled), ``annotated`` (pairs): the manifest. ``rejects``: of all stages, in their order. The others hold
-    one array a column, empty where not computed: ``reconstructions`` (image_id, category, iou_before, iou_after, injected_turn, flags,
-    confidence), ``orientations`` (image_id, category, turn, uncertain, posterior), ``matches`` (pair_id, category, n_candidates,
-    n_cycle), and ``labels`` (the same and n_kept).
+    one array a column, empty where not computed: ``reconstructions`` (image_id, category, iou_before, iou_after, injected_turn,
+    numbering, flags, confidence), ``orientations`` (image_id, category, turn, uncertain, posterior), ``matches`` (pair_id, category,
+    n_candidates, n_cycle), and ``labels`` (the same and n_kept).
     """
 
     images: list[ImageRecord]
@@ -50,6 +53,10 @@ class RunSummary:
     orientations: Columns
     matches: Columns
     labels: Columns
+
+    def made_with(self, config: RunConfig) -> list[tuple[str, str]]:
+        """What made features and meshes, in plain words."""
+        return made_with(config, count_meshes(config, self.reconstructions))
 
     @property
     def image_rejects(self) -> int:
@@ -84,11 +91,21 @@ def summarise(config: RunConfig) -> RunSummary:
         pairs=read_pairs(run, labelled=True) if planned else [],
         annotated=read_pairs(run, labelled=False) if planned else [],
         rejects=[reject for stage in stages_of(config) for reject in read_rejects(stage)],
-        reconstructions=_columns(ReconstructStage(config), [*reconstructed, "injected_turn", "flags", "confidence"]),
+        reconstructions=_columns(ReconstructStage(config), [*reconstructed, "injected_turn", "numbering", "flags", "confidence"]),
         orientations=_columns(OrientStage(config), ["image_id", "category", "turn", "uncertain", "posterior"]),
         matches=_columns(MatchStage(config), matched),
         labels=_columns(LabelStage(config), [*matched, "n_kept"]),
     )
+
+
+def count_meshes(config: RunConfig, reconstructions: Columns) -> dict[str, int]:
+    """Kind of mesh, in plain words -> how many reconstructions have it, the commonest first."""
+    columns = (reconstructions[name].tolist() for name in ("injected_turn", "numbering"))
+    told_by = Counter((int(turn) >= 0, bool(numbering)) for turn, numbering in zip(*columns, strict=True))
+    kinds: Counter[str] = Counter()
+    for (disturbed, numbered), count in told_by.items():
+        kinds[kind_of_mesh(config, 0 if disturbed else -1, "template" if numbered else "")] += count
+    return dict(kinds.most_common())
 
 
 def _columns(stage: Stage, names: Sequence[str]) -> Columns:
@@ -110,6 +127,9 @@ def print_labels(config: RunConfig, page: str, console: PlainConsole | None = No
     console.print()
     console.print(table)
     console.print()
+    if not is_rehearsal(config):
+        for what, how in summary.made_with(config):
+            console.print(f"{what}: {how}", soft_wrap=True)
     if is_rehearsal(config):
         counts = f"{len(summary.orientations['image_id']):,} images and {len(summary.labels['pair_id']):,} pairs"
         console.print(f"A rehearsal: {counts} went through actors that do nothing. The labels mean nothing.")
@@ -159,12 +179,10 @@ def _pair_lines(summary: RunSummary, config: RunConfig) -> list[tuple[str, str, 
     if "n_kept" in matches:
         kept = matches["n_kept"]
         share = f"{100 * kept.sum() / candidates:.1f} % of the candidates" if candidates else "there were no candidates"
-        # Where the prior that verifies them has found them, geometry is no independent witness.
-        how = "passed the geodesic filter" if uses_prior(config) else "verified by geometry"
-        lines.append(("labels", f"{int(kept.sum()):,}", f"{how}: {share}"))
+        lines.append(("labels", f"{int(kept.sum()):,}", f"passed the cycle and the geodesic test: {share}"))
         none, least = f"{int((kept == 0).sum()):,} pairs have none", config.label.min_agreement
         asked = f": labels need agreement on {100 * least:g} % of a pair's spots (label.min_agreement)" if least else ""
-        lines.append(("labels a pair", f"{kept.mean():,.0f}", f"mean; {none}{asked}"))
+        lines.append(("labels per pair", f"{kept.mean():,.0f}", f"mean; {none}{asked}"))
     return lines
 
 
@@ -172,12 +190,12 @@ def _time_lines(config: RunConfig) -> list[tuple[str, str, str]]:
     run = RunFolder(config.run)
     rows = [values for stage in LABELLING if (values := read_timing(run, stage.name))]
     total = sum(row["seconds"] for row in rows)
-    parts = ", ".join(f"{row['stage']} {row['seconds']:.0f}" for row in rows)
-    lines = [("time", f"{total:,.0f} s", parts)] if rows else []
+    parts = ", ".join(f"{row['stage']} {duration(row['seconds'])}" for row in rows)
+    lines = [("time", duration(total), parts)] if rows else []
     lines += _cost_lines(config)
     match = read_timing(run, MatchStage.name)
     if match and (counted := match.get("counted")):
-        lines.append(("reads a pair", f"{match.get('counters', {}).get(IMAGE_READS, 0) / counted:.2f}", "of an image's features"))
+        lines.append(("reads per pair", f"{match.get('counters', {}).get(IMAGE_READS, 0) / counted:.2f}", "of an image's features"))
     return lines
 
 
@@ -190,9 +208,9 @@ def _cost_lines(config: RunConfig) -> list[tuple[str, str, str]]:
             continue
         hours = f"{cost.cpu_hours:.2g} CPU hours" + (f" and {cost.gpu_hours:.2g} GPU hours" if cost.gpu_hours else "")
         price = cost.cpu_hours * ray.cpu_hour_price + cost.gpu_hours * ray.gpu_hour_price
-        lines.append(
-            (f"1,000 {what}", f"{price:,.2f}" if price else hours, f"at your prices: {hours}" if price else "of processes")
-        )
+        estimated = f"estimated from {cost.counted:,} {what}"
+        meaning = f"at your prices: {hours}, {estimated}" if price else f"of processes, {estimated}"
+        lines.append((f"1,000 {what}", f"{price:,.2f}" if price else hours, meaning))
     return lines
 
 

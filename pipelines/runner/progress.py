@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as RichProgress
 
 from sc3d.console import PlainConsole
+from sc3d.durations import duration
 
 _LOG_EVERY = 10.0
 _MANY = 2000
@@ -73,7 +74,7 @@ class Line:
             self._finished, self._ahead = seconds, 0
             if self.live is not None and self._row is not None:
                 self.live.remove_task(self._row)
-            what = f"{self._computed} in {seconds:.1f} s" if self._computed else "all there already, nothing to do"
+            what = f"{self._computed} in {duration(seconds)}" if self._computed else "all there already, nothing to do"
             before = self.done - self._computed
             there = f" ({before} were there already)" if before and self._computed else ""
             self.console.print(f"  {self.name:<12} {self.total:>6} items   {what}{there}{self._note()}")
@@ -94,7 +95,7 @@ class Line:
         elif time.perf_counter() - self._logged > _LOG_EVERY and done < self.total:
             self._logged = time.perf_counter()
             rate = (self._computed + self._ahead) / (self._logged - self.started)
-            left = f"about {self.left / rate:.0f} s left" if rate else "not known how long"
+            left = f"about {duration(round(self.left / rate))} left" if rate else "not known how long"
             self.console.print(f"{self.name}: {done}/{self.total}{self._note()}, {rate:.1f}/s, {left}")
 
     def _note(self) -> str:

@@ -167,7 +167,7 @@ class GraphRun:
             yield everything, partial(_in_this_process, working, first)
             return
         self._ray.start()
-        pools = [pool for pool in pools_of(self._graph, working[0].whole.ray.workers) if pool.position >= first]
+        pools = [pool for pool in pools_of(self._graph, self._ray.workers) if pool.position >= first]
         for part in fitting_parts(pools, self._ray.most_resources()):
             yield range(part[0].position, part[-1].position + 1), partial(self._on_ray, part)
 

@@ -65,22 +65,28 @@ def record_summary(run: RunFolder, summary: StageSummary) -> None:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a thousand items took of CPUs and GPUs, in hours of one."""
+    """What a thousand items take of CPUs and GPUs, in hours of one: an estimate from the ``counted`` ones that were computed."""
 
     cpu_hours: float
     gpu_hours: float
+    counted: int
+
+
+LEAST_COUNTED = 50
+"""Items below which nothing is said of a thousand: starting processes and loading models is most of what they take."""
 
 
 def cost_of_thousand(run: RunFolder, stages: Sequence[str]) -> Cost | None:
-    """What a thousand images, or pairs, took in the stages that they go through; None before all of these have run."""
-    cpu, gpu = 0.0, 0.0
+    """What a thousand images, or pairs, take in the stages that they go through; None before each has computed enough of them."""
+    cpu, gpu, counted = 0.0, 0.0, []
     for stage in stages:
         values = read_timing(run, stage)
-        if values is None or not (computed := values.get("all_computed")):
+        if values is None or (computed := values.get("all_computed", 0)) < LEAST_COUNTED:
             return None
+        counted.append(computed)
         cpu += values.get("cpu_seconds", 0.0) / computed
         gpu += values.get("gpu_seconds", 0.0) / computed
-    return Cost(cpu * 1000 / 3600, gpu * 1000 / 3600)
+    return Cost(cpu * 1000 / 3600, gpu * 1000 / 3600, min(counted))
 
 
 def read_summaries(run: RunFolder, stages: tuple[str, ...]) -> list[dict[str, Any]]:

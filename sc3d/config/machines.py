@@ -108,7 +108,13 @@ class RayConfig:
     """How much of the machine or cluster to use, and how work is cut."""
 
     address: Annotated[str | None, Field(description="Ray address; none: RAY_ADDRESS, or a local Ray of this process")] = None
-    workers: Annotated[Count, Field(description="most processes of a stage at once")] = 2
+    workers: Annotated[
+        Count | None,
+        Field(
+            description="most processes of a stage at once; none: as many as this machine has cores and memory for, 1.5 GiB each, or nine "
+            "tenths of the CPUs of a cluster"
+        ),
+    ] = None
     pools: Annotated[
         dict[str, PoolConfig], Field(description="actor's name -> its processes, such as Sam3dReconstruct: {min: 4, max: 16}")
     ] = field(default_factory=dict)

@@ -126,11 +126,17 @@ class OrientConfig:
 class DescribeConfig:
     """Per-image features, surface hits and geodesic balls. A model of one's own is ``module:Class`` or an entry point of sc3d.sources."""
 
-    dino: Annotated[str, Field(description="descriptor in the DINO slot: lite0, daisy, dinov2, dinov2_registers or dinov3")] = (
-        "lite0"
+    dino: Annotated[
+        str,
+        Field(description="2D features of one layer, where the paper has DINO: lite0, daisy, dinov2, dinov2_registers or dinov3"),
+    ] = "lite0"
+    sd: Annotated[
+        str,
+        Field(description="more of them, in the place of Stable Diffusion: lite0, hog, stable_diffusion, dift"),
+    ] = "lite0"
+    shape: Annotated[str, Field(description="descriptor of a vertex, where the paper has PartField: spectral or partfield")] = (
+        "spectral"
     )
-    sd: Annotated[str, Field(description="descriptor in the Stable Diffusion slot: lite0, hog, stable_diffusion or dift")] = "lite0"
-    shape: Annotated[str, Field(description="descriptor per mesh vertex, in PartField's slot: spectral or partfield")] = "spectral"
     ball_radius: Annotated[Positive, Field(description="radius of the stored geodesic balls, in mesh diagonals")] = 0.4
 
 
@@ -160,8 +166,8 @@ class PairsConfig:
 class MatchConfig:
     """Candidates and their evidence (3D-SC, stage 2)."""
 
-    alpha: Annotated[Fraction, Field(description="weight of the Stable Diffusion slot")] = 1 / 2
-    beta: Annotated[Fraction, Field(description="weight of the DINO slot; the 3D descriptor has the rest")] = 1 / 3
+    alpha: Annotated[Fraction, Field(description="weight of the features that describe.sd names")] = 1 / 2
+    beta: Annotated[Fraction, Field(description="weight of those of describe.dino; the 3D descriptor has the rest")] = 1 / 3
     tau_cc: Annotated[Positive, Field(description="widest cycle error that is stored, in object extents")] = 0.1
     tau_geo: Annotated[Positive, Field(description="widest geodesic error that is stored, in mesh diagonals")] = 0.2
     device: Annotated[

@@ -18,7 +18,7 @@ from sc3d.datasets.content import AnnotatedSet
 from sc3d.datasets.dataset import Dataset
 from sc3d.errors import InputError, SchemaError
 from sc3d.images import EXTENSIONS
-from sc3d.records import ImageRecord, check_category
+from sc3d.records import ImageRecord, as_category
 
 _SLUG_LENGTH = 80
 # 48 bits: two photos whose stems have one slug meet with a probability of 1e-9 among a thousand of them.
@@ -95,7 +95,7 @@ def _category_of(photo: Path, base: Path, category: str | None) -> str:
             "set dataset.category, or sort the photos into one sub-folder a category"
         )
     try:
-        return check_category(parts[0] if category is None else category)
+        return as_category(parts[0] if category is None else category)
     except SchemaError as error:
         where = "dataset.category" if category is not None else f"sub-folder {base / parts[0]}"
         raise InputError(f"{where}: {error}") from None

@@ -27,7 +27,7 @@ from sc3d.datasets.folder import image_id_of
 from sc3d.display import scheme_of, shown
 from sc3d.errors import ConfigError, InputError, SchemaError
 from sc3d.local_files import open_local
-from sc3d.records import SPLITS, ImageRecord
+from sc3d.records import SPLITS, ImageRecord, as_category
 from sc3d.remote_images import read_object
 
 COLUMNS = ("path", "category", "image_id", "split", "bbox", "mask_path")
@@ -235,7 +235,7 @@ class _Rows:
         image = ImageRecord(
             image_id=_text(image_id, "image_id") or image_id_of(place, shown(path)),
             path=location,
-            category=self._category if self._category is not None else _text(category, "category"),
+            category=as_category(self._category if self._category is not None else _text(category, "category")),
             split=_split_of(_text(split, "split")),
             bbox=_box(bbox),
             mask_path=self._located(mask)[1] if mask else None,

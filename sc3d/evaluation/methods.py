@@ -74,8 +74,8 @@ _BUILT_IN = (
         "the same and the 3D descriptors: what label candidates are made with",
         {"sd": None, "dino": None, "shape": None},
     ),
-    Method("dino", "whatever the run has in the DINO slot", {"dino": 1.0}),
-    Method("sd", "whatever the run has in the Stable Diffusion slot", {"sd": 1.0}),
+    Method("dino", "whatever the run has as describe.dino, alone", {"dino": 1.0}),
+    Method("sd", "whatever the run has as describe.sd, alone", {"sd": 1.0}),
     Method("shape", "the 3D descriptors alone; they know nothing of the background", {"shape": 1.0}),
     Method(
         "light-template",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +14,6 @@ from sc3d.matching.fusion import DINO, SD, SHAPE, group_descriptors
 from sc3d.report.pictures import grid_picture, png_uri, principal_colours, shrink, webp_uri
 
 _PHOTO_PIXELS = 180
-
-TITLES = {DINO: "DINO slot", SD: "Stable Diffusion slot", SHAPE: "3D shape"}
 
 
 @dataclass(frozen=True)
@@ -37,8 +35,10 @@ class FeatureCard:
     rows: tuple[FeatureRow, ...]
 
 
-def feature_card(category: str, photos: Sequence[np.ndarray], features: Sequence[Features]) -> FeatureCard:
-    """The card of a category from some of its images; ``photos`` (H, W, 3) are the upright images."""
+def feature_card(
+    category: str, photos: Sequence[np.ndarray], features: Sequence[Features], titles: Mapping[str, str]
+) -> FeatureCard:
+    """The card of a category from some of its images. ``photos`` (H, W, 3): the upright images; ``titles``: what fills each group."""
     cells = [np.flatnonzero(f.foreground.reshape(-1)) for f in features]
     described = [group_descriptors(f, c) for f, c in zip(features, cells, strict=True)]
     windows = [_Window.around(f.foreground) for f in features]
@@ -51,7 +51,7 @@ def feature_card(category: str, photos: Sequence[np.ndarray], features: Sequence
         colours = principal_colours([described[i][group].numpy() for i in have])
         for i, colour in zip(have, colours, strict=True):
             maps[i] = png_uri(windows[i].of_grid(grid_picture(cells[i], colour, features[i].letterbox.side)))
-        rows.append(FeatureRow(group, TITLES[group], tuple(maps)))
+        rows.append(FeatureRow(group, titles.get(group, group), tuple(maps)))
     pictures = tuple(
         webp_uri(shrink(window.of_photo(photo, f.letterbox), _PHOTO_PIXELS))
         for photo, f, window in zip(photos, features, windows, strict=True)

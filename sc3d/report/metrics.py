@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import FailFast
 from typing_extensions import NotRequired, TypedDict
 
+from sc3d.evaluation.pck import GEO_AWARE
 from sc3d.evaluation.protocols import dataset_name
 from sc3d.evaluation.published import published_filter_rows, published_pck_rows
 from sc3d.parsed import Amount, Share, Whole
@@ -29,6 +30,9 @@ FILTER_MEANINGS = {
 }
 
 WITHOUT_PRIOR = "predicted without the template's prior, since their photos do not share a template in poses that are sure"
+
+POINTS = {"all": "all points", GEO_AWARE: "look-alikes"}
+"""Subset of the points in files, whose names are those of the papers -> what pages and terminals call it."""
 
 _CATEGORY = "category:"
 
@@ -136,6 +140,11 @@ class CategoryTable:
     alpha: float
     categories: tuple[str, ...]
     rows: tuple[PckRow, ...]
+
+
+def points_name(subset: str) -> str:
+    """What people read for a subset of the points."""
+    return POINTS.get(subset, subset)
 
 
 def filter_table(metrics: Mapping[str, Any]) -> FilterTable:

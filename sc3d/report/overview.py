@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from sc3d.config import RunConfig
+from sc3d.durations import duration
 from sc3d.report.metrics import pck_tables
 from sc3d.report.page import FunnelStep, Tile, Timing
 
@@ -31,7 +32,7 @@ def label_tiles(n_pairs: int, n_candidates: np.ndarray, n_kept: np.ndarray | Non
         total, candidates = int(n_kept.sum()), max(int(n_candidates.sum()), 1)
         none = int((n_kept == 0).sum())
         tiles.append(Tile(_big(total), "labels", f"{100 * total / candidates:.0f} % of the candidates", "filters", total == 0))
-        tiles.append(Tile(f"{n_kept.mean():,.0f}", "labels a pair", f"{none:,} {'pair has' if none == 1 else 'pairs have'} none"))
+        tiles.append(Tile(f"{n_kept.mean():,.0f}", "labels per pair", f"{none:,} {'pair has' if none == 1 else 'pairs have'} none"))
     return tiles
 
 
@@ -83,7 +84,11 @@ def timing_rows(summaries: Sequence[Mapping[str, Any]]) -> list[Timing]:
     for row in summaries:
         seconds, items = float(row["seconds"]), int(row["items"])
         rate = (
-            "" if not items or not seconds else f"{items / seconds:,.1f}/s" if items >= seconds else f"{seconds / items:.1f} s each"
+            ""
+            if not items or not seconds
+            else f"{items / seconds:,.1f}/s"
+            if items >= seconds
+            else f"{duration(seconds / items)} each"
         )
         counted = max(int(row.get("counted", 0)), 1)
         counts = [f"{n / counted:.2f} {name.replace('_', ' ')} each" for name, n in sorted(row.get("counters", {}).items())]

@@ -12,13 +12,14 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from sc3d.durations import duration
 from sc3d.report.alignment import AlignmentCard, YawCard
 from sc3d.report.certainty import CertaintyRow, LeastSure
 from sc3d.report.class_shapes import ShapeCard
 from sc3d.report.colours import TURNS
 from sc3d.report.feature_maps import FeatureCard
 from sc3d.report.keypoints import KeypointFigure
-from sc3d.report.metrics import CategoryTable, FilterTable, PckTable
+from sc3d.report.metrics import CategoryTable, FilterTable, PckTable, points_name
 from sc3d.report.pairs import PairFigure
 from sc3d.report.rejects import RejectGroup
 
@@ -142,7 +143,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"count": _count, "percent": _percent, "seconds": _seconds}
+    environment.filters |= {"count": _count, "percent": _percent, "seconds": duration, "points": points_name}
     return environment
 
 
@@ -152,11 +153,3 @@ def _count(value: float | None) -> str:
 
 def _percent(value: float | None, digits: int = 1) -> str:
     return "–" if value is None else f"{100 * value:.{digits}f}"
-
-
-def _seconds(value: float) -> str:
-    if value < 120:
-        return f"{value:.1f} s"
-    minutes, seconds = divmod(round(value), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s"

@@ -24,6 +24,7 @@ from sc3d.report.search_charts import (
     shares,
     triangle,
 )
+from sc3d.report.search_verdict import interval_text, verdict
 
 MAX_ROWS = 15
 Row = Mapping[str, Any]
@@ -157,7 +158,8 @@ class Table:
 
 @dataclass(frozen=True)
 class LabelPart:
-    """The label level: charts, best settings, and the best one as YAML in ``file``, with the ``command`` that uses it."""
+    """The label level: charts, best settings, and the best one as YAML in ``file``, with the ``command`` that uses it. ``verdict``:
+    what of this is more than chance."""
 
     settings: int
     pairs: int
@@ -170,6 +172,7 @@ class LabelPart:
     yaml: str
     file: str
     command: str
+    verdict: str = ""
 
 
 @dataclass(frozen=True)
@@ -229,7 +232,7 @@ def label_part(found: FoundLabels, yaml: str, file: str, command: str) -> LabelP
     settings = {id(row): SettingPoint(row["kept"], 100 * row["fpr"], setting_text(row)) for row in judged}
     present = next((settings[id(row)] for row in judged if row["present"]), None)
     best = settings.get(id(rows[0])) if rows[0]["kept"] >= wanted else None
-    names = ("alpha", "beta", "gamma", "tau_cc", "tau_geo", "wrong, %", "labels a pair", "judged points")
+    names = ("alpha", "beta", "gamma", "tau_cc", "tau_geo", "wrong, %", "95 %", "labels per pair", "judged points")
     # PCK is the same for all thresholds of some weights, so only the best of these is of interest.
     first: dict[tuple[float, float], Row] = {}
     for row in rows:
@@ -251,13 +254,14 @@ def label_part(found: FoundLabels, yaml: str, file: str, command: str) -> LabelP
         yaml=yaml,
         file=file,
         command=command,
+        verdict=verdict(rows, wanted),
     )
 
 
 def cycle_part(found: FoundCycles, yaml: str, file: str, command: str) -> CyclePart:
     """Thresholds without annotation, from their stored rows."""
     best = found["best"]
-    names = ("tau_geo", "labels a pair", "wrong, %", "95 %", "triangles")
+    names = ("tau_geo", "labels per pair", "wrong, %", "95 %", "triangles")
     rows = tuple(
         TableRow(_cycle_cells(row), row["tau_geo"] == best, row["present"], _cycle_note(row, best)) for row in found["rows"]
     )
@@ -316,7 +320,12 @@ def setting_text(row: Row) -> str:
 
 def _label_row(row: Row, best: bool, wanted: float, by_pck: bool) -> TableRow:
     cells = [f"{row[name]:.3g}" for name in ("alpha", "beta", "gamma", "tau_cc", "tau_geo")]
-    cells += ["–" if row["fpr"] is None else f"{100 * row['fpr']:.2f}", f"{row['kept']:,.0f}", f"{row['judged']:,}"]
+    cells += [
+        "–" if row["fpr"] is None else f"{100 * row['fpr']:.2f}",
+        interval_text(row) or "–",
+        f"{row['kept']:,.0f}",
+        f"{row['judged']:,}",
+    ]
     if by_pck:
         cells.append("–" if row["pck"] is None else f"{100 * row['pck']:.1f}")
     notes = ["best"] * best + ["present"] * row["present"] + ["too few labels"] * (row["kept"] < wanted)

@@ -72,9 +72,9 @@ def triangle(points: Sequence[WeightsPoint], steps: int, objective: str, lower_i
             inner.append(f'<text class="middle value" x="{x:.1f}" y="{y + 4:.1f}" style="fill:{ink}">{point.value:.3g}</text>')
         inner.append("</g>")
     for text, weights, dy in (
-        ("alpha: Stable Diffusion slot", (1, 0, 0), 40),
-        ("beta: DINO slot", (0, 1, 0), 40),
-        ("gamma: 3D descriptor", (0, 0, 1), -27),
+        ("alpha: describe.sd", (1, 0, 0), 40),
+        ("beta: describe.dino", (0, 1, 0), 40),
+        ("gamma: describe.shape", (0, 0, 1), -27),
     ):
         x, y = _corner_mix(*weights, height)
         inner.append(f'<text class="axis middle corner" x="{x:.1f}" y="{y + dy:.1f}">{text}</text>')
@@ -116,7 +116,7 @@ def frontier(
     limits = (0.0, x_ticks[-1])
     y_ticks = nice_ticks(0, max([p.wrong for p in points] + [0.1]), 4)
     vertical = (y_ticks[0], y_ticks[-1])
-    inner = [axes(limits, x_ticks, y_ticks, "labels kept a pair", "wrong labels, %")]
+    inner = [axes(limits, x_ticks, y_ticks, "labels kept per pair", "wrong labels, %")]
 
     def place(point: SettingPoint) -> tuple[float, float]:
         return x_of(point.kept, limits), y_of(point.wrong, vertical)

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sc3d.console import PlainConsole
-from sc3d.report.metrics import WITHOUT_PRIOR, filter_table, pck_tables
+from sc3d.report.metrics import WITHOUT_PRIOR, filter_table, pck_tables, points_name
 
 _ALPHA = 0.10
 _AVERAGES = {"image": "per image", "keypoint": "per point"}
@@ -52,7 +52,7 @@ def _print_filters(metrics: Mapping[str, Any], console: PlainConsole) -> None:
     table.add_column("filter", no_wrap=True)
     for name in found.descriptors:
         table.add_column(f"{name}\nwrong", justify="right", no_wrap=True)
-        table.add_column("\nkept a pair", justify="right", no_wrap=True)
+        table.add_column("\nkept per pair", justify="right", no_wrap=True)
     for row in found.rows:
         texts = []
         for cell in row.cells:
@@ -78,7 +78,9 @@ def _print_pck(metrics: Mapping[str, Any], console: PlainConsole) -> None:
     view = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
     view.add_column("method", overflow="fold")
     for table in tables:
-        view.add_column(f"{table.subset}\n{_AVERAGES.get(table.average, table.average)}", justify="right", no_wrap=True)
+        view.add_column(
+            f"{points_name(table.subset)}\n{_AVERAGES.get(table.average, table.average)}", justify="right", no_wrap=True
+        )
     for published, method in sorted(methods, key=lambda key: key[0]):
         cells = []
         for table in tables:
@@ -87,6 +89,6 @@ def _print_pck(metrics: Mapping[str, Any], console: PlainConsole) -> None:
             cells.append("-" if value is None else f"{100 * value:.1f} %")
         view.add_row(f"{method} (published)" if published else method, *cells, style="dim" if published else None)
     console.print(view)
-    console.print("geo-aware: points with a look-alike on the object, such as left and right wheels", style="dim")
+    console.print("look-alikes: points with a twin on the object, such as left and right wheels (geo-aware in files)", style="dim")
     console.print("per image, per point: the mean over images, or over all points", style="dim")
     _print_counts(metrics, console)

@@ -92,15 +92,15 @@ class TestFiles:
 class TestAvailability:
     def test_weights_in_the_hub_s_cache_are_found_when_they_are_whole(self, hub_cache: Path) -> None:
         card = card_of("DINOv2 ViT-B/14")
-        assert availability(card, ModelsConfig()).problem == download_command(card.source, card.files)
+        assert availability(card, ModelsConfig()).problems == (download_command(card.source, card.files),)
         cached(hub_cache, card.source, COMMIT, "config.json")
-        assert "hf download" in availability(card, ModelsConfig()).problem
+        assert "hf download" in availability(card, ModelsConfig()).problems[0]
         folder = cached(hub_cache, card.source, COMMIT, "config.json", "model.safetensors")
-        assert availability(card, ModelsConfig()) == catalogue.Availability((), folder, "")
+        assert availability(card, ModelsConfig()) == catalogue.Availability((), folder)
 
     def test_a_folder_that_lacks_a_file_is_named_with_it(self, tmp_path: Path) -> None:
         (tmp_path / "config.json").touch()
-        problem = availability(card_of("DINOv2 ViT-B/14"), ModelsConfig(dinov2=str(tmp_path))).problem
+        (problem,) = availability(card_of("DINOv2 ViT-B/14"), ModelsConfig(dinov2=str(tmp_path))).problems
         assert str(tmp_path) in problem
         assert "*.safetensors" in problem
         assert "config" not in problem.replace(str(tmp_path), "")
@@ -110,31 +110,34 @@ class TestAvailability:
         (tmp_path / "pipeline.yaml").touch()
         found = availability(card, ModelsConfig(sam3d=str(tmp_path)))
         assert found.weights == tmp_path
-        assert found.problem == "hf download Ruicheng/moge-vitl model.pt"
+        assert found.problems == ("hf download Ruicheng/moge-vitl model.pt",)
         cached(hub_cache, "Ruicheng/moge-vitl", COMMIT, "model.pt")
-        assert availability(card, ModelsConfig(sam3d=str(tmp_path))).problem == ""
+        assert availability(card, ModelsConfig(sam3d=str(tmp_path))).problems == ()
 
     def test_a_gated_model_says_whose_licence_to_accept(self, hub_cache: Path) -> None:
-        problem = availability(card_of("SAM 3D Objects"), ModelsConfig()).problem
-        assert "accept the licence at https://huggingface.co/facebook/sam-3d-objects, log in with: hf auth login" in problem
-        assert "moge-vitl, log in" not in problem
+        licence, *commands = availability(card_of("SAM 3D Objects"), ModelsConfig()).problems
+        assert licence == "accept the licence at https://huggingface.co/facebook/sam-3d-objects, log in with: hf auth login"
+        assert [command.split()[:3] for command in commands] == [
+            ["hf", "download", "facebook/sam-3d-objects"],
+            ["hf", "download", "Ruicheng/moge-vitl"],
+        ]
 
     def test_a_missing_package_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(catalogue, "find_spec", lambda name: None)
         for models in (ModelsConfig(variant="tiny"), ModelsConfig()):
             found = availability(card_of("Stable Diffusion 1.5"), models)
             assert found.missing == ("diffusers", "transformers")
-            assert found.problem.startswith("install diffusers, transformers: pip install 'sc3d[foundation]'")
-        assert availability(card_of("Stable Diffusion 1.5"), ModelsConfig(variant="none")).problem == ""
+            assert found.problems[0] == "install diffusers, transformers: pip install 'sc3d[foundation]'"
+        assert availability(card_of("Stable Diffusion 1.5"), ModelsConfig(variant="none")).problems == ()
 
     def test_weights_in_a_bucket_need_not_be_here_before_the_run(self, s3_server: str, bucket: str, tmp_path: Path) -> None:
         client = boto3.client("s3", endpoint_url=s3_server)
         client.put_object(Bucket=bucket.removeprefix("s3://"), Key="partfield/model_objaverse.ckpt", Body=b"weights")
         card = card_of("PartField")
         models = ModelsConfig(partfield=f"{bucket}/partfield", cache=str(tmp_path))
-        assert availability(card, models) == catalogue.Availability((), None, "")
+        assert availability(card, models) == catalogue.Availability((), None)
         other = availability(card, ModelsConfig(partfield=f"{bucket}/elsewhere", cache=str(tmp_path)))
-        assert "holds no files" in other.problem
+        assert "holds no files" in other.problems[0]
 
 
 class TestPinning:

@@ -16,17 +16,24 @@ import pytest
 
 from cluster.folders import RAY, end_processes
 from cluster.local import LocalCluster
-from cluster.session import deaths_told
+from cluster.session import RaySession, deaths_told
+from sc3d.config import RayConfig
 from sc3d.errors import RayDiedError
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 100.0
 
 DRIVER = """
-import sys, time
+import os, signal, sys, time
 from cluster.session import RaySession, set_stderr_apart
 from sc3d.config import RayConfig
 
+def told(number, frame):
+    print("told to stop", flush=True)
+    sys.exit(128 + number)
+
+if "HANDLED" in os.environ:
+    signal.signal(signal.SIGTERM, told)
 set_stderr_apart()
 with RaySession(RayConfig(workers=1)) as session:
     session.start()
@@ -37,6 +44,8 @@ with RaySession(RayConfig(workers=1)) as session:
         time.sleep(0.2)
 
     print("ready", flush=True)
+    while sys.argv[1] == "wait":
+        time.sleep(0.1)
     while sys.argv[1] == "work":
         ray.get([work.remote() for _ in range(4)])
     while sys.argv[1] == "ask":
@@ -224,3 +233,26 @@ def test_a_death_in_ray_is_one_line_and_what_code_raises_stays_what_it_is(ray_se
         assert "\n" not in str(told.value)
     with pytest.raises(ZeroDivisionError), deaths_told():
         ray.get(wrong.remote())
+
+
+def test_ray_leaves_the_handler_of_sigterm_that_there_was(start: Start) -> None:
+    """What a command says and ends with when it is told to stop is its own, while Ray is there as before."""
+    driver = start("wait", HANDLED="1")
+    driver.send_signal(signal.SIGTERM)
+    output, error = driver.communicate(timeout=SECONDS)
+    assert driver.returncode == 143, error
+    assert (output, error) == ("told to stop\n", "")
+
+
+def test_processes_follow_the_machine_or_the_cluster_unless_they_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.session.processes_here", lambda: 6)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(RaySession, "is_cluster", False)
+    assert RaySession(RayConfig()).workers == 6
+    assert RaySession(RayConfig(workers=3)).workers == 3
+    assert RaySession(RayConfig()).resources_here()["CPU"] >= 8
+    monkeypatch.setattr(RaySession, "is_cluster", True)
+    for cpus, workers in ((128.0, 115), (1.0, 1), (0.0, 1)):
+        monkeypatch.setattr(RaySession, "most_resources", staticmethod(lambda cpus=cpus: {"CPU": cpus}))
+        assert RaySession(RayConfig()).workers == workers
+    assert RaySession(RayConfig(workers=3)).workers == 3

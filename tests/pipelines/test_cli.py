@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import typer
 
-from pipelines.cli import main
+from pipelines.cli import RESUMED, app, main
+from sc3d import __version__
+
+ROOT = Path(__file__).parents[2]
 
 
 def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -98,3 +104,57 @@ def test_a_warning_about_a_hostile_file_is_written_out(tmp_path: Path, capfd: py
     assert logging.lastResort is not None
     logging.lastResort.handle(logging.LogRecord("sc3d", logging.WARNING, "", 0, "process on %s", ("\x1b]0;x\x07[/b]",), None))
     assert capfd.readouterr().err == "process on \\x1b]0;x\\x07[/b]\n"
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert answer(capsys, "--version") == (0, f"sc3d {__version__}\n", "")
+
+
+def test_completion_knows_commands_and_options(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("_SC3D_COMPLETE", "complete_bash")
+    for words, count, wanted in (("sc3d rep", "1", "report"), ("sc3d label --ima", "2", "--images")):
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", count)
+        assert wanted in answer(capsys)[1].split()
+
+
+def test_what_a_mistyped_command_or_option_may_have_been_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, wanted in ((["labell"], "label"), (["label", "--imagse", "x"], "--images")):
+        code, out, err = answer(capsys, *words)
+        assert (code, out) == (2, "")
+        assert wanted in err
+
+
+def test_commands_that_go_on_are_commands() -> None:
+    assert set(RESUMED) <= set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+
+
+_STOPPED = """
+import os, signal, sys
+from pipelines import cli
+from pipelines.jobs import label
+
+def run(*_, **__):
+    os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+
+label.run = run
+cli.main(sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize(("number", "code", "how"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "stopped")])
+def test_a_stopped_command_says_which_one_goes_on(tmp_path: Path, number: str, code: int, how: str) -> None:
+    words = ["label", "--run", f"{tmp_path}/my run", "--images", "https://who:secret@host/photos.csv"]
+    done = subprocess.run([sys.executable, "-c", _STOPPED, number, *words], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == code, done.stderr
+    *_, last = done.stderr.splitlines()
+    command = f"sc3d label --run '{tmp_path}/my run' --images https://host/photos.csv"
+    assert last == f"{how}; what is finished is kept, and the same command goes on there: {command}"
+
+
+def test_what_does_not_go_on_says_nothing_of_that(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipelines.report.models.print_models", interrupt)
+    assert answer(capsys, "models") == (130, "", "interrupted\n")

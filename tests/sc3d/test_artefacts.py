@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from orientation_shards import artefacts_in, clean, commit, orientation, reject, wanted
 
-from sc3d.artefacts import KEPT, MISSING, REJECTED, Artefacts, read_from
+from sc3d.artefacts import KEPT, MISSING, REJECTED, Artefacts, category_of, read_from
 from sc3d.errors import DamagedFileError
 from sc3d.records import Reject
 from sc3d.shards import COUNTED, Shard, item_table
@@ -89,6 +90,21 @@ def test_categories_are_folders_that_other_programs_understand(artefacts: Artefa
     files = pyarrow.dataset.dataset(tmp_path / artefacts.prefix, partitioning="hive")
     one = files.to_table(filter=pyarrow.dataset.field("category") == "tv set")
     assert one["image_id"].to_pylist() == ["c"]
+
+
+@pytest.mark.parametrize("where", ["disk", "bucket"])
+def test_categories_of_any_script_are_folders_and_keys(where: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path if where == "disk" else f"{request.getfixturevalue('bucket')}/run")
+    artefacts, name = artefacts_in(run), "Автобус 車"
+    shard = commit(artefacts, "a", "b", category=name)
+    assert artefacts.files() == [f"orientations/recipe/category={name}/{shard.name}.parquet"]
+    assert [category_of(file) for file in artefacts.files()] == [name]
+    assert {row.category for row in artefacts.catalogue(ALL).read_all()} == {name}
+    if where == "disk":
+        files = pyarrow.dataset.dataset(tmp_path / artefacts.prefix, partitioning="hive")
+        assert files.to_table(filter=pyarrow.dataset.field("category") == name)["image_id"].to_pylist() == ["a", "b"]
+        query = "select distinct category from read_parquet(?, hive_partitioning = true)"
+        assert duckdb.execute(query, [f"{tmp_path}/{artefacts.prefix}/**/*.parquet"]).fetchall() == [(name,)]
 
 
 def test_without_categories_all_shards_are_in_one_folder(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from sc3d.records import (
     Registration,
     Reject,
     ShapeFit,
+    as_category,
     check_category,
     check_id,
     pair_id_of,
@@ -244,15 +246,44 @@ def test_ids_that_are_no_file_names_are_refused(bad: str) -> None:
         check_id(bad)
 
 
-@pytest.mark.parametrize("good", ["car", "tv set", "a.b", "x" * 81])
+@pytest.mark.parametrize("good", ["car", "tv set", "a.b", "x" * 81, "Автобус", "車 2", "Köln-Bus", "बस", "รถ", "عربة", "é" * 81])
 def test_categories_may_be_folder_names(good: str) -> None:
     assert check_category(good) == good
 
 
-@pytest.mark.parametrize("bad", ["", "../x", "a/b", " car", "car ", "a..b", "=x", "a=b", "a\n", "x" * 82])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "",
+        "../x",
+        "a/b",
+        " car",
+        "car ",
+        "a..b",
+        "=x",
+        "a=b",
+        "a\n",
+        "x" * 82,
+        "車" * 81,
+        "🚗",
+        "a%20b",
+        "a\u202eb",
+        "a\u200bb",
+        "\u0301a",
+        "\ud800",
+        "a:b",
+    ],
+)
 def test_categories_that_are_no_folder_names_are_refused(bad: str) -> None:
     with pytest.raises(SchemaError, match="cannot be a category"):
         check_category(bad)
+
+
+def test_a_category_has_one_form_on_all_machines() -> None:
+    decomposed = unicodedata.normalize("NFD", "Köln")
+    with pytest.raises(SchemaError, match="NFC"):
+        check_category(decomposed)
+    assert as_category(decomposed) == as_category("Köln") == "Köln"
 
 
 def test_a_pair_is_of_one_category_and_takes_the_split_of_its_source() -> None:

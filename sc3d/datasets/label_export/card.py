@@ -48,7 +48,8 @@ class LabelCard:
     ``counts``: category -> split -> counts of what was exported; ``images``: category -> images of the manifest; ``left_out``: pairs with
     too few labels. ``rejects``: (stage, kind of error, count). ``thresholds``: tau_cc and tau_geo, or none for labels that came without.
     ``origin``: a sentence on where labels come from that were not made here; empty for a run's own. ``licence``: of the labels, or none.
-    ``caveat``: what has to be said about how a run's own were verified, or nothing.
+    ``caveat``: what has to be said about how a run's own were verified, or nothing. ``made_with``: (what, how) of what features and meshes
+    were made with, in plain words.
     """
 
     title: str
@@ -63,6 +64,7 @@ class LabelCard:
     thresholds: tuple[float, float] | None
     origin: str = ""
     caveat: str = ""
+    made_with: Sequence[tuple[str, str]] = ()
     licence: str | None = None
     layout: str = ""
     split_names: Mapping[str, str] = field(default_factory=dict)
@@ -103,7 +105,7 @@ class LabelCard:
 
     def _by_category(self) -> str:
         splits = list(dict.fromkeys(split for parts in self.counts.values() for split in parts))
-        header = ["category", "images", *(f"pairs, {self.split_names.get(s, s)}" for s in splits), "labels", "labels a pair"]
+        header = ["category", "images", *(f"pairs, {self.split_names.get(s, s)}" for s in splits), "labels", "labels per pair"]
         rows = [self._row(name, self.images.get(name, 0), parts, splits) for name, parts in sorted(self.counts.items())]
         everything = {s: LabelCounts.total(parts[s] for parts in self.counts.values() if s in parts) for s in splits}
         return table(header, [*rows, self._row("all", sum(self.images.values()), everything, splits)])
@@ -127,11 +129,12 @@ class LabelCard:
             for name, count in zip(ends, total.histogram, strict=True)
             if count or name != "0"
         ]
-        return table(["labels a pair", "pairs", ""], rows)
+        return table(["labels per pair", "pairs", ""], rows)
 
     def _making(self) -> str:
         total = self.total
-        lines = [self.origin] if self.origin else ["The pairs were matched and verified by the method of 3D-SC (arXiv 2605.30093)."]
+        lines = [self.origin] if self.origin else [_OWN]
+        lines += [f"- {what}: {how}" for what, how in self.made_with]
         lines.append(f"- recipe of the labels: `{self.recipe}`")
         lines += [f"- **not verified independently**: {self.caveat}"] if self.caveat else []
         lines.append(f"- pairs that were planned: {self.planned_pairs:,}; left out for too few labels: {self.left_out:,}")
@@ -165,6 +168,11 @@ class LabelCard:
         lines.append("- The images belong to their owners: their data set's terms hold for whatever is made with them.")
         return "\n".join(lines)
 
+
+_OWN = (
+    "The pairs were matched, and the matches filtered by cycle and by geodesic error, as in 3D-SC (arXiv 2605.30093). What that is worth "
+    "depends on what features and meshes were made with:"
+)
 
 _OBLIGATION = {
     "no": "**non-commercial use only**; labels that were made with it should not be used commercially.",

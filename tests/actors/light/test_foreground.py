@@ -111,7 +111,7 @@ def test_what_is_missing_says_what_to_do(tmp_path, monkeypatch):
     path = network(tmp_path / "n.onnx")
     (card,) = (card for card in MODELS if card.weights == "foreground")
     models = load_config(overrides=["reconstruct.mask=foreground", f"models.foreground={path}"]).models
-    assert availability(card, models).problem == ""
+    assert availability(card, models).problems == ()
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(PreflightError, match=r"pip install 'sc3d\[foreground\]'"):
         actor(path)

@@ -202,6 +202,8 @@ def test_card_counts(run: RunConfig, tmp_path: Path) -> None:
     assert "pairs that were planned: 24; left out for too few labels: 2" in card
     assert "| reconstruct | InputError | 2 |" in card
     assert "at most 0.05 of the mesh diagonal" in card
+    assert "- features: ImageNet features of EfficientNet-Lite0" in card
+    assert "- 3D descriptors: spectral descriptors and position, from the mesh alone" in card
     assert label_artefacts(run).recipe in card
     assert "No licence of the labels was chosen" in card
 

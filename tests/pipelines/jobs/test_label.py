@@ -30,6 +30,7 @@ from pipelines.stages.reconstruct import ReconstructStage
 from sc3d.config import DatasetConfig, LabelConfig, RunConfig
 from sc3d.config_file import to_values
 from sc3d.errors import InputError, RejectBudgetError, StoreError
+from sc3d.records import ImageRecord
 from sc3d.store import RunFolder
 
 
@@ -211,11 +212,13 @@ def small_config_for_photos(run: Path, root: Path, *overrides: str) -> RunConfig
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_a_category_with_one_image_has_no_pairs_and_says_so(tmp_path: Path, shared: Path) -> None:
+def test_one_image_is_described_though_it_can_have_no_labels(tmp_path: Path, shared: Path) -> None:
     root = photos(tmp_path / "photos", shared)
     (root / "bus_2.jpg").unlink()
     config = small_config_for_photos(tmp_path / "run", root)
-    label.run(config)
+    with pytest.raises(InputError, match="give at least two"):
+        label.run(config)
+    label.run(config, until="describe")
     assert len(DescribeStage(config).catalogue().located) == 1
     assert LabelStage(config).artefacts.files() == []
 
@@ -269,3 +272,32 @@ def test_a_killed_run_resumes_to_the_labels_of_an_undisturbed_one(finished: RunC
     subprocess.run(command, check=True, timeout=280, stdout=subprocess.DEVNULL)
     assert {p: p.stat().st_mtime_ns for p in done} == done
     assert_same_labels(label_rows(config), label_rows(finished))
+
+
+def images_of(**counts: int) -> list[ImageRecord]:
+    return [ImageRecord(f"{name}-{i}", f"{name}-{i}.jpg", name) for name, count in counts.items() for i in range(count)]
+
+
+def test_one_photo_alone_is_refused_with_what_is_needed(tmp_path: Path, shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "photos"
+    root.mkdir()
+    shutil.copy(shared / "data" / "photos" / "bus_1.jpg", root / "a.jpg")
+    with pytest.raises(SystemExit) as done:
+        main(["label", "--images", str(root), "--category", "bus", "--run", str(tmp_path / "run")])
+    assert done.value.code == 1
+    said = capsys.readouterr().err
+    assert "there is one photo alone of bus, and a label links two photos of one category: give at least two" in said
+    assert not (tmp_path / "run" / "images.parquet").exists()
+
+
+def test_photos_without_a_partner_are_told_and_the_others_go_on() -> None:
+    said: list[str] = []
+    label.check_partners(images_of(bus=1, car=2, cat=1), said.append)
+    assert said == ["  photos: there is one alone of bus, cat; it has no partner, and gives no labels"]
+    label.check_partners(images_of(car=2, bus=3), said.append)
+    assert len(said) == 1
+    with pytest.raises(InputError, match="one photo alone of a, b, c, d, e and 1 more"):
+        label.check_partners(images_of(a=1, b=1, c=1, d=1, e=1, f=1), said.append)
+    annotated = [dataclasses.replace(image, split="test") for image in images_of(dog=2)]
+    label.check_partners([*images_of(bus=1), *annotated], said.append)
+    assert said[-1].startswith("  photos: there is one alone of bus;")

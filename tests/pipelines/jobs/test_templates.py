@@ -192,7 +192,7 @@ def test_labels_with_the_prior_say_what_verified_them(annotated: RunConfig, tmp_
         print_labels(one, page, console)
         printed = console.file.getvalue()  # type: ignore[attr-defined]
         assert ("Not verified independently" in printed) == says
-        assert ("verified by geometry" in printed) != says
+        assert "meshes: template, posed in each photo" in printed
         assert ("Not verified independently" in Path(page).read_text("utf-8")) == says
 
 

@@ -14,7 +14,7 @@ from commit_rows import commit_rows
 from pipelines.folder.configuration import record_configuration, stored_values
 from pipelines.jobs import export_adapter, train
 from pipelines.runner.progress import Progress
-from pipelines.stages.adapter import feature_reader, train_job, training_data
+from pipelines.stages.adapter import check_labels, feature_reader, train_job, training_data
 from pipelines.stages.describe import DescribeStage
 from pipelines.stages.label import LabelStage
 from sc3d.config import RunConfig
@@ -280,3 +280,22 @@ def test_the_command_trains_and_says_where_the_adapter_is(config: RunConfig, cap
     with pytest.raises(SystemExit) as ended:
         main(["train", "--run", config.run, "--preset", "none"])
     assert ended.value.code == 2
+
+
+def test_what_is_ahead_and_why_is_said_before_the_first_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = _config(tmp_path / "run", tmp_path / "cache")
+    pairs = len(_fill(config)["rows"])
+    train.run(config)
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"train: 6 steps of 2 pairs (as train.steps says), so each of {pairs} pairs with labels about" in said
+    assert said.index("steps of 2 pairs") < said.index("6 in ")
+    train.run(config)
+    assert "steps of" not in capsys.readouterr().err, "it is all there already"
+
+
+def test_the_default_number_of_steps_is_told_as_the_papers(tmp_path: Path) -> None:
+    config = _config(tmp_path / "run", tmp_path / "cache", "train.steps=200000", "train.pairs_per_step=1")
+    _fill(config)
+    said = train._what_is_ahead(config.train, check_labels(config), 50)
+    assert "200,000 steps of 1 pair (the paper's number, made for a GPU; fewer: --set train.steps=300" in said
+    assert "50 of them are done" in said

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import io
+import json
+import pickle
 import sys
 from pathlib import Path
 
 import pytest
 
-from actors.catalogue import MODELS
+from actors import catalogue
+from actors.catalogue import MODELS, availability
 from actors.light.weights import MODULE, PACKAGE
 from cluster.session import RaySession
 from pipelines.cli import main
 from pipelines.jobs.preflight import check_models
-from pipelines.report.models import print_models
+from pipelines.report.models import model_facts, print_models
 from sc3d.config import ModelsConfig, RunConfig
 from sc3d.config_file import load_config
 from sc3d.console import PlainConsole
@@ -24,15 +27,62 @@ def checked(config: RunConfig) -> str:
     return "\n".join(check_models(config, RaySession(config.ray), []))
 
 
-def test_the_table_names_every_model_and_where_it_is(tmp_path: Path) -> None:
+@pytest.fixture
+def models(tmp_path: Path) -> ModelsConfig:
+    """PartField's weights are here, and nothing that comes from the hub."""
     (tmp_path / "model_objaverse.ckpt").touch()
+    return ModelsConfig(partfield=str(tmp_path))
+
+
+@pytest.mark.parametrize("width", [20, 80, 400])
+def test_every_model_has_a_block_whose_lines_are_whole_in_any_width(models: ModelsConfig, width: int) -> None:
     shown = io.StringIO()
-    print_models(ModelsConfig(partfield=str(tmp_path)), PlainConsole(file=shown, width=400))
-    lines = shown.getvalue().splitlines()
+    print_models(models, PlainConsole(file=shown, width=width))
+    blocks = {
+        block.splitlines()[0].rpartition(", ")[0].strip(): block for block in shown.getvalue().split("\n\n") if "    " in block
+    }
     for card in MODELS:
-        assert any(card.name in line and card.licence in line for line in lines)
-    assert any("PartField" in line and str(tmp_path) in line for line in lines)
-    assert any("SAM 3D" in line and "hf download" in line for line in lines)
+        block = blocks[card.name].splitlines()
+        assert f"    choose   --set {card.slot}={card.values[0]}" in block[1]
+        assert any(line.startswith(f"    licence  {card.licence}") for line in block)
+        todo = [line.removeprefix("    to do    ") for line in block if line.startswith("    to do    ")]
+        assert todo == list(availability(card, models).problems)
+        assert block[0].endswith(": not here" if todo else ": here")
+    assert f"    weights  {models.partfield}" in blocks["PartField"]
+
+
+def test_as_json_there_is_the_same(models: ModelsConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(["models", "--json", "--set", f"models.partfield={models.partfield}"])
+    assert not done.value.code
+    facts = json.loads(capsys.readouterr().out)
+    assert facts == model_facts(models)
+    assert [one["name"] for one in facts] == [card.name for card in MODELS]
+    (one,) = (one for one in facts if one["name"] == "PartField")
+    assert (one["weights"], one["to_do"], one["options"]) == (models.partfield, [], ["describe.shape=partfield"])
+    assert any("hf download" in step for one in facts for step in one["to_do"])
+
+
+def test_what_is_lacking_is_a_line_each_with_its_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(["preflight", "--profile", "foundation", "--images", str(tmp_path), "--kind", "toys", "--run", str(tmp_path / "run")])
+    assert done.value.code == 1
+    with pytest.raises(PreflightError) as refused:
+        checked(load_config(overrides=["profile=foundation"]))
+    first, *lines = refused.value.lines
+    assert first == "profile 'foundation' cannot run here"
+    commands = [line for line in lines if "hf download" in line]
+    assert len(commands) > 4
+    assert all(line.startswith("  ") and line.count("hf download") == 1 for line in commands)
+    assert all(line.strip() in str(refused.value) for line in lines), "whoever has one line gets all of it"
+    assert pickle.loads(pickle.dumps(refused.value)).lines == refused.value.lines  # noqa: S301
+
+
+def test_models_that_lack_the_same_are_named_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "find_spec", lambda name: None)
+    with pytest.raises(PreflightError) as refused:
+        checked(load_config(overrides=["describe.dino=dinov2", "reconstruct.mask=sam3"]))
+    assert any(line.startswith("  SAM 3, DINOv2 ViT-B/14: install transformers: pip install") for line in refused.value.lines)
 
 
 def test_a_profile_without_weights_is_refused_with_what_to_do(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

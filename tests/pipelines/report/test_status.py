@@ -162,18 +162,10 @@ def test_a_run_that_was_not_heard_of_for_long_may_be_dead(run: RunFolder) -> Non
     before = (datetime.now(timezone.utc) - timedelta(minutes=5)).isoformat(timespec="seconds")
     run.write_json(STATUS, values(written=before))
     text = " ".join(printed(run).split())
-    assert "last heard of 300 s ago" in text or "last heard of 301 s ago" in text
+    assert re.search(r"last heard of 5 min( \d s)? ago", text)
     assert "it may be dead, or the clocks differ. Started again, it goes on where it was" in text
     run.write_json(STATUS, values(written=before, state="finished"))
     assert "dead" not in printed(run), "one that has ended need not be heard of"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0 s"), (119, "119 s"), (120, "2 min"), (7199, "120 min"), (7200, "2.0 h"), (172799, "48.0 h"), (172800, "2.0 d")],
-)
-def test_durations_are_in_units_that_can_be_read(seconds: float, text: str) -> None:
-    assert status._duration(seconds) == text
 
 
 def test_watching_ends_with_the_run(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

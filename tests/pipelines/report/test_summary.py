@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from report_run import CATEGORIES, Made
 
-from pipelines.report.summary import print_labels, summarise
+from pipelines.report.summary import count_meshes, print_labels, summarise
 from pipelines.runner.stage import StageSummary
 from pipelines.runner.timings import record_summary
 from pipelines.stages.describe import DescribeStage
@@ -109,7 +109,7 @@ def test_the_table_has_the_numbers(full: Made) -> None:
     assert rows["images"] == "6"
     assert rows["pairs"] == "6"
     assert rows["labels"] == f"{int(summary.labels['n_kept'].sum()):,}"
-    assert rows["labels a pair"] == f"{summary.labels['n_kept'].mean():,.0f}"
+    assert rows["labels per pair"] == f"{summary.labels['n_kept'].mean():,.0f}"
     assert rows["candidates"] == f"{int(summary.matches['n_candidates'].sum()):,}"
     assert rows["turned"] == "2"
     assert rows["mesh fit"].endswith(" -> 1.00")
@@ -120,6 +120,20 @@ def test_the_table_has_the_numbers(full: Made) -> None:
     assert f"report: {full.config.run}/report/index.html" in text
     assert f"labels: {full.config.run}/labels/" in text
     assert "nothing was computed" not in text
+    assert "features: ImageNet features of EfficientNet-Lite0" in text
+    assert "meshes: " in text
+    assert "verified by geometry" not in text
+
+
+def test_meshes_are_counted_by_what_they_are() -> None:
+    columns = {"injected_turn": np.array([-1, 0, 90, -1, -1]), "numbering": np.array(["", "", "", "a", "b"])}
+    counts = count_meshes(load_config(None, ["reconstruct.mesh=template"]), columns)
+    assert counts == {
+        "generator's own, disturbed": 2,
+        "template, posed in each photo": 2,
+        "inflated silhouette, far side unknown": 1,
+    }
+    assert count_meshes(load_config(), {name: values[:0] for name, values in columns.items()}) == {}
 
 
 def test_the_table_says_what_pairs_without_labels_lacked(made: Made) -> None:
@@ -138,7 +152,7 @@ def test_the_table_says_when_everything_was_there(full: Made) -> None:
         record_summary(full.run, StageSummary(stage.name, 6, 0, 0, 0.1))
     text = printed(full.config, "x", width=60)
     assert "Everything was there already; nothing was computed." in text
-    assert "8 s" in text
+    assert rows_of(text)["time"] == "7.5 s"
 
 
 def test_a_run_with_images_only(made: Made) -> None:
@@ -157,20 +171,20 @@ def test_a_page_s_name_is_no_markup(made: Made) -> None:
 
 def test_costs_are_hours_until_there_are_prices(made: Made) -> None:
     for stage in (ReconstructStage, RenderStage, OrientStage, DescribeStage):
-        record_summary(made.run, StageSummary(stage.name, 6, 6, 0, 9.0, cpu_seconds=6 * 3.6, gpu_seconds=6 * 1.8))
-    record_summary(made.run, StageSummary(MatchStage.name, 8, 8, 0, 1.0, {IMAGE_READS: 12}, cpu_seconds=8 * 7.2))
+        record_summary(made.run, StageSummary(stage.name, 60, 60, 0, 9.0, cpu_seconds=60 * 3.6, gpu_seconds=60 * 1.8))
+    record_summary(made.run, StageSummary(MatchStage.name, 80, 80, 0, 1.0, {IMAGE_READS: 120}, cpu_seconds=80 * 7.2))
     text = printed(made.config)
-    assert "1,000 images  4 CPU hours and 2 GPU hours  of processes" in text
+    assert re.search(r"1,000 images +4 CPU hours and 2 GPU hours +of processes, estimated from 60 images", text)
     assert "1,000 pairs" not in text, "labels were not made yet"
-    assert rows_of(text)["reads a pair"] == "1.50"
+    assert rows_of(text)["reads per pair"] == "1.50"
     assert rows_of(text)["time"] == "37 s"
-    record_summary(made.run, StageSummary(LabelStage.name, 8, 8, 0, 1.0))
+    record_summary(made.run, StageSummary(LabelStage.name, 80, 80, 0, 1.0))
     priced = load_config(None, ["ray.cpu_hour_price=0.04", "ray.gpu_hour_price=2"], to_values(made.config))
     text = printed(priced)
     # 4 h x 0.04 + 2 h x 2, and 2 h x 0.04.
     assert rows_of(text)["1,000 images"] == "4.16"
     assert rows_of(text)["1,000 pairs"] == "0.08"
-    assert "at your prices: 2 CPU hours" in text
+    assert "at your prices: 2 CPU hours, estimated from 80 pairs" in text
 
 
 def test_a_rehearsal_is_called_one_and_has_no_numbers(made: Made) -> None:

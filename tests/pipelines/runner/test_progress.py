@@ -88,7 +88,7 @@ def test_a_log_gets_a_line_now_and_then(progress: Progress, monkeypatch: pytest.
     assert said(progress) == ""
     now[0] = 120.0
     line.advance(9, 2)
-    assert said(progress) == "match: 10/40, 2 rejected, 0.5/s, about 60 s left\n"
+    assert said(progress) == "match: 10/40, 2 rejected, 0.5/s, about 1 min left\n"
     line.advance(5)
     assert len(said(progress).splitlines()) == 1, "not before some time has gone"
     now[0] = 160.0

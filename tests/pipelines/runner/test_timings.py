@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.runner.stage import StageSummary
-from pipelines.runner.timings import Cost, cost_of_thousand, read_summaries, record_summary
+from pipelines.runner.timings import LEAST_COUNTED, Cost, cost_of_thousand, read_summaries, record_summary
 from sc3d.store import RunFolder
 
 
@@ -44,10 +44,19 @@ def test_a_thousand_costs_what_all_its_stages_took_of_each(run: RunFolder) -> No
     assert cost_of_thousand(run, ["match", "label"]) is None, "what was there already tells nothing"
     record_summary(run, StageSummary("label", 100, 100, 0, 1.0, cpu_seconds=36.0))
     # A pair took 3.6 s of a CPU and 1.8 s of a GPU, and 0.36 s for its labels.
-    assert cost_of_thousand(run, ["match"]) == Cost(1.0, 0.5)
+    assert cost_of_thousand(run, ["match"]) == Cost(1.0, 0.5, 50)
     found = cost_of_thousand(run, ["match", "label"])
     assert found is not None
-    assert (found.cpu_hours, found.gpu_hours) == (pytest.approx(1.1), 0.5)
+    assert (found.cpu_hours, found.gpu_hours, found.counted) == (pytest.approx(1.1), 0.5, 50)
+
+
+def test_a_few_items_say_nothing_of_a_thousand(run: RunFolder) -> None:
+    for stage, computed in (("match", LEAST_COUNTED), ("label", LEAST_COUNTED - 1)):
+        record_summary(run, StageSummary(stage, computed, computed, 0, 1.0, cpu_seconds=1.0))
+    assert cost_of_thousand(run, ["match"]) is not None
+    assert cost_of_thousand(run, ["match", "label"]) is None
+    record_summary(run, StageSummary("label", 50, 1, 0, 1.0, cpu_seconds=1.0))
+    assert cost_of_thousand(run, ["match", "label"]) is not None
 
 
 @pytest.mark.parametrize("damaged", [{"stage": "match"}, {"stage": "match", "seconds": "x"}, {"seconds": []}, {"counters": [1]}])

@@ -38,7 +38,7 @@ def test_reads_of_features_are_counted_and_shown(finished: RunConfig) -> None:
     assert n_images <= values["counters"][IMAGE_READS] < 2 * n_pairs
     shown = io.StringIO()
     print_labels(finished, "page", PlainConsole(file=shown, width=200))
-    line = next(line for line in shown.getvalue().splitlines() if line.startswith("reads a pair"))
+    line = next(line for line in shown.getvalue().splitlines() if line.startswith("reads per pair"))
     assert f" {values['counters'][IMAGE_READS] / n_pairs:.2f} " in line
 
 

@@ -107,6 +107,7 @@ READ_BY_FOUNDATION: dict[str, set[str]] = {
     "models.partfield_dims": {"describe"},
 }
 OTHER: dict[str, Any] = {
+    "ray.workers": 3,
     "run": "elsewhere",
     "dataset.kind": "spair",
     "dataset.category": "car",

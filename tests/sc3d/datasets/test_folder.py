@@ -1,6 +1,7 @@
 """Any folder of photos as a dataset."""
 
 import os
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,14 @@ def test_bad_category_names(tmp_path):
         read_folder(tmp_path)
     with pytest.raises(InputError, match=r"dataset\.category: '\.\./x' cannot be a category"):
         read_folder(tmp_path, "../x")
+
+
+def test_categories_of_any_script_in_whichever_form_the_file_system_has_them(tmp_path):
+    names = ("Автобус", "車 2", unicodedata.normalize("NFD", "Köln-Bus"))
+    put(tmp_path, *(f"{name}/a.jpg" for name in names))
+    assert sorted(image.category for image in read_folder(tmp_path)) == ["Köln-Bus", "Автобус", "車 2"]
+    assert {image.category for image in read_folder(tmp_path, unicodedata.normalize("NFD", "Köln"))} == {"Köln"}
+    assert all(Path(image.path).is_file() for image in read_folder(tmp_path))
 
 
 def test_masks_by_sub_path_then_by_stem(tmp_path):

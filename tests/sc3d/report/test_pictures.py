@@ -156,7 +156,7 @@ def test_yaw_card(scene: ModuleType) -> None:
 
 def test_feature_card_crops_photo_and_maps_alike(scene: ModuleType) -> None:
     images = [scene.scene_image(f"i{seed}", seed) for seed in range(3)]
-    card = feature_card("blob", [i.photo for i in images], [i.features for i in images])
+    card = feature_card("blob", [i.photo for i in images], [i.features for i in images], {"dino": "a model"})
     assert [row.group for row in card.rows] == ["dino", "sd", "shape"]
     assert card.image_ids == ("i0", "i1", "i2")
     for row in card.rows:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sc3d.report.page import Missing
 from sc3d.report.search import AdapterPart, LabelPart, SearchPage, adapter_part, label_part, render
 from sc3d.report.search_charts import SettingPoint, WeightsPoint, frontier_of, shade, shares, triangle
+from sc3d.report.search_verdict import verdict
 
 EVIL = "<script>alert(1)</script>"
 POINTS = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=30)
@@ -102,6 +103,31 @@ def test_the_page_shows_both_levels() -> None:
     assert page.count('class="trial best"') == 2
     assert 'class="weights best"' in page
     assert 'class="weights present"' in page
+
+
+def test_the_interval_of_each_setting_is_beside_it_and_in_words() -> None:
+    rows = [
+        _setting(0.5, 0.05, 0.0, 120.0, judged=29),
+        _setting(0.25, 0.05, 1 / 29, 110.0, judged=29, present=True),
+        _setting(0.25, 0.1, 0.5, 110.0, judged=200),
+    ]
+    part = label_part({"rows": rows, "wanted": 100.0, "objective": "fpr", "pairs": 7, "steps": 4}, "", "", "")
+    column = part.table.names.index("95 %")
+    assert [row.cells[column] for row in part.table.rows] == ["0.0 to 11.7", "0.6 to 17.2", "43.1 to 56.9"]
+    assert part.verdict == (
+        "The best setting has 0 of 29 judged points wrong (95 %: 0.0 to 11.7 %). "
+        "The present one has 1 of 29 judged points wrong (95 %: 0.6 to 17.2 %): "
+        "that difference is within chance, so they are not told apart. "
+        "Of the 2 others that keep enough labels, 1 is not told apart from the best."
+    )
+    assert part.verdict in _page(part, None)
+
+
+def test_what_is_better_than_by_chance_is_called_so_and_what_was_not_judged_is_not() -> None:
+    rows = [_setting(0.5, 0.05, 0.01, 120.0, judged=1000), _setting(0.25, 0.05, 0.2, 110.0, judged=1000, present=True)]
+    assert "they differ by more than chance" in verdict(rows, 100.0)
+    assert "not told apart" not in verdict(rows, 100.0)
+    assert verdict([_setting(0.5, 0.05, None, 0.0, judged=0)], 1.0) == ""
 
 
 def test_with_pck_as_the_objective_each_weights_has_one_row() -> None:

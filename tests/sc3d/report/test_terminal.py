@@ -31,6 +31,8 @@ def test_filters_and_pck_are_shown() -> None:
     assert "2.0 %" in text
     line = next(line for line in text.splitlines() if line.strip().startswith("adapter"))
     assert line.split() == ["adapter", "73.4", "%", "73.4", "%"]
+    assert "look-alikes" in text.partition("method")[0]
+    assert text.count("geo-aware") == 1, "what files call them, once below the table"
     assert "cup" not in text
     assert "0.05" not in text
     assert "[red]2D[/]" in text
