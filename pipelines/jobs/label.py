@@ -45,6 +45,7 @@ def run(config: RunConfig, until: str = "label", retry_rejects: bool = False) ->
             columns_read(config),
             job.progress.counting("photos"),
             lambda images: assign_templates(config, images, job.progress.say),
+            job.progress.say,
         )
         config = pin_sources(config)
         job.begin(record=False)
