@@ -416,6 +416,19 @@ def _truth(root: Path) -> None:
 def _meshes(root: Path) -> None:
     for ending in MESH_FORMATS:
         trimesh.creation.box().export(root / f"m{ending}")
+    _fans(root)
+
+
+def _fans(root: Path) -> None:
+    """The corners of a box as one fan."""
+    data: bytes = trimesh.creation.box().export(file_type="glb")
+    length = int.from_bytes(data[12:16], "little")
+    header = json.loads(data[20 : 20 + length])
+    header["meshes"][0]["primitives"][0]["mode"] = 6
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 4)
+    size = (len(data) - length + len(text)).to_bytes(4, "little")
+    (root / "fan.glb").write_bytes(data[:8] + size + len(text).to_bytes(4, "little") + data[16:20] + text + data[20 + length :])
 
 
 def _templates(root: Path) -> None:
@@ -425,6 +438,7 @@ def _templates(root: Path) -> None:
         painted.export(root / f"m{ending}")
     for name, data in painted.export(file_type="gltf").items():
         (root / name).write_bytes(data)
+    _fans(root)
 
 
 def _flow(root: Path) -> None:
