@@ -14,13 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 from filelock import FileLock, Timeout
 
-from sc3d.errors import WeightsError
+from sc3d.display import shown
+from sc3d.errors import StoreError, WeightsError
+from sc3d.s3_addresses import parse_s3
+from sc3d.store_s3 import S3Store
 
 logger = logging.getLogger(__name__)
 
@@ -58,14 +60,17 @@ def list_objects(uri: str, files: Sequence[str] = ()) -> Listing:
     Raises:
         WeightsError: nothing is there, one of ``files`` is not, or the bucket cannot be read.
     """
-    if "@" in urlsplit(uri).netloc:
-        raise WeightsError("credentials do not belong in the URI of weights; use the environment, a profile or an instance role")
     try:
-        filesystem, root = pafs.FileSystem.from_uri(uri.rstrip("/"))
+        location = parse_s3(uri)
+    except ValueError as error:
+        raise WeightsError(f"{shown(uri)}: {error}") from None
+    root = location.root
+    try:
+        filesystem = S3Store(location).arrow()
         own = filesystem.get_file_info(root)
         is_file = own.type == pafs.FileType.File
         found = [own] if is_file else filesystem.get_file_info(pafs.FileSelector(root, recursive=True, allow_not_found=True))
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, StoreError) as error:
         raise WeightsError(
             f"cannot list {uri}: {error}; check the name, the endpoint and the credentials of this machine"
         ) from None

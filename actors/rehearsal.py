@@ -30,10 +30,10 @@ class _Rehearsal(Actor):
 class RehearseLoad(_Rehearsal):
     """No file is opened: every image is a black square."""
 
-    provides = {"image": "upright RGB (H, W, 3) uint8", "width": "in pixels", "height": "in pixels"}
+    provides = {"image": "upright RGB (H, W, 3) uint8", "width": "in pixels", "height": "in pixels", "cut_out": "None"}
 
     def process(self, row: Row) -> Row:
-        return {"image": np.zeros((_SIDE, _SIDE, 3), np.uint8), "width": _SIDE, "height": _SIDE}
+        return {"image": np.zeros((_SIDE, _SIDE, 3), np.uint8), "width": _SIDE, "height": _SIDE, "cut_out": None}
 
 
 class RehearseMask(_Rehearsal):

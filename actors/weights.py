@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Literal
 
 from actors import bucket_weights, hub_weights
+from sc3d.display import scheme_of
 from sc3d.errors import WeightsError
+from sc3d.local_files import plain_path
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -108,7 +110,7 @@ def kind_of(source: str) -> Literal["local", "hub", "s3"]:
     """Where a source is. Raises WeightsError for what is none."""
     if not source.strip():
         raise WeightsError("no source of weights is given: name a hub id, a local path or s3://bucket/prefix")
-    scheme = source.partition("://")[0] if "://" in source else ""
+    scheme = scheme_of(source)
     if scheme == "s3":
         return "s3"
     if scheme not in ("", "file"):
@@ -118,7 +120,7 @@ def kind_of(source: str) -> Literal["local", "hub", "s3"]:
 
 
 def _expand(source: str) -> str:
-    return os.path.abspath(os.path.expanduser(source.removeprefix("file://")))
+    return os.path.abspath(os.path.expanduser(plain_path(source)))
 
 
 def _local_path(source: str) -> Path:

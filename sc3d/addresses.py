@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, urlsplit, urlunsplit
 
 from sc3d.display import scheme_of, shown
-from sc3d.errors import InputError, StoreError
-from sc3d.store_s3 import Location, locate
+from sc3d.errors import InputError
+from sc3d.s3_addresses import Location, is_s3, parse_s3
 
 ANY_BUCKET = "s3://*"
 """Among :func:`buckets_of`: all that are not named."""
@@ -19,8 +19,7 @@ ANY_BUCKET = "s3://*"
 # What needs no closer look: nothing escaped, no options, no credentials.
 _PLAIN = re.compile(r"(?:s3|https?)://[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*(?:/(?!\.\.?(?:/|$))[^/?#%@\\\x00-\x1f]+)+")
 _CONTROL = re.compile(r"[\x00-\x1f]")
-# Amazon's rule, and what older and other stores allow besides: nothing that ends a host's name or begins a port, a path or options.
-_BUCKET = re.compile(r"(?!.*\.\.)(?![0-9]+(?:\.[0-9]+){3}$)[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
+_ANY = "any-bucket"
 
 
 def check_address(path: str) -> None:
@@ -52,18 +51,19 @@ def object_of(uri: str) -> tuple[str, str]:
     Raises:
         InputError: it is none, or has options: which server has the bucket is not for an address to say.
     """
-    address, options, _ = uri[len("s3://") :].partition("?")
+    address, options, _ = uri.partition("?")
     if options:
         raise InputError(
             f"{shown(uri)}: an address in a bucket has no options; write a question mark in a key as %3F, and say in "
             "dataset.download.buckets where a bucket lies"
         )
-    bucket, _, key = unquote(address).partition("/")
-    if not key or key.endswith("/") or any(part in ("", ".", "..") for part in key.split("/")):
+    try:
+        found = parse_s3(address)
+    except ValueError as error:
+        raise InputError(f"{shown(uri)}: {error}") from None
+    if not found.key or address.endswith("/"):
         raise InputError(f"{shown(uri)}: is not an address in a bucket; it is s3://bucket/key")
-    if not _BUCKET.fullmatch(bucket):
-        raise InputError(f"{shown(uri)}: what follows s3:// cannot be the name of a bucket; it is s3://bucket/key")
-    return bucket, key
+    return found.bucket, found.key
 
 
 def buckets_of(listed: Iterable[str]) -> dict[str, Location]:
@@ -74,17 +74,17 @@ def buckets_of(listed: Iterable[str]) -> dict[str, Location]:
     """
     found: dict[str, Location] = {}
     for entry in listed:
+        # A name that every bucket can have stands for those that are not named, so that there is one parser.
+        is_any = is_s3(entry) and entry[len("s3://") :].partition("?")[0].rstrip("/") == "*"
         try:
-            location = locate(entry) if entry.startswith("s3://") else None
-        except StoreError as error:
-            raise ValueError(str(error)) from None
-        if (
-            location is None
-            or location.root != location.bucket
-            or not (location.bucket == "*" or _BUCKET.fullmatch(location.bucket))
-        ):
+            location = parse_s3(entry.replace("*", _ANY, 1) if is_any else entry)
+        except ValueError as error:
+            raise ValueError(
+                f"'{shown(entry)}' is not a bucket ({error}); it is s3://bucket, or {ANY_BUCKET} for all others"
+            ) from None
+        if location.key:
             raise ValueError(f"'{shown(entry)}' is not a bucket; it is s3://bucket, or {ANY_BUCKET} for all others")
-        found[location.bucket] = location
+        found["*" if is_any else location.bucket] = location
     return found
 
 

@@ -146,13 +146,15 @@ def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
 
 
 def located(config: RunConfig) -> RunConfig:
-    """The configuration with full paths for the run folder and the data set, where they are local, and ``~`` for the home folder."""
+    """The configuration with full paths for the run folder, the data set and what else workers read, where they are local, and ``~`` for
+    the home folder."""
     dataset, reconstruct = config.dataset, config.reconstruct
     masks, facing = (_full_path(path) if path else None for path in (dataset.masks, dataset.facing))
     placed = dataclasses.replace(dataset, root=_full_path(dataset.root), masks=masks, facing=facing)
     if reconstruct.template and reconstruct.template != BUILT_IN:
         reconstruct = dataclasses.replace(reconstruct, template=_full_path(reconstruct.template))
-    return dataclasses.replace(config, run=_full_path(config.run), dataset=placed, reconstruct=reconstruct)
+    compare = dataclasses.replace(config.compare, spheres=config.compare.spheres and _full_path(config.compare.spheres))
+    return dataclasses.replace(config, run=_full_path(config.run), dataset=placed, reconstruct=reconstruct, compare=compare)
 
 
 def _full_path(path: str) -> str:

@@ -1,4 +1,4 @@
-"""Reading photos and masks: what is in the file becomes upright 8-bit RGB or a boolean mask, or a typed error that says what to do.
+"""Reading photos: what is in the file becomes upright 8-bit RGB, or a typed error that says what to do. Masks: :mod:`sc3d.mask_files`.
 
 Sizes are (width, height) in pixels, arrays are (height, width, ...). "Upright" means that the EXIF orientation has been applied.
 """
@@ -6,7 +6,6 @@ Sizes are (width, height) in pixels, arrays are (height, width, ...). "Upright" 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -21,18 +20,24 @@ from sc3d.grid import Letterbox
 from sc3d.local_files import read_local
 from sc3d.remote_images import read_object, read_url
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+EXTENSIONS = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".png", ".webp", ".heic", ".heif", ".hif", ".avif", ".gif", ".bmp", ".tif", ".tiff"
+)  # fmt: skip
+"""What names of photos end in, in small or capital letters. What a file is, its content says."""
+
 MIN_SIDE = 16
 # A little below the size at which Pillow itself begins to warn about decompression bombs.
 MAX_PIXELS = 80_000_000
-ASPECT_TOLERANCE = 0.01
 
 # A scan of a few bytes may go over all pixels. Progressive photos have about ten.
 _MAX_SCANS = 100
 _SCAN = b"\xff\xda"
 
 # Only formats that Pillow decodes by itself: others (EPS, for one) start external programs.
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "TIFF", "GIF", "PPM")
+# HEIC and AVIF are made of boxes; the first one names what is in the others.
+_BOX, _AVIF = b"ftyp", (b"avif", b"avis")
+_MAX_BRANDS = 256
 _TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -42,9 +47,16 @@ _TRANSPOSITIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
-# Grey masks whose largest value is below this are label maps (0, 1, 2, ..): anything but 0 is inside.
-_MAX_LABEL = 32
+SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+"""Modes of Pillow whose pixels are one number of up to 16 bits."""
+
+# What cameras deliver in 16 bits.
+_DEPTHS = (8, 10, 12, 14, 16)
+# Where a PNG says how many bits a value has, and the tag by which a TIFF does.
+_PNG_BITS, _TIFF_BITS = 24, 258
+_LEAST_BRIGHT = 16
+# Shares of a photo that the opaque part of a cut-out has: less is no object, and more is a picture with rounded corners.
+_CUT_OUT = (0.005, 0.95)
 
 
 def read_bytes(path: str, download: DownloadConfig | None = None) -> bytes:
@@ -74,10 +86,18 @@ def read_bytes(path: str, download: DownloadConfig | None = None) -> bytes:
 
 
 def load_image(path: str, download: DownloadConfig | None = None) -> np.ndarray:
-    """Read a photo as upright RGB, (H, W, 3) uint8.
+    """Read a photo as upright RGB, (H, W, 3) uint8: the first of what :func:`load_photo` returns."""
+    return load_photo(path, download)[0]
 
-    The EXIF orientation is applied; CMYK, palette and grey images become RGB; 16-bit grey keeps its upper 8 bits; transparent
-    pixels are laid over white; of several frames the first one counts.
+
+def load_photo(path: str, download: DownloadConfig | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Read a photo as upright RGB, (H, W, 3) uint8, and the object that it was cut out for, (H, W) bool.
+
+    JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP, TIFF. The EXIF orientation is applied; CMYK, palette and grey images become RGB; 16-bit grey
+    keeps the upper 8 of the 8, 10, 12, 14 or 16 bits that its values need; transparent pixels are laid over white; of several frames the
+    first one counts.
+
+    The object is what is opaque, where that is 0.5 to 95 % of the photo; else there is ``None``.
 
     Args:
         path: local path or address, see :func:`read_bytes`.
@@ -88,12 +108,15 @@ def load_image(path: str, download: DownloadConfig | None = None) -> np.ndarray:
             or of a pixel type that has no display range.
         StoreError: the store of a bucket is away, or does not accept the credentials.
     """
-    image, where = open_image(path, download), shown(path)
+    data, where = read_bytes(path, download), shown(path)
+    image = decode_image(data, where)
     if min(image.size) < MIN_SIDE:
         raise InputError(
             f"{where}: {image.width} x {image.height} pixels; photos need at least {MIN_SIDE} pixels a side; remove it"
         )
-    return np.ascontiguousarray(np.asarray(_to_rgb(_upright(image, orientation_of(image)), where)))
+    _check_depth(data, image, where)
+    image = upright(image, orientation_of(image))
+    return np.ascontiguousarray(np.asarray(to_rgb(image, where))), _cut_out(image)
 
 
 def read_orientation(path: str, download: DownloadConfig | None = None) -> int:
@@ -114,47 +137,6 @@ def orientation_of(image: Image.Image) -> int:
     return value if value in _TRANSPOSITIONS else 1
 
 
-def load_mask(
-    path: str, size: tuple[int, int], orientation: int | Callable[[], int] = 1, download: DownloadConfig | None = None
-) -> np.ndarray:
-    """Read an object mask for an upright photo of ``size``, as (H, W) bool.
-
-    What is inside: opaque pixels, if the mask has real transparency; of a palette any colour but black; of a grey or colour mask
-    whose largest value is below 32 (a label map) any value but 0, else everything above half of the largest value.
-
-    A mask of another size with the same aspect ratio (within 1 %) is resized (nearest). The mask's own EXIF orientation is
-    applied. A mask that fits only the photo *as stored* was drawn by a program that ignores EXIF, and is turned like the photo.
-
-    Args:
-        path: local path or address, see :func:`read_bytes`.
-        size: (width, height) of the upright photo.
-        orientation: the photo's EXIF orientation, see :func:`read_orientation`; or what finds it out, called only where it matters.
-        download: limits, see :func:`read_bytes`.
-
-    Raises:
-        InputError: unreadable; another size and aspect ratio; empty; or full (which carries no shape).
-        StoreError: the store of a bucket is away, or does not accept the credentials.
-    """
-    stored, where = open_image(path, download), shown(path)
-    image = _upright(stored, orientation_of(stored))
-    if not _fits(image.size, size) and _fits(image.size, (size[1], size[0])):
-        turned = orientation() if callable(orientation) else orientation
-        image = _upright(image, turned) if turned in (5, 6, 7, 8) else image
-    if not _fits(image.size, size):
-        raise InputError(
-            f"{where}: the mask has {image.width} x {image.height} pixels, its photo {size[0]} x {size[1]}; "
-            "export it at the photo's size, or at least with its aspect ratio"
-        )
-    if image.size != tuple(size):
-        image = image.resize(size, Image.Resampling.NEAREST)
-    mask = _inside(image, where)
-    if not mask.any():
-        raise InputError(f"{where}: the mask is empty; draw the object, or remove the file to have a mask computed")
-    if mask.all():
-        raise InputError(f"{where}: the mask covers the whole photo, so it shows no shape; draw the object, or remove the file")
-    return mask
-
-
 def encode_mask(mask: np.ndarray) -> bytes:
     """Boolean mask (H, W) -> 8-bit grey PNG, 255 inside."""
     if mask.ndim != 2 or mask.dtype != np.bool_ or mask.size == 0:
@@ -166,7 +148,7 @@ def encode_mask(mask: np.ndarray) -> bytes:
 
 def decode_mask(data: bytes) -> np.ndarray:
     """Inverse of :func:`encode_mask`: PNG -> (H, W) bool. Raises :class:`InputError` if ``data`` is no such PNG."""
-    image = _decode(data, "stored mask")
+    image = decode_image(data, "stored mask")
     if image.mode != "L":
         raise InputError(f"stored mask: an 8-bit grey PNG was expected, got mode {image.mode}; reconstruct the image again")
     return np.asarray(image) > 127
@@ -187,23 +169,25 @@ def letterbox(image: np.ndarray, size: int, fill: int | Literal["edge"] = 0) -> 
 
 def open_image(path: str, download: DownloadConfig | None = None) -> Image.Image:
     """An image as it is stored, decoded whole; raises as :func:`load_image` does, except that it may be small and of any pixel type."""
-    return _decode(read_bytes(path, download), shown(path))
+    return decode_image(read_bytes(path, download), shown(path))
 
 
-def _decode(data: bytes, where: str) -> Image.Image:
+def decode_image(data: bytes, where: str) -> Image.Image:
+    """As :func:`open_image`, of the content of a file; ``where`` begins the messages."""
     try:
-        image: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        image: Image.Image = _opened(data)
         pixels = image.width * image.height
         if pixels <= MAX_PIXELS:
             if image.format in ("JPEG", "MPO") and data.count(_SCAN) > _MAX_SCANS:
                 raise ValueError(f"it has more than {_MAX_SCANS} scans")
             image.load()
+            # What a HEIC decodes to may have another size than its header says.
+            pixels = image.width * image.height
             _check_whole(data, image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InputError(f"{where}: more than {MAX_PIXELS // 10**6} million pixels; scale it down first") from None
     except Image.UnidentifiedImageError:
-        names = ", ".join(sorted({e.lstrip(".") for e in EXTENSIONS}))
-        raise InputError(f"{where}: not an image that can be read; convert it to one of {names}") from None
+        raise InputError(f"{where}: not an image that can be read; convert it to JPEG or PNG") from None
     except Exception as error:  # decoders raise whatever they stumble over in a damaged file
         raise InputError(f"{where}: the image is truncated or damaged ({error}); copy it again or remove it") from None
     if pixels > MAX_PIXELS:
@@ -211,6 +195,16 @@ def _decode(data: bytes, where: str) -> Image.Image:
             f"{where}: {image.width} x {image.height} are more than {MAX_PIXELS // 10**6} million pixels; scale it down first"
         )
     return image
+
+
+def _opened(data: bytes) -> Image.Image:
+    if data[4:8] != _BOX or any(brand in data[8 : min(int.from_bytes(data[:4], "big"), _MAX_BRANDS)] for brand in _AVIF):
+        return Image.open(io.BytesIO(data), formats=_FORMATS)
+    # Here, since it is compiled code, which processes that open no such photo need not load.
+    import pi_heif
+
+    pi_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+    return Image.open(io.BytesIO(data), formats=("HEIF", "AVIF"))
 
 
 def _check_whole(data: bytes, image: Image.Image) -> None:
@@ -222,7 +216,7 @@ def _check_whole(data: bytes, image: Image.Image) -> None:
         check_jpeg(data)
     elif 0 in _corner(image):
         # What no decoder wrote is still zero. Over another colour, it would be that.
-        again: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        again = _opened(data)
         bands = len(again.getbands())
         again.im = Image.new(again.mode, again.size, 255 if bands == 1 else (255,) * bands).im
         again.load()
@@ -235,19 +229,39 @@ def _corner(image: Image.Image) -> bytes:
     return image.crop((image.width - 2, image.height - 2, image.width, image.height)).tobytes()
 
 
-def _upright(image: Image.Image, orientation: int) -> Image.Image:
+def upright(image: Image.Image, orientation: int) -> Image.Image:
+    """An image with its EXIF orientation applied; whatever is none of 2 to 8 leaves it as it is."""
     return image.transpose(_TRANSPOSITIONS[orientation]) if orientation in _TRANSPOSITIONS else image
 
 
-def _has_alpha(image: Image.Image) -> bool:
+def has_alpha(image: Image.Image) -> bool:
+    """Whether an image can have transparent pixels."""
     return "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa")
 
 
-def _to_rgb(image: Image.Image, where: str) -> Image.Image:
-    if image.mode in _SIXTEEN_BIT or image.mode == "F":
+def _check_depth(data: bytes, image: Image.Image, where: str) -> None:
+    """Refuse 16-bit colours of which Pillow, which reads their upper 8 bits, has left nothing that one can see."""
+    if image.mode not in ("RGB", "RGBA", "LA"):
+        return
+    deep = data[_PNG_BITS] == 16 if image.format == "PNG" else 16 in getattr(image, "tag_v2", {}).get(_TIFF_BITS, ())
+    if deep and 0 < int(np.asarray(image.convert("RGB")).max()) < _LEAST_BRIGHT:
+        raise InputError(f"{where}: its 16-bit colours use less than 13 of their bits, so it is black; convert it to 8 bits")
+
+
+def _cut_out(image: Image.Image) -> np.ndarray | None:
+    if not has_alpha(image):
+        return None
+    opaque: np.ndarray = np.asarray(image.convert("RGBA"))[..., 3] > 127
+    least, most = _CUT_OUT
+    return opaque if least <= opaque.mean() <= most else None
+
+
+def to_rgb(image: Image.Image, where: str) -> Image.Image:
+    """An image of any pixel type as 8-bit RGB, over white; ``where`` begins the message of the InputError where that cannot be."""
+    if image.mode in SIXTEEN_BIT or image.mode == "F":
         return Image.fromarray(_to_8_bit(image, where)).convert("RGB")
     try:
-        if not _has_alpha(image):
+        if not has_alpha(image):
             return image.convert("RGB")
         rgba = image.convert("RGBA")
     except ValueError:
@@ -259,22 +273,6 @@ def _to_8_bit(image: Image.Image, where: str) -> np.ndarray:
     values: np.ndarray = np.asarray(image)
     if image.mode == "F" or values.min() < 0 or values.max() > 0xFFFF:
         raise InputError(f"{where}: floating point or 32-bit pixels have no fixed display range; convert it to 8-bit RGB")
-    return (values.astype(np.uint32) >> 8).astype(np.uint8)
-
-
-def _fits(have: tuple[int, int], want: tuple[int, int]) -> bool:
-    return abs((have[0] / have[1]) / (want[0] / want[1]) - 1) <= ASPECT_TOLERANCE
-
-
-def _inside(image: Image.Image, where: str) -> np.ndarray:
-    if _has_alpha(image):
-        alpha: np.ndarray = np.asarray(image.convert("RGBA"))[..., 3]
-        if alpha.min() < 255:
-            return alpha > 127
-    if image.mode == "P":
-        return np.asarray(np.asarray(image.convert("RGB")).any(axis=2))
-    values: np.ndarray = np.asarray(image)
-    if values.dtype != np.bool_ and image.mode not in ("L", *_SIXTEEN_BIT):
-        values = np.asarray(_to_rgb(image, where)).max(axis=2)
-    largest = int(values.max())
-    return np.asarray(values > (0 if largest < _MAX_LABEL else largest / 2))
+    most = int(values.max())
+    depth = next(depth for depth in _DEPTHS if most >> depth == 0)
+    return (values.astype(np.uint32) >> (depth - 8)).astype(np.uint8)

@@ -16,10 +16,12 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from sc3d.errors import DamagedFileError, InputError, LeaseLostError, SchemaError, StoreError
 from sc3d.fence import FOLDER, claims_among, number_at, write_as
+from sc3d.local_files import plain_path
 from sc3d.record_files import RecordFile
 from sc3d.schema import Record, from_table, to_table
 from sc3d.store_disk import TEMPORARY, DiskStore
@@ -55,18 +57,21 @@ class RunFolder:
     """
 
     def __init__(self, uri: str | Path, patience: float | None = None, number: int | None = None) -> None:
-        self.uri = str(uri).rstrip("/")
+        text = os.fspath(uri)
+        parts = urlsplit(text)
+        scheme = parts.scheme
+        # In one spelling, which others may compare.
+        self.uri = f"{scheme}{text[len(scheme) :]}".rstrip("/")
         self._patience, self._number = patience, number
-        scheme = urlsplit(self.uri).scheme
-        if "@" in urlsplit(self.uri).netloc:
+        if "@" in parts.netloc:
             raise StoreError("credentials do not belong in a run folder's URI; use the environment, a profile or an instance role")
         self.is_local = scheme in ("", "file")
         self._store: DiskStore | S3Store
         if self.is_local:
-            self._root = os.path.abspath(self.uri.removeprefix("file://"))
+            self._root = os.path.abspath(os.path.expanduser(plain_path(self.uri)))
             self._store = DiskStore(self._root)
         elif scheme == "s3":
-            location = locate(self.uri)
+            location = locate(text)
             self._root, self._store = location.root, S3Store(location)
         else:
             raise StoreError(f"{self.uri}: a run folder is a local path or s3://bucket/prefix, not '{scheme}://'")
@@ -115,6 +120,10 @@ class RunFolder:
         if not name or any(p in ("", ".", "..") for p in parts) or "\\" in name or "\x00" in name:
             raise StoreError(f"'{name}' is not a name inside a run folder")
         return f"{self._root}/{name}"
+
+    def arrow(self) -> pafs.FileSystem:
+        """pyarrow's file system in which :meth:`path` means something, for libraries that take one."""
+        return self._store.arrow()
 
     def exists(self, name: str) -> bool:
         """Whether a file of that name is there."""
@@ -200,7 +209,7 @@ class RunFolder:
 
     def _where(self, name: str) -> str:
         # Without the options in the URI, which belong to the folder.
-        return f"{self.uri.partition('?')[0]}/{name}".rstrip("/")
+        return f"{self.uri.partition('?')[0].rstrip('/')}/{name}".rstrip("/")
 
     def read_records(self, record: type[RecordT], name: str) -> list[RecordT]:
         """All records of a Parquet file. Raises StoreError or SchemaError with the file's name."""

@@ -30,6 +30,10 @@ class DiskStore:
     def __init__(self, root: str) -> None:
         self.root = root
 
+    def arrow(self) -> pafs.FileSystem:
+        """The disk, as pyarrow's file system."""
+        return pafs.LocalFileSystem()
+
     def exists(self, path: str) -> bool:
         """Whether there is a file of that path."""
         try:

@@ -20,14 +20,15 @@ import threading
 import uuid
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from sc3d.display import shown
 from sc3d.errors import StoreError
 from sc3d.local_files import too_large
+from sc3d.s3_addresses import Location, endpoint_of, parse_s3
 from sc3d.store_errors import ShortReadError, is_silent, missing_bucket
 
 ResultT = TypeVar("ResultT")
@@ -41,33 +42,19 @@ SINGLE_PUT_BYTES = 8_000_000
 
 # One quick retry inside the client, since that is where it corrects for a clock that is off; all further patience is ours.
 _CLIENT_ATTEMPTS = 2
-_OPTIONS = ("region", "scheme", "endpoint_override")
 _REFUSED = {"PreconditionFailed", "ConditionalRequestConflict"}
 
 
-class Location(NamedTuple):
-    """Where a run folder is: bucket, bucket/prefix, and the options of the URI's query."""
-
-    bucket: str
-    root: str
-    options: tuple[tuple[str, str], ...]
-
-
 def locate(uri: str) -> Location:
-    """Take ``s3://bucket/prefix?region=...&scheme=...&endpoint_override=host:port`` apart. No request is made.
+    """Take the address of a run folder apart: :func:`~sc3d.s3_addresses.parse_s3`.
 
     Raises:
-        StoreError: no bucket, or an option that there is not.
+        StoreError: it is no address in a bucket.
     """
-    address, _, query = uri.removeprefix("s3:").removeprefix("//").partition("?")
-    root = unquote(address).rstrip("/")
-    options = tuple(parse_qsl(query, keep_blank_values=True))
-    if not root or root.startswith("/"):
-        raise StoreError(f"{uri} names no bucket; a run folder in S3 is s3://bucket/prefix")
-    unknown = [name for name, _ in options if name not in _OPTIONS]
-    if unknown:
-        raise StoreError(f"{uri}: there is no option '{unknown[0]}'; a run folder's URI takes {', '.join(_OPTIONS)}")
-    return Location(root.partition("/")[0], root, options)
+    try:
+        return parse_s3(uri)
+    except ValueError as error:
+        raise StoreError(f"{shown(uri)}: {error}") from None
 
 
 class S3Store:
@@ -78,6 +65,10 @@ class S3Store:
 
     def __init__(self, location: Location) -> None:
         self._location = location
+
+    def arrow(self) -> pafs.FileSystem:
+        """The bucket's file system for others who take one of pyarrow, as Ray does; its paths are bucket/key."""
+        return self._files()
 
     def exists(self, path: str) -> bool:
         """Whether there is an object of that path."""
@@ -271,15 +262,18 @@ def _open_client(location: Location, region: str, environment: int, process: int
 
 
 def _endpoint(location: Location) -> dict[str, str]:
-    """Scheme and host of a store that is not Amazon's, from the URI or the environment; empty for Amazon's."""
+    """Scheme and host of a store that is not Amazon's, from the address or the environment; empty for Amazon's."""
     options = dict(location.options)
     if "endpoint_override" in options:
-        url = urlsplit(f"//{options['endpoint_override']}")
-        scheme = options.get("scheme", "https")
-    else:
-        url = urlsplit(os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "")
-        scheme = url.scheme
-    return {"scheme": scheme, "endpoint_override": url.netloc} if url.netloc else {}
+        return {name: options[name] for name in ("scheme", "endpoint_override")}
+    for variable in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        if text := os.environ.get(variable):
+            try:
+                scheme, host = endpoint_of(text)
+            except ValueError as error:
+                raise StoreError(f"the environment's {variable} cannot be used: {error}") from None
+            return {"scheme": scheme, "endpoint_override": host}
+    return {}
 
 
 def _beside(action: Callable[[], None]) -> None:

@@ -53,7 +53,8 @@ from sc3d.geometry.camera import Camera, Pose
 from sc3d.geometry.mesh import MESH_FORMATS, Mesh, load_mesh
 from sc3d.geometry.templates.load import TEMPLATE_FORMATS, load_template
 from sc3d.grid import SIDE
-from sc3d.images import decode_mask, encode_mask, load_image, load_mask
+from sc3d.images import decode_mask, encode_mask, load_photo
+from sc3d.mask_files import load_mask
 from sc3d.matching.described import Described
 from sc3d.matching.label import match_pair
 from sc3d.records import ImageRecord
@@ -68,6 +69,7 @@ from tests.dataset_copies import (
     write_prepared_ap10k,
     write_tss,
 )
+from tests.pictures import HEIC
 from tests.sc3d.matching.scene import random_features
 
 Draw = st.DrawFn
@@ -375,6 +377,9 @@ def _photos(root: Path) -> None:
     for name in ("e.webp", "f.tif", "g.bmp", "h.gif", "i.ppm"):
         _picture().save(root / name)
     _picture().save(root / "j.tif", compression="tiff_lzw")
+    _picture().save(root / "k.avif")
+    for photo in HEIC.iterdir():
+        (root / photo.name).write_bytes(photo.read_bytes())
 
 
 def _mask(root: Path) -> None:
@@ -382,6 +387,17 @@ def _mask(root: Path) -> None:
     mask[10:30, 10:40] = 255
     Image.fromarray(mask).save(root / "m.png")
     Image.fromarray(mask).convert("P").save(root / "p.png")
+
+
+def _mask_of_numbers(root: Path) -> None:
+    mask = np.zeros((48, 64), np.uint8)
+    mask[10:30, 10:40] = 255
+    _mask(root)
+    np.save(root / "a.npy", mask)
+    np.save(root / "f.npy", np.asfortranarray(mask.astype(np.float32))[None])
+    runs = [490, *[20, 28] * 29, 20, 1170]
+    (root / "r.json").write_text(json.dumps({"size": [48, 64], "counts": runs}))
+    (root / "s.json").write_text(json.dumps({"segmentation": {"size": [48, 64], "counts": "Z?d0l0" + "0" * 57 + "fS1"}}))
 
 
 def _stored_mask(root: Path) -> None:
@@ -400,6 +416,19 @@ def _truth(root: Path) -> None:
 def _meshes(root: Path) -> None:
     for ending in MESH_FORMATS:
         trimesh.creation.box().export(root / f"m{ending}")
+    _fans(root)
+
+
+def _fans(root: Path) -> None:
+    """The corners of a box as one fan."""
+    data: bytes = trimesh.creation.box().export(file_type="glb")
+    length = int.from_bytes(data[12:16], "little")
+    header = json.loads(data[20 : 20 + length])
+    header["meshes"][0]["primitives"][0]["mode"] = 6
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 4)
+    size = (len(data) - length + len(text)).to_bytes(4, "little")
+    (root / "fan.glb").write_bytes(data[:8] + size + len(text).to_bytes(4, "little") + data[16:20] + text + data[20 + length :])
 
 
 def _templates(root: Path) -> None:
@@ -409,6 +438,7 @@ def _templates(root: Path) -> None:
         painted.export(root / f"m{ending}")
     for name, data in painted.export(file_type="gltf").items():
         (root / name).write_bytes(data)
+    _fans(root)
 
 
 def _flow(root: Path) -> None:
@@ -468,10 +498,11 @@ def _check_features(path: Path) -> None:
     match_pair(described, described, "toy", MatchConfig())
 
 
-def _check_image(image: np.ndarray) -> None:
+def _check_photo(image: np.ndarray, cut_out: np.ndarray | None) -> None:
     assert image.dtype == np.uint8
     assert image.ndim == 3
     assert image.shape[2] == 3
+    assert cut_out is None or (cut_out.dtype == np.bool_ and cut_out.shape == image.shape[:2])
 
 
 def _each(read: Callable[[Path], object]) -> Callable[[Path], object]:
@@ -513,8 +544,9 @@ READERS: Mapping[str, Reader] = {
     "table": Reader(_table, lambda root: _check_set(AnnotatedSet(read_table(str(root / "t.csv")), []))),
     "parquet-table": Reader(_parquet_table, lambda root: _check_set(AnnotatedSet(read_table(str(root / "t.parquet")), []))),
     "keypoint-groups": Reader(_groups, lambda root: keypoint_groups(root, "cat")),
-    "photo": Reader(_photos, _each(lambda path: _check_image(load_image(str(path))))),
+    "photo": Reader(_photos, _each(lambda path: _check_photo(*load_photo(str(path))))),
     "mask": Reader(_mask, _each(lambda path: load_mask(str(path), (64, 48)))),
+    "mask-of-numbers": Reader(_mask_of_numbers, _each(lambda path: load_mask(str(path), (64, 48)))),
     "segmentation": Reader(_mask, _each(lambda path: read_segmentation(path, "car"))),
     "stored-mask": Reader(_stored_mask, _each(lambda path: decode_mask(path.read_bytes()))),
     "truth": Reader(_truth, _each(toy_truth)),

@@ -46,7 +46,11 @@ def fit_on_workers(job: TrainJob) -> Sc3dError | None:
     )
     # A name of its own, since Ray resumes silently where it finds one again; resuming is the checkpoint file's business.
     settings = ray.train.RunConfig(
-        name=uuid.uuid4().hex, storage_path=_storage(job), failure_config=ray.train.FailureConfig(max_failures=_MAX_FAILURES)
+        name=uuid.uuid4().hex,
+        # Where Ray Train keeps its own state while it runs.
+        storage_path=job.run.path(f"{job.folder}/{_RAY_FOLDER}"),
+        storage_filesystem=None if job.run.is_local else job.run.arrow(),
+        failure_config=ray.train.FailureConfig(max_failures=_MAX_FAILURES),
     )
     with _interrupts_kept(), steps_of_workers(job.on_step) as mailbox:
         try:
@@ -58,14 +62,6 @@ def fit_on_workers(job: TrainJob) -> Sc3dError | None:
             raise _cause(error) from error
         finally:
             _tidy(job)
-
-
-def _storage(job: TrainJob) -> str:
-    """Where Ray Train keeps its own state while it runs."""
-    if job.run.is_local:
-        return job.run.path(f"{job.folder}/{_RAY_FOLDER}")
-    folder, question, options = job.run.uri.partition("?")
-    return f"{folder}/{job.folder}/{_RAY_FOLDER}{question}{options}"
 
 
 def _tidy(job: TrainJob) -> None:

@@ -55,7 +55,7 @@ def train_trial(job: TrainJob, workers: int, validate_every: int, report: Report
 
 def storage_of(run: RunFolder, folder: str) -> tuple[str, pafs.FileSystem | None]:
     """A folder of a run as Ray wants it: a path and the file system that it is in."""
-    return run.path(folder), None if run.is_local else pafs.FileSystem.from_uri(run.uri)[0]
+    return run.path(folder), None if run.is_local else run.arrow()
 
 
 def _part(job: TrainJob, replica: Replica, device: torch.device, validate_every: int, report: Report) -> Sc3dError | None:

@@ -32,7 +32,7 @@ class ForegroundMask(FileMask):
     """What the network of ``models.foreground`` takes for the foreground; mask files first, unless ``reconstruct.mask=foreground``.
     The annotated box, where there is one, is all that is looked at."""
 
-    version: ClassVar[str] = "foreground-1"
+    version: ClassVar[str] = "foreground-2"
     options: ClassVar[tuple[str, ...]] = (*FileMask.options, "models.foreground_pixels")
     weights: ClassVar[Mapping[str, tuple[str, ...]]] = {"models.foreground": ("*.onnx",)}
 

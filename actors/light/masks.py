@@ -22,7 +22,7 @@ class ActivationMask(FileMask):
     """Mask files where there are any, unless ``reconstruct.mask=activation``; else GrabCut from the annotated box; else GrabCut from
     class activations."""
 
-    version: ClassVar[str] = f"activation-1 {GrabcutMask.version} {SHA256[:12]}"
+    version: ClassVar[str] = f"activation-2 {GrabcutMask.version} {SHA256[:12]}"
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from actors.base import Actor, Row
-from sc3d.images import load_image
+from sc3d.images import load_photo
 
 
 class LoadImage(Actor):
@@ -18,10 +18,11 @@ class LoadImage(Actor):
         "image": "upright RGB, (H, W, 3) uint8",
         "width": "width of the upright image in pixels",
         "height": "height of the upright image in pixels",
+        "cut_out": "the opaque part of a photo that was cut out, (H, W) bool, or None",
     }
-    version: ClassVar[str] = "upright-rgb-1"
+    version: ClassVar[str] = "upright-rgb-2"
 
     def process(self, row: Row) -> Row:
         """Read ``row["path"]``; raises :class:`~sc3d.errors.InputError` for files that cannot be used."""
-        image = load_image(row["path"], self.config.dataset.download)
-        return {"image": image, "width": image.shape[1], "height": image.shape[0]}
+        image, cut_out = load_photo(row["path"], self.config.dataset.download)
+        return {"image": image, "width": image.shape[1], "height": image.shape[0], "cut_out": cut_out}

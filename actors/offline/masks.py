@@ -19,7 +19,8 @@ from sc3d.datasets.registry import dataset_of
 from sc3d.datasets.segmentation import read_segmentation
 from sc3d.display import shown
 from sc3d.errors import InputError
-from sc3d.images import load_mask, read_orientation
+from sc3d.images import read_orientation
+from sc3d.mask_files import load_mask
 
 WORKING_SIDE = 320
 ITERATIONS = 5
@@ -137,9 +138,17 @@ def read_mask_file(row: Row, dataset: DatasetConfig) -> np.ndarray:
     return mask
 
 
-def is_from_file(row: Row, config: RunConfig) -> bool:
-    """Whether a row's mask is the file that the data set has for it."""
-    return row["mask_path"] is not None and config.reconstruct.takes_mask_files
+def given_mask(row: Row, config: RunConfig) -> np.ndarray | None:
+    """The mask (H, W) bool that somebody made for a row: its file, or what its photo was cut out for; ``None`` where there is none, or
+    where the configuration leaves them aside.
+
+    Raises:
+        InputError: as :func:`read_mask_file`.
+    """
+    if not config.reconstruct.takes_mask_files:
+        return None
+    cut_out: np.ndarray | None = row["cut_out"]
+    return cut_out if row["mask_path"] is None else read_mask_file(row, config.dataset)
 
 
 class GrabcutMask(Actor):
@@ -166,17 +175,19 @@ class GrabcutMask(Actor):
 
 
 class FileMask(GrabcutMask):
-    """The mask file of the data set where there is one, else GrabCut. Subclasses find masks otherwise, and do without files where
-    ``reconstruct.mask`` names their way alone."""
+    """The mask file of the data set where there is one, else what the photo was cut out for, else GrabCut. Subclasses find masks
+    otherwise, and do without what others made where ``reconstruct.mask`` names their way alone."""
 
     requires: ClassVar[Mapping[str, str]] = {
         **GrabcutMask.requires,
         "category": "object category",
         "mask_path": "mask file of the data set, if it has one",
+        "cut_out": "the opaque part of a photo that was cut out, (H, W) bool, or None",
     }
-    version: ClassVar[str] = "file-or-grabcut-2"
+    version: ClassVar[str] = "file-or-grabcut-3"
     options: ClassVar[tuple[str, ...]] = ("reconstruct.mask", "dataset.kind")
 
     def process(self, row: Row) -> Row:
         """See :class:`GrabcutMask`."""
-        return {"mask": read_mask_file(row, self.config.dataset)} if is_from_file(row, self.config) else super().process(row)
+        given = given_mask(row, self.config)
+        return super().process(row) if given is None else {"mask": given}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -30,6 +30,7 @@ class RunNote(TypedDict):
 
     config: dict[str, Any]
     counts: NotRequired[dict[str, Whole]]
+    aside: NotRequired[list[str]]
     versions: NotRequired[dict[str, str]]
 
 
@@ -62,12 +63,20 @@ def stored_values(uri: str) -> dict[str, Any]:
     return values
 
 
-def record_configuration(run: RunFolder, config: RunConfig, counts: Mapping[str, int] | None = None) -> None:
-    """Note that the folder is used with a configuration from now on; without ``counts`` those that it has stay."""
-    if counts is None:
-        counts = read_note(run).get("counts", {}) if run.exists(RUN) else {}
+def record_configuration(
+    run: RunFolder, config: RunConfig, counts: Mapping[str, int] | None = None, aside: Sequence[str] | None = None
+) -> None:
+    """Note that the folder is used with a configuration from now on; without ``counts``, or what was left ``aside`` of its data set,
+    those that it has stay."""
+    known = read_note(run) if (counts is None or aside is None) and run.exists(RUN) else RunNote(config={})
     versions = {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()}
-    run.write_json(RUN, {"config": to_values(config), "counts": dict(counts), "versions": versions})
+    values = {
+        "config": to_values(config),
+        "counts": dict(known.get("counts", {}) if counts is None else counts),
+        "aside": list(known.get("aside", []) if aside is None else aside),
+        "versions": versions,
+    }
+    run.write_json(RUN, values)
 
 
 def check_owner(run: RunFolder, config: RunConfig, image_ids: Iterable[str]) -> None:

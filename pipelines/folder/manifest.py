@@ -33,6 +33,7 @@ def prepare(
     columns: Collection[str],
     looking: Callable[[int], None] = lambda count: None,
     amend: Callable[[Sequence[ImageRecord]], Sequence[ImageRecord]] = lambda images: images,
+    say: Callable[[str], None] = lambda text: None,
 ) -> list[ImageRecord]:
     """Read the data set, write the manifests, note that the run folder belongs to it, and return the images.
 
@@ -44,6 +45,7 @@ def prepare(
         columns: see :func:`~pipelines.folder.inputs.with_inputs`.
         looking: told of each photo or mask file that has been looked at.
         amend: adds to the images what the data set does not know of them.
+        say: told what was left aside of the data set.
 
     Raises:
         StoreError: the folder holds a run on another data set, or is not writable.
@@ -51,6 +53,8 @@ def prepare(
     """
     run = RunFolder(config.run)
     data = read_annotated(config)
+    for line in data.aside:
+        say(f"  {line}")
     check_owner(run, config, (image.image_id for image in data.images))
     images = with_inputs(run, amend(data.images), columns, looking, config.dataset.download)
     labelled = [image for image in images if image.split == LABELLED_SPLIT]
@@ -63,7 +67,8 @@ def prepare(
     run.write_table(IMAGES, in_order, rows_a_group=ROWS_A_GROUP)
     _write_pairs(run, planned, to_table(Pair, data.pairs), keys)
     counts = {"images": len(images), "pairs": planned.num_rows + len(data.pairs)}
-    record_configuration(run, config, {**counts, "left_out": len(data.left_out)} if data.left_out else counts)
+    counts |= {"left_out": len(data.left_out)} if data.left_out else {}
+    record_configuration(run, config, counts, data.aside)
     return images
 
 

@@ -51,7 +51,7 @@ def run(config: RunConfig, until: str = "label", retry_rejects: bool = False) ->
                 check_partners(images, job.progress.say)
             return assign_templates(config, images, job.progress.say)
 
-        images = prepare(config, columns_read(config), job.progress.counting("photos"), amend)
+        images = prepare(config, columns_read(config), job.progress.counting("photos"), amend, job.progress.say)
         config = pin_sources(config)
         job.begin(record=False)
         legs: list[Leg] = []

@@ -185,7 +185,7 @@ def _check_disk(config: RunConfig, images: int) -> str:
     run = RunFolder(config.run)
     if not run.is_local:
         return f"storage     about {needed:,.1f} GiB for the features of {images} images"
-    folder = os.path.abspath(run.uri.removeprefix("file://"))
+    folder = os.path.dirname(run.path("run.json"))
     while not os.path.isdir(folder):
         folder = os.path.dirname(folder)
     free = shutil.disk_usage(folder).free / 2**30

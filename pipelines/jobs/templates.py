@@ -156,7 +156,7 @@ def framed_photos(config: RunConfig, images: Sequence[ImageRecord], describe: De
     masks = actor_of(config, "reconstruct.mask")
     # This process may have no GPU: what needs one is stood for by mask files and GrabCut.
     cheap: type[Actor] = FileMask if masks.needs(config).num_gpus else masks
-    actors = [kind(config) for kind in (actor_of(config, "load"), cheap)]
+    actors = [kind(config) for kind in (actor_of(config, "load"), cheap, actor_of(config, "mask signs"))]
     rows = run_actors(actors, [image_row(image) for image in images], "image_id", "templates")
     usable = [one.row for one in rows if one.reject is None and one.row["mask"].any()]
     return [frame_photo(row["image"], row["mask"], describe) for row in usable]

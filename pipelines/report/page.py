@@ -356,7 +356,9 @@ def links(view: RunView) -> Iterator[Link]:
 
 
 def rejects(view: RunView) -> Fields:
-    """Rejected records by stage and reason."""
+    """Rejected records by stage and reason, and what was left aside of the data set."""
+    for line in read_note(view.run).get("aside", []):
+        view.note("rejects", line)
     return {"rejects": tuple(group_rejects(view.summary.rejects))}
 
 

@@ -15,11 +15,13 @@ from pipelines.stages.describe import FeatureStage
 from pipelines.stages.pairs import PreparedImages
 from sc3d.class_shapes.carry import AlignedImage
 from sc3d.config import RunConfig
+from sc3d.display import shown
 from sc3d.errors import ConfigError, FeatureError
 from sc3d.evaluation.methods import TRAINED, Method, set_options, weights_of
 from sc3d.evaluation.readout import CellDescriptors
 from sc3d.features import Features
 from sc3d.matching.template_prior import PosedTemplate
+from sc3d.s3_addresses import folder_and_name, is_s3
 from sc3d.store import RunFolder
 from training.adapter import Adapter, decode_adapter, load_adapter, source_names
 
@@ -101,9 +103,9 @@ def read_adapter(method: Method, config: RunConfig) -> Adapter:
         if file is None:
             raise ConfigError(f"method {method.name}: {_not_trained(method, config)}")
         return decode_adapter(RunFolder(config.run).read_bytes(file), file)
-    if method.adapter.startswith("s3://"):
+    if is_s3(method.adapter):
         return decode_adapter(_read_anywhere(method.adapter), method.adapter)
-    return load_adapter(method.adapter)
+    return load_adapter(Path(method.adapter).expanduser())
 
 
 def adapter_identity(method: Method, config: RunConfig) -> str | None:
@@ -116,11 +118,14 @@ def adapter_identity(method: Method, config: RunConfig) -> str | None:
 
 
 def _read_anywhere(path: str) -> bytes:
-    if path.startswith("s3://"):
-        folder, _, name = path.rpartition("/")
+    if is_s3(path):
+        try:
+            folder, name = folder_and_name(path)
+        except ValueError as error:
+            raise ConfigError(f"the adapter {shown(path)}: {error}") from None
         return RunFolder(folder).read_bytes(name)
     try:
-        return Path(path).read_bytes()
+        return Path(path).expanduser().read_bytes()
     except OSError as error:
         raise ConfigError(f"the adapter {path} cannot be read: {error.strerror or error}") from None
 

@@ -70,6 +70,9 @@ class DatasetConfig:
     root: Annotated[str, Field(description="folder of the dataset, or of the photos; or a table of photos")] = ""
     category: Annotated[str | None, Field(description="category of all photos of a folder; none: its sub-folders name them")] = None
     masks: Annotated[str | None, Field(description="folder of mask files with the photos' stems")] = None
+    follow_links: Annotated[
+        bool, Field(description="look into sub-folders of the photos and masks that are links, which may lead out of them")
+    ] = False
     facing: Annotated[
         str | None,
         Field(description="CSV file of image ids and the side that each photo shows (front, rear-left, degrees); see sc3d orient"),

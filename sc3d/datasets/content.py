@@ -27,12 +27,14 @@ class AnnotatedSet:
     Attributes:
         listed: pairs of each split as the data set lists them, repeated ones and those left out included.
         left_out: images and pairs that the protocol does not use, and why.
+        aside: what lies with the images and is not used, in a line for each reason, with how many files that are.
     """
 
     images: list[ImageRecord]
     pairs: list[Pair]
     listed: Mapping[str, int] = field(default_factory=dict)
     left_out: tuple[Reject, ...] = ()
+    aside: tuple[str, ...] = ()
 
 
 def left_out(name: str, why: str) -> Reject:

@@ -21,8 +21,8 @@ from sc3d.datasets.content import AnnotatedSet, PairKeypoints, check_categories,
 from sc3d.datasets.dataset import Dataset, Protocol, Source
 from sc3d.errors import InputError, SchemaError
 from sc3d.grid import Letterbox
-from sc3d.images import load_mask
 from sc3d.local_files import read_local
+from sc3d.mask_files import load_mask
 from sc3d.pair_ids import pair_id_of
 from sc3d.records import SPLITS, ImageRecord, Pair, Reject, check_category
 

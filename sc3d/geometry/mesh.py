@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 
 from sc3d.arrays import as_numpy
 from sc3d.errors import GeometryError, InputError
+from sc3d.geometry.gltf import plain_triangles
 from sc3d.geometry.open3d_binding import open3d_binding
 from sc3d.local_files import read_local
 
@@ -124,7 +125,7 @@ def load_mesh(path: str | Path) -> Mesh:
     Materials and textures are not read, and nothing outside the file is opened.
 
     Raises:
-        GeometryError: another format, an unreadable or damaged file, or no usable triangles in it.
+        GeometryError: another format, an unreadable or damaged file, compressed geometry, or no usable triangles in it.
     """
     path = Path(path)
     if path.suffix.lower() not in MESH_FORMATS:
@@ -150,6 +151,7 @@ def _read_scene(data: bytes, file_type: str) -> tuple[np.ndarray, np.ndarray]:
     import trimesh
 
     options: dict[str, Any] = {"skip_materials": True} if file_type in ("glb", "obj", "ply") else {}
+    data = plain_triangles(data, _nothing_beside) if file_type == "glb" else data
     scene = trimesh.load_scene(io.BytesIO(data), file_type=file_type, process=False, **options)
     vertices, faces, n_vertices, n_faces = [], [], 0, 0
     for node in scene.graph.nodes_geometry:
@@ -167,6 +169,10 @@ def _read_scene(data: bytes, file_type: str) -> tuple[np.ndarray, np.ndarray]:
     if not faces:
         raise GeometryError("no triangles in it")
     return np.concatenate(vertices), np.concatenate(faces)
+
+
+def _nothing_beside(name: str) -> bytes:
+    raise GeometryError(f"refers to {name}, which is not opened; save it in one file")
 
 
 def clean_mesh(vertices: np.ndarray, faces: np.ndarray, max_vertices: int = 8000) -> Mesh:

@@ -13,7 +13,8 @@ from PIL import Image
 
 from sc3d.errors import InputError
 from sc3d.grid import Letterbox
-from sc3d.images import decode_mask, encode_mask, letterbox, load_image, load_mask, read_orientation
+from sc3d.images import EXTENSIONS, decode_mask, encode_mask, letterbox, load_image, load_photo, read_orientation
+from tests.pictures import HEIC, save, save_with_orientation
 
 WIDTH, HEIGHT = 48, 32
 
@@ -29,20 +30,6 @@ def quadrants():
     return image
 
 
-def save(image, path, **options):
-    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(path, **options)
-    return str(path)
-
-
-def stored_as(upright, orientation):
-    """The pixels that a camera stores so that a viewer which applies ``orientation`` shows ``upright`` (EXIF 2.3, tag 0x0112)."""
-    row_first = {1: (0, 0), 2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0)}
-    flip_rows, flip_columns = row_first[orientation]
-    image = upright[::-1] if flip_rows else upright
-    image = image[:, ::-1] if flip_columns else image
-    return np.ascontiguousarray(image.swapaxes(0, 1) if orientation >= 5 else image)
-
-
 def rgb_png(width, height, depth, rows):
     """An RGB PNG written by hand (PNG specification, chunks IHDR, IDAT, IEND)."""
 
@@ -51,12 +38,6 @@ def rgb_png(width, height, depth, rows):
 
     header = struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-
-
-def save_with_orientation(upright, orientation, path):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    return save(stored_as(upright, orientation), path, exif=exif)
 
 
 def test_plain_image_is_read_as_it_is(quadrants, tmp_path):
@@ -105,6 +86,29 @@ def test_16_bit_rgb_image(tmp_path):
     np.testing.assert_array_equal(load_image(str(tmp_path / "a.png")), values >> 8)
 
 
+@given(bits=st.integers(1, 16), seed=st.integers(0, 5))
+def test_grey_of_fewer_bits_in_16_is_as_bright_as_its_depth(tmp_path_factory, bits, seed):
+    """A camera of 12 bits writes values up to 4095; the picture is as bright as one of 8 bits would be."""
+    values = np.random.default_rng(seed).integers(0, 1 << bits, (HEIGHT, WIDTH)).astype(np.uint16)
+    values[0, 0] = (1 << bits) - 1
+    depth = next(depth for depth in (8, 10, 12, 14, 16) if depth >= bits)
+    image = load_image(save(Image.fromarray(values), tmp_path_factory.mktemp("deep") / "a.png"))
+    np.testing.assert_array_equal(image[..., 0], values >> (depth - 8))
+    assert image.max() >= (63 if bits > 8 else values.max())
+
+
+@pytest.mark.parametrize(("most", "is_read"), [(1 << 16, True), (1 << 13, True), (1 << 12, False), (1 << 10, False), (1, True)])
+def test_16_bit_colours_of_12_bits_are_refused_not_black(tmp_path, most, is_read):
+    """Of each of three colours Pillow keeps the upper 8 bits. A picture that is black, and nothing else, stays so."""
+    values = np.random.default_rng(0).integers(0, most, (HEIGHT, WIDTH, 3)).astype(">u2")
+    (tmp_path / "a.png").write_bytes(rgb_png(WIDTH, HEIGHT, 16, b"".join(b"\x00" + row.tobytes() for row in values)))
+    if is_read:
+        np.testing.assert_array_equal(load_image(str(tmp_path / "a.png")), values >> 8)
+    else:
+        with pytest.raises(InputError, match=r"a\.png: its 16-bit colours use less than 13 of their bits"):
+            load_image(str(tmp_path / "a.png"))
+
+
 def test_floating_point_image_is_refused(tmp_path):
     path = save(Image.fromarray(np.ones((HEIGHT, WIDTH), np.float32)), tmp_path / "a.tif")
     with pytest.raises(InputError, match="display range"):
@@ -134,6 +138,103 @@ def test_transparent_palette_colour_is_laid_over_white(quadrants, tmp_path):
     image = load_image(save(palette, tmp_path / "a.png", transparency=red))
     assert (image[:16, :24] == 255).all()
     np.testing.assert_array_equal(image[16:], quadrants[16:])
+
+
+# --- formats ----------------------------------------------------------------------------------------------------------------------
+
+
+@given(
+    seed=st.integers(0, 99),
+    ending=st.sampled_from(["png", "bmp", "tif", "tiff", "webp", "gif", "jpg", "jpeg", "jpe", "jfif", "avif"]),
+)
+def test_every_format_gives_the_pixels_back_within_its_loss(tmp_path_factory, seed, ending):
+    """Whatever the name ends in, in large or small letters: what is in a file, its content says."""
+    small = np.random.default_rng(seed).integers(0, 256, (4, 6, 3)).astype(np.uint8)
+    image = Image.fromarray(small).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+    kind = {"jpe": "JPEG", "jfif": "JPEG", "jpg": "JPEG", "tif": "TIFF", "webp": "WEBP"}.get(ending, ending.upper())
+    options = {
+        "WEBP": {"lossless": True},
+        "JPEG": {"quality": 95, "subsampling": 0},
+        "AVIF": {"quality": 95, "subsampling": "4:4:4"},
+    }
+    path = tmp_path_factory.mktemp("formats") / f"a.{ending.upper() if seed % 2 else ending}"
+    save(image, path, format=kind, **options.get(kind, {}))
+    assert path.suffix.lower() in EXTENSIONS
+    worst = {"JPEG": 20, "AVIF": 20, "GIF": 90}.get(kind, 0)
+    away = np.abs(load_image(str(path)).astype(int) - np.asarray(image))
+    assert away.max() <= worst
+    assert away.mean() <= worst / 8
+
+
+@pytest.mark.parametrize("name", ["upright", "turned"])
+def test_heic_comes_back_upright(name):
+    image = load_image(str(HEIC / f"{name}.heic")).astype(int)
+    assert image.shape == (64, 96, 3)
+    for rows, columns, colour in [(0, 0, (255, 0, 0)), (0, 1, (0, 255, 0)), (1, 0, (0, 0, 255)), (1, 1, (255, 255, 255))]:
+        quarter = image[32 * rows + 4 : 32 * rows + 28, 48 * columns + 4 : 48 * columns + 44]
+        assert np.abs(quarter - colour).max() < 12
+    assert read_orientation(str(HEIC / f"{name}.heic")) == 1
+
+
+def test_heic_that_claims_to_be_larger_or_is_cut_short(tmp_path):
+    data = (HEIC / "upright.heic").read_bytes()
+    at = data.index(b"ispe") + 8
+    (tmp_path / "bomb.heic").write_bytes(data[:at] + struct.pack(">II", 20_000, 20_000) + data[at + 8 :])
+    with pytest.raises(InputError, match=r"bomb\.heic: .*80 million pixels"):
+        load_image(str(tmp_path / "bomb.heic"))
+    (tmp_path / "larger.heic").write_bytes(data[:at] + struct.pack(">II", 200, 150) + data[at + 8 :])
+    with pytest.raises(InputError, match=r"larger\.heic: "):
+        load_image(str(tmp_path / "larger.heic"))
+    for length in range(12, len(data) - 1, 31):
+        (tmp_path / "cut.heic").write_bytes(data[:length])
+        with pytest.raises(InputError, match=r"cut\.heic: "):
+            load_image(str(tmp_path / "cut.heic"))
+
+
+def test_avif_that_claims_to_be_larger_or_is_cut_short(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 96, 3)).astype(np.uint8)
+    data = Path(save(noise, tmp_path / "a.avif")).read_bytes()
+    at = data.index(b"ispe") + 8
+    for size in ((20_000, 20_000), (60_000, 60_000), (2**31, 2**31)):
+        (tmp_path / "bomb.avif").write_bytes(data[:at] + struct.pack(">II", *size) + data[at + 8 :])
+        with pytest.raises(InputError, match=r"bomb\.avif: "):
+            load_image(str(tmp_path / "bomb.avif"))
+    for length in range(12, len(data) - 1, 97):
+        (tmp_path / "cut.avif").write_bytes(data[:length])
+        with pytest.raises(InputError, match=r"cut\.avif: "):
+            load_image(str(tmp_path / "cut.avif"))
+
+
+@pytest.mark.parametrize("kind", ["gif", "webp", "avif"])
+def test_of_several_frames_the_first_counts(tmp_path, quadrants, kind):
+    frames = [Image.fromarray(pixels) for pixels in (quadrants, 255 - quadrants, quadrants[::-1])]
+    path = save(
+        frames[0], tmp_path / f"a.{kind}", save_all=True, append_images=frames[1:], **({} if kind == "gif" else {"quality": 95})
+    )
+    image = load_image(path).astype(int)
+    assert np.abs(image[4:12, 4:20] - quadrants[4:12, 4:20]).max() < 20
+
+
+@pytest.mark.parametrize("share", [0.001, 0.3, 0.99])
+def test_a_cut_out_photo_brings_its_mask(tmp_path, quadrants, share):
+    """Not a picture with rounded corners, nor one with a stray opaque pixel."""
+    opaque = np.zeros((HEIGHT, WIDTH), bool)
+    opaque.flat[: max(1, round(share * opaque.size))] = True
+    cut = np.concatenate([quadrants, opaque[..., None].astype(np.uint8) * 255], axis=2)
+    image, mask = load_photo(save(cut, tmp_path / "a.png"))
+    np.testing.assert_array_equal(image[opaque], quadrants[opaque])
+    if share == 0.3:
+        np.testing.assert_array_equal(mask, opaque)
+    else:
+        assert mask is None
+    assert load_photo(save(quadrants, tmp_path / "b.png"))[1] is None
+
+
+def test_a_cut_out_in_heic():
+    mask = load_photo(str(HEIC / "cut_out.heic"))[1]
+    expected = np.zeros((64, 96), bool)
+    expected[10:50, 20:70] = True
+    np.testing.assert_array_equal(mask, expected)
 
 
 def test_file_that_is_no_image(tmp_path):
@@ -255,103 +356,7 @@ def test_credentials_in_a_uri_are_refused_and_not_repeated():
     assert "secret" not in str(caught.value)
 
 
-# --- masks ----------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def blob():
-    mask = np.zeros((HEIGHT, WIDTH), bool)
-    mask[4:14, 6:40] = True
-    mask[14:28, 6:12] = True
-    return mask
-
-
-def as_grey(mask, inside=255):
-    return mask.astype(np.uint8) * np.uint8(inside)
-
-
-@pytest.mark.parametrize("inside", [255, 200, 1, 7])
-def test_grey_mask(blob, tmp_path, inside):
-    np.testing.assert_array_equal(load_mask(save(as_grey(blob, inside), tmp_path / "m.png"), (WIDTH, HEIGHT)), blob)
-
-
-def test_label_map_counts_every_label(blob, tmp_path):
-    labels = as_grey(blob, 1)
-    labels[20:28, 20:30] = 5
-    np.testing.assert_array_equal(load_mask(save(labels, tmp_path / "m.png"), (WIDTH, HEIGHT)), labels > 0)
-
-
-def test_soft_mask_is_cut_at_half(blob, tmp_path):
-    soft = as_grey(blob)
-    soft[0, 0], soft[0, 1] = 100, 150
-    mask = load_mask(save(soft, tmp_path / "m.png"), (WIDTH, HEIGHT))
-    assert not mask[0, 0]
-    assert mask[0, 1]
-
-
-def test_palette_mask(blob, tmp_path):
-    image = Image.fromarray(as_grey(blob, 3), "P")
-    image.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, 64, 0, 0])  # the first colours of PASCAL VOC
-    np.testing.assert_array_equal(load_mask(save(image, tmp_path / "m.png"), (WIDTH, HEIGHT)), blob)
-
-
-def test_rgba_cut_out_is_a_mask_by_its_alpha(blob, quadrants, tmp_path):
-    cut = np.concatenate([quadrants, as_grey(blob)[..., None]], axis=2)
-    np.testing.assert_array_equal(load_mask(save(cut, tmp_path / "m.png"), (WIDTH, HEIGHT)), blob)
-
-
-def test_opaque_rgba_mask_is_read_by_its_colour(blob, tmp_path):
-    rgba = np.stack(
-        [np.zeros_like(as_grey(blob)), as_grey(blob), np.zeros_like(as_grey(blob)), np.full(blob.shape, 255, np.uint8)], -1
-    )
-    np.testing.assert_array_equal(load_mask(save(rgba, tmp_path / "m.png"), (WIDTH, HEIGHT)), blob)
-
-
-def test_16_bit_and_1_bit_masks(blob, tmp_path):
-    deep = save(Image.fromarray(blob.astype(np.uint16) * np.uint16(65535)), tmp_path / "m.png")
-    np.testing.assert_array_equal(load_mask(deep, (WIDTH, HEIGHT)), blob)
-    np.testing.assert_array_equal(load_mask(save(Image.fromarray(blob), tmp_path / "n.png"), (WIDTH, HEIGHT)), blob)
-
-
-def test_mask_of_another_size(blob, tmp_path):
-    path = save(as_grey(blob), tmp_path / "m.png")
-    with pytest.raises(InputError, match=r"m\.png: the mask has 48 x 32 pixels, its photo 100 x 100"):
-        load_mask(path, (100, 100))
-
-
-def test_mask_of_another_resolution_is_resized(blob, tmp_path):
-    mask = load_mask(save(as_grey(blob), tmp_path / "m.png"), (2 * WIDTH, 2 * HEIGHT))
-    np.testing.assert_array_equal(mask, blob.repeat(2, axis=0).repeat(2, axis=1))
-
-
-def test_empty_mask(blob, tmp_path):
-    with pytest.raises(InputError, match=r"m\.png: the mask is empty"):
-        load_mask(save(as_grey(blob, 0), tmp_path / "m.png"), (WIDTH, HEIGHT))
-
-
-@pytest.mark.parametrize("inside", [255, 1])
-def test_full_mask(tmp_path, inside):
-    full = np.full((HEIGHT, WIDTH), inside, np.uint8)
-    with pytest.raises(InputError, match=r"m\.png: the mask covers the whole photo"):
-        load_mask(save(full, tmp_path / "m.png"), (WIDTH, HEIGHT))
-
-
-def test_unreadable_mask(tmp_path):
-    (tmp_path / "m.png").write_bytes(b"\x89PNG\r\n\x1a\nrubbish")
-    with pytest.raises(InputError, match=r"m\.png"):
-        load_mask(str(tmp_path / "m.png"), (WIDTH, HEIGHT))
-
-
-@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
-def test_mask_of_a_rotated_photo(blob, tmp_path, orientation):
-    """Drawn on the upright photo, drawn on the photo as stored, and with an EXIF orientation of its own: always upright."""
-    upright = save(as_grey(blob), tmp_path / "upright.png")
-    stored = save(stored_as(as_grey(blob), orientation), tmp_path / "stored.png")
-    tagged = save_with_orientation(as_grey(blob), orientation, tmp_path / "tagged.png")
-    for path in (upright, stored, tagged):
-        np.testing.assert_array_equal(load_mask(path, (WIDTH, HEIGHT), orientation), blob)
-    with pytest.raises(InputError, match="its photo"):
-        load_mask(stored, (WIDTH, HEIGHT))
+# --- stored masks ---------------------------------------------------------------------------------------------------------------
 
 
 @given(arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 40))))
@@ -361,7 +366,9 @@ def test_mask_round_trip(mask):
     np.testing.assert_array_equal(decode_mask(data), mask)
 
 
-def test_bad_stored_mask(blob):
+def test_bad_stored_mask():
+    blob = np.zeros((HEIGHT, WIDTH), bool)
+    blob[4:14, 6:40] = True
     with pytest.raises(InputError, match="stored mask"):
         decode_mask(b"rubbish")
     with pytest.raises(InputError, match="stored mask"):

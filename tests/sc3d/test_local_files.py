@@ -20,8 +20,9 @@ from sc3d.datasets.toys.truth import toy_truth
 from sc3d.datasets.tss import read_flow
 from sc3d.errors import Sc3dError
 from sc3d.geometry.mesh import load_mesh
-from sc3d.images import load_image, load_mask, read_orientation
+from sc3d.images import load_image, read_orientation
 from sc3d.local_files import is_file, open_local, read_local
+from sc3d.mask_files import load_mask
 from sc3d.store import RunFolder
 
 

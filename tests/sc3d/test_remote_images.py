@@ -21,7 +21,8 @@ from actors.offline.load import LoadImage
 from sc3d.config import DatasetConfig, DownloadConfig, RunConfig
 from sc3d.contents import hash_contents
 from sc3d.errors import InputError, StoreDeniedError, StoreUnavailableError, concerns_the_run
-from sc3d.images import load_image, load_mask
+from sc3d.images import load_image
+from sc3d.mask_files import load_mask
 from sc3d.remote_images import read_object, read_url
 from sc3d.store import RunFolder
 
@@ -205,7 +206,7 @@ def test_a_photo_in_a_bucket(stored: str) -> None:
     [
         ("gone.png", "no such object"),
         ("large.png", "is larger than 1 MB"),
-        ("../bus 1.png", "not an address in a bucket"),
+        ("../bus 1.png", "has a part '..'"),
         ("what?.png", "write a question mark in a key as %3F"),
         ("", "not an address in a bucket"),
     ],

@@ -123,6 +123,16 @@ def test_artefacts_on_s3(make_data: MakeData, bucket: str) -> None:
 
 
 @pytest.mark.slow
+def test_workers_on_s3_in_a_folder_with_a_space(make_data: MakeData, bucket: str, ray_session: None) -> None:
+    """Ray keeps its own state there while they train, and none of it afterwards."""
+    result = train(_job(make_data, f"S3{bucket[2:]}/my run", config=dataclasses.replace(CONFIG, workers=1)))
+    names = RunFolder(f"{bucket}/my run").names("adapters")
+    assert "adapters/abc/adapter.safetensors" in names
+    assert not any(name.startswith("adapters/abc/ray/") for name in names)
+    assert len(result.history) == 8
+
+
+@pytest.mark.slow
 def test_two_workers_give_the_numbers_of_one_over_fifty_steps(make_data: MakeData, tmp_path: Path, ray_session: None) -> None:
     config = dataclasses.replace(CONFIG, steps=50, validate_every=25)
     seen: list[StepRecord] = []

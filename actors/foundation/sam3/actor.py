@@ -13,7 +13,7 @@ from actors.foundation.actor import FoundationActor
 from actors.foundation.device import choose_device, choose_dtype
 from actors.foundation.sam3.loading import FILES, load_model, load_tokenizer, random_model
 from actors.foundation.sam3.model import LEAST_OVERLAP, LEAST_SCORE, Instances, Sam3
-from actors.offline.masks import FileMask, read_mask_file
+from actors.offline.masks import FileMask, given_mask
 from actors.weights import fetch_weights
 from sc3d.config import ModelsConfig
 from sc3d.display import shown
@@ -33,7 +33,7 @@ class Sam3Mask(FoundationActor):
     provides: ClassVar[Mapping[str, str]] = FileMask.provides
     resources: ClassVar[Resources] = Resources(num_cpus=0.5, num_gpus=0.25)
     batch_size: ClassVar[int] = 4
-    version: ClassVar[str] = "sam3-1"
+    version: ClassVar[str] = "sam3-2"
     options: ClassVar[tuple[str, ...]] = ("reconstruct.mask", "dataset.kind")
     weights: ClassVar[Mapping[str, tuple[str, ...]]] = {"models.sam3": FILES}
 
@@ -54,11 +54,8 @@ class Sam3Mask(FoundationActor):
             InputError: a row's image does not show its category, or not where its box is; or its mask file cannot be used.
             FeatureError: the model's answer is not finite.
         """
-        from_file = [row["mask_path"] is not None and self.config.reconstruct.mask != "sam3" for row in rows]
-        masks = [
-            read_mask_file(row, self.config.dataset) if is_file else None for row, is_file in zip(rows, from_file, strict=True)
-        ]
-        others = [row for row, is_file in zip(rows, from_file, strict=True) if not is_file]
+        masks = [given_mask(row, self.config) for row in rows]
+        others = [row for row, mask in zip(rows, masks, strict=True) if mask is None]
         found = iter(self._segment(others) if others else [])
         return [{"mask": next(found) if mask is None else mask} for mask in masks]
 

@@ -104,7 +104,7 @@ class ExportFolder:
     def __init__(self, uri: str) -> None:
         self.files = RunFolder(uri)
         self._root = os.path.dirname(self.files.path(JOURNAL))
-        self._filesystem = pafs.LocalFileSystem() if self.files.is_local else pafs.FileSystem.from_uri(self.files.uri)[0]
+        self._filesystem = self.files.arrow()
 
     def claim(self, fresh: ExportState, owns: Callable[[str], bool], overwrite: bool) -> ExportState:
         """Take the folder for an export, or go on with the same one; returns how far that got.

@@ -16,6 +16,7 @@ from trimesh.resolvers import Resolver
 
 from sc3d.errors import GeometryError, InputError
 from sc3d.geometry.geodesic_graph import refine_long_edges
+from sc3d.geometry.gltf import plain_triangles
 from sc3d.geometry.mesh import MAX_MESH_BYTES, Mesh, clean_mesh, to_unit_box
 from sc3d.geometry.open3d_binding import open3d_binding
 from sc3d.geometry.templates.template import GREY, Template
@@ -143,6 +144,7 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     data, kind = read_local(path, MAX_MESH_BYTES), path.suffix.lower()[1:]
     resolver = _FolderResolver(path.parent)
+    data = plain_triangles(data, resolver.get) if kind in ("glb", "gltf") else data
     try:
         scene = trimesh.load_scene(io.BytesIO(data), file_type=kind, process=False, resolver=resolver)
     except InputError:

@@ -240,7 +240,8 @@ def actor(monkeypatch: pytest.MonkeyPatch) -> Sam3Mask:
 
 def row(category: str = "car", bbox: Any = None, mask_path: str | None = None) -> dict[str, Any]:
     box = None if bbox is None else np.array(bbox, np.float32)
-    return {"id": category, "path": "p.jpg", "image": photo(64, 64), "category": category, "bbox": box, "mask_path": mask_path}
+    named = {"id": category, "path": "p.jpg", "category": category}
+    return {**named, "image": photo(64, 64), "bbox": box, "mask_path": mask_path, "cut_out": None}
 
 
 class TestActor:

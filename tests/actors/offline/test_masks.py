@@ -6,8 +6,10 @@ import pytest
 from PIL import Image
 
 from actors.base import check_actors, run_actors
+from actors.mask_signs import MaskSigns, MaskSignsBesideFiles
 from actors.offline.load import LoadImage
 from actors.offline.masks import FileMask, GrabcutMask, grabcut_mask
+from actors.surface import object_extent
 from sc3d.config import RunConfig
 from sc3d.config_file import parse_config
 from sc3d.errors import InputError
@@ -114,6 +116,40 @@ def test_mask_file_of_a_photo_with_exif_orientation(tmp_path):
     Image.fromarray(np.rot90(mask).astype(np.uint8) * 255).save(tmp_path / "m.png")
     outcome = run([row(tmp_path / "a.jpg", mask_path=str(tmp_path / "m.png"))])[0]
     np.testing.assert_array_equal(outcome.row["mask"], mask)
+
+
+def test_a_cut_out_photo_is_its_own_mask_where_files_count(tmp_path):
+    """After a mask file, before GrabCut; and taken as meant, as a file is."""
+    image, mask = scene()
+    opaque = np.zeros(mask.shape, bool)
+    opaque[40:90, 30:200] = True
+    Image.fromarray(np.dstack([image, opaque.astype(np.uint8) * 255])).save(tmp_path / "a.png")
+    Image.fromarray(mask.astype(np.uint8) * 255).save(tmp_path / "m.png")
+    alone, with_file = row(tmp_path / "a.png"), row(tmp_path / "a.png", mask_path=str(tmp_path / "m.png"))
+    for one, expected in ((alone, opaque), (with_file, mask)):
+        config = RunConfig()
+        actors = [LoadImage(config), FileMask(config), MaskSignsBesideFiles(config)]
+        outcome = run_actors(actors, [one], "image_id", "reconstruct")[0]
+        np.testing.assert_array_equal(outcome.row["mask"], expected)
+        assert outcome.row["mask_flags"] == ()
+    found = run_actors([LoadImage(config), FileMask(parse_config({"reconstruct": {"mask": "grabcut"}}))], [alone], "image_id", "x")[
+        0
+    ]
+    assert not np.array_equal(found.row["mask"], opaque)
+
+
+def test_specks_of_any_mask_do_not_widen_what_follows_from_it(tmp_path):
+    image, mask = scene()
+    Image.fromarray(image).save(tmp_path / "a.png")
+    spotted = mask.copy()
+    spotted[:3, :3] = spotted[-3:, -3:] = True
+    Image.fromarray(spotted.astype(np.uint8) * 255).save(tmp_path / "m.png")
+    actors = [LoadImage(RunConfig()), FileMask(RunConfig()), MaskSignsBesideFiles(RunConfig())]
+    outcome = run_actors(actors, [row(tmp_path / "a.png", mask_path=str(tmp_path / "m.png"))], "image_id", "reconstruct")[0]
+    np.testing.assert_array_equal(outcome.row["mask"], mask)
+    found = MaskSigns(RunConfig()).process({"image": image, "mask": spotted})
+    np.testing.assert_array_equal(found["mask"], mask)
+    assert object_extent(found["mask"]) == object_extent(mask)
 
 
 def test_every_bad_file_is_rejected_alone_with_its_name(tmp_path):

@@ -83,7 +83,7 @@ def test_a_finished_run_holds_every_artefact(finished: RunConfig) -> None:
 
 def test_labels_point_into_both_objects(finished: RunConfig) -> None:
     from pipelines.folder.images import ImageManifest
-    from sc3d.images import load_mask
+    from sc3d.mask_files import load_mask
 
     images = ImageManifest(RunFolder(finished.run))
     for row in label_rows(finished).to_pylist():

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from sc3d.datasets.folder import read_folder
+from sc3d.datasets.folder import list_folder, read_folder
 from sc3d.errors import InputError
+from sc3d.images import EXTENSIONS
 from sc3d.records import check_id
 
 
@@ -173,3 +176,98 @@ def test_masks_folder_without_any_match(tmp_path):
         read_folder(photos, masks=masks)
     with pytest.raises(InputError, match="masks folder does not exist"):
         read_folder(photos, masks=tmp_path / "gone")
+
+
+def test_several_masks_of_one_photo(tmp_path):
+    """None of them is taken for the right one, whatever the order of their names."""
+    photos = put(tmp_path / "photos", "bus/a.jpg", "bus/b.jpg")
+    masks = put(tmp_path / "masks", "a.png", "a.jpg", "b.png")
+    with pytest.raises(InputError, match=r"bus/a\.jpg: has 2 mask files, .*a\.jpg, .*a\.png; keep the right one"):
+        read_folder(photos, masks=masks)
+
+
+def test_photos_without_a_mask_and_masks_without_a_photo_are_told(tmp_path):
+    photos = put(tmp_path / "photos", "a.jpg", "b.jpg", "c.jpg")
+    masks = put(tmp_path / "masks", "a_mask.png", "b.png")
+    (masks / "c.npy").touch()
+    (masks / "annotations.json").touch()
+    found = list_folder(photos, "car", masks)
+    assert found.aside == (
+        f"{masks}: 1 of 3 photos have no mask file in it, and theirs are found: a.jpg",
+        f"{masks}: 2 left aside, mask files that have the stem of no photo: a_mask.png, annotations.json",
+    )
+    assert [image.mask_path and Path(image.mask_path).name for image in found.images] == [None, "b.png", "c.npy"]
+    (masks / "a_mask.png").rename(masks / "a.png")
+    (masks / "annotations.json").unlink()
+    assert list_folder(photos, "car", masks).aside == ()
+
+
+FILES = ("a.jpg", "b.HEIC", "c.JFIF", "d.gif", "e.avif", "f.jpe", "n.txt", "m.mov", "M.MOV", "README", ".x.jpg", "x.jpg.part")
+
+
+@given(st.lists(st.sampled_from(FILES), unique=True, min_size=1))
+def test_every_file_is_a_photo_or_counted(tmp_path_factory, files):
+    """By name alone: what there is, is either listed or left aside, and nothing twice."""
+    root = tmp_path_factory.mktemp("files")
+    for name in files:
+        (root / name).write_text("x")
+    photos = {name for name in files if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS}
+    try:
+        found = list_folder(root, "car")
+        told = found.aside
+        assert set(names(found.images, root)) == photos
+    except InputError as error:
+        assert not photos
+        told = tuple(part for part in str(error).split("; ") if "left aside" in part)
+    counted = sum(int(line.removeprefix(f"{root}: ").split()[0]) for line in told)
+    assert counted == len(files) - len(photos)
+
+
+def test_what_is_left_aside_is_counted_by_its_ending_with_the_reason(tmp_path):
+    put(tmp_path, "bus/a.jpg", ".hidden.jpg")
+    for name in ("bus/a.mov", "bus/b.MOV", "notes.txt", "bus/LICENSE"):
+        (tmp_path / name).touch()
+    os.mkfifo(tmp_path / "bus" / "pipe.jpg")
+    (tmp_path / "bus" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    assert list_folder(tmp_path).aside == (
+        f"{tmp_path}: 1 left aside, hidden, as their names begin with a dot: .hidden.jpg",
+        f"{tmp_path}: 2 left aside, no regular files, or links to nothing: bus/gone.jpg, bus/pipe.jpg",
+        f"{tmp_path}: 4 left aside, with another ending (2 .mov, 1 .txt, 1 none): bus/LICENSE, bus/a.mov, bus/b.MOV and 1 more",
+    )
+
+
+def test_a_folder_that_cannot_be_read_is_told(tmp_path, monkeypatch):
+    put(tmp_path, "bus/a.jpg", "car/b.jpg")
+    scandir = os.scandir
+
+    def closed(path):
+        if Path(path).name == "car":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    found = list_folder(tmp_path)
+    assert names(found.images, tmp_path) == ["bus/a.jpg"]
+    assert found.aside == (f"{tmp_path}: 1 left aside, folders that cannot be read: car (Permission denied)",)
+
+
+def test_linked_folders_are_told_and_followed_only_if_that_is_wanted(tmp_path):
+    """Each folder once, under its own name where it has one in the photo folder; a link to itself has no end."""
+    photos, elsewhere = put(tmp_path / "photos", "bus/a.jpg", "bus/deep/d.jpg"), put(tmp_path / "elsewhere", "b.jpg", "sub/c.jpg")
+    (photos / "car").symlink_to(elsewhere)
+    (photos / "again").symlink_to(elsewhere / "sub")
+    (photos / "bus" / "loop").symlink_to(photos)
+    (photos / "alias").symlink_to(photos / "bus" / "deep")
+    (photos / "e.jpg").symlink_to(elsewhere / "b.jpg")
+    told = list_folder(photos, "car")
+    assert names(told.images, photos) == ["bus/a.jpg", "bus/deep/d.jpg", "e.jpg"]
+    assert told.aside == (
+        f"{photos}: 4 left aside, folders that are links, which dataset.follow_links=true follows: again, alias, bus/loop and 1 more",
+    )
+    followed = list_folder(photos, "car", follow_links=True)
+    found = [os.path.realpath(image.path) for image in followed.images if not Path(image.path).is_symlink()]
+    wanted = [photos / "bus/a.jpg", photos / "bus/deep/d.jpg", elsewhere / "b.jpg", elsewhere / "sub/c.jpg"]
+    assert sorted(found) == sorted(str(path) for path in wanted)
+    assert "bus/deep/d.jpg" in names(followed.images, photos)
+    assert len(followed.aside) == 1
+    assert "linked folders that are in it already" in followed.aside[0]
