@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ YAML_BYTES = 1 << 18
 MAX_DEPTH = 32
 _MAX_DIGITS = 64
 _NUMBERS = range(-(2**63), 2**63)
+_HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
+"""What JSON and YAML can name by an escape and no text can hold, so that it could be read and never written."""
 _CORE = "tag:yaml.org,2002:"
 
 
@@ -70,13 +73,16 @@ def of_yaml(text: str) -> Any:
         raise ValueError(f"{place}{error.problem or error.context}") from None
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None
+    except OverflowError:
+        raise ValueError("an escape names a character that Unicode does not have") from None
 
 
 def bounded(values: Any) -> Any:
     """The same values.
 
     Raises:
-        ValueError: they are nested more than :data:`MAX_DEPTH` deep, or a whole number has more than 64 bits; with its field.
+        ValueError: they are nested more than :data:`MAX_DEPTH` deep, a whole number has more than 64 bits, or a name or text holds half a
+            character (a lone surrogate); with its field.
     """
     left: list[tuple[Any, tuple[Any, ...]]] = [(values, ())]
     while left:
@@ -85,10 +91,18 @@ def bounded(values: Any) -> Any:
             if len(path) == MAX_DEPTH:
                 raise ValueError(f"{field_name(path[:3])}...: it is nested more than {MAX_DEPTH} deep")
             parts = value.items() if isinstance(value, dict) else enumerate(value)
+            if isinstance(value, dict) and any(_is_broken(name) for name in value):
+                raise ValueError(f"{field_name(path)}: a name in it holds half a character")
             left += [(part, (*path, key)) for key, part in parts]
         elif isinstance(value, int) and value not in _NUMBERS:
             raise ValueError(f"{field_name(path)}: a whole number of more than 64 bits")
+        elif _is_broken(value):
+            raise ValueError(f"{field_name(path)}: a text that holds half a character")
     return values
+
+
+def _is_broken(value: Any) -> bool:
+    return isinstance(value, str) and not value.isascii() and _HALF_A_CHARACTER.search(value) is not None
 
 
 def field_name(path: tuple[Any, ...]) -> str:

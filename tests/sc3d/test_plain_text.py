@@ -62,6 +62,9 @@ def test_what_people_write_is_what_they_mean(text: str, value: Any) -> None:
         ("a: \x00", "special characters are not allowed"),
         ("a: 1\n---\nb: 2", "another document"),
         ("a: \ud800", "special characters"),
+        ('a: "\\U99999999"', "a character that Unicode does not have"),
+        ('a: {b: "x\\ud800"}', r"a\.b: a text that holds half a character"),
+        ('a: {"\\udfff": 1}', "a: a name in it holds half a character"),
     ],
 )
 def test_what_is_not_data_within_bounds_is_refused_and_says_where(text: str, reason: str) -> None:
@@ -71,7 +74,17 @@ def test_what_is_not_data_within_bounds_is_refused_and_says_where(text: str, rea
 
 
 @pytest.mark.parametrize(
-    "data", [b"[" * 100_000, b'{"a":' * 5000 + b"1" + b"}" * 5000, b"\xff", b"[1", b"9" * 6000, b"[" * 40 + b"]" * 40]
+    "data",
+    [
+        b"[" * 100_000,
+        b'{"a":' * 5000 + b"1" + b"}" * 5000,
+        b"\xff",
+        b"[1",
+        b"9" * 6000,
+        b"[" * 40 + b"]" * 40,
+        b'["\\ud800"]',
+        b'{"\\udc00": 1}',
+    ],
 )
 def test_json_is_bounded_too(data: bytes) -> None:
     with pytest.raises(ValueError):
