@@ -13,6 +13,7 @@ from actors.catalogue import MODELS, ModelCard
 from actors.light.weights import PACKAGE, SHA256
 from actors.registry import actor_of
 from pipelines.folder.manifest import PAIRS
+from pipelines.jobs.label_means import means_of
 from pipelines.stages.label import LabelStage, origin_file
 from pipelines.stages.registry import chain_to
 from sc3d.config import RunConfig
@@ -51,6 +52,7 @@ def make_card(
         thresholds=(thresholds.tau_cc, thresholds.tau_geo) if thresholds else None,
         origin="" if own else _origin(source),
         caveat=NO_WITNESS if own and uses_prior(config) else "",
+        means=means_of(config) if own else (),
         licence=source.options.licence,
         layout=layout,
         split_names=split_names,

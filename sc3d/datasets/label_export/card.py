@@ -48,7 +48,7 @@ class LabelCard:
     ``counts``: category -> split -> counts of what was exported; ``images``: category -> images of the manifest; ``left_out``: pairs with
     too few labels. ``rejects``: (stage, kind of error, count). ``thresholds``: tau_cc and tau_geo, or none for labels that came without.
     ``origin``: a sentence on where labels come from that were not made here; empty for a run's own. ``licence``: of the labels, or none.
-    ``caveat``: what has to be said about how a run's own were verified, or nothing.
+    ``caveat``: what has to be said about how a run's own were verified, or nothing. ``means``: (what, how) of masks, meshes and features.
     """
 
     title: str
@@ -63,6 +63,7 @@ class LabelCard:
     thresholds: tuple[float, float] | None
     origin: str = ""
     caveat: str = ""
+    means: Sequence[tuple[str, str]] = ()
     licence: str | None = None
     layout: str = ""
     split_names: Mapping[str, str] = field(default_factory=dict)
@@ -78,6 +79,7 @@ class LabelCard:
             self._histogram(),
             "## How they were made",
             self._making(),
+            *(("### Meshes and features", table(["what", "how it was made"], self.means)) if self.means else ()),
             *(("### Models", self._models()) if self.models else ()),
             *(("### Rejected records", self._rejects()) if self.rejects else ()),
             "## Licences",
