@@ -22,6 +22,9 @@ class Format(str, Enum):
 
     huggingface = "huggingface"
     diy_sc = "diy-sc"
+    coco = "coco"
+    colmap = "colmap"
+    hloc = "hloc"
 
 
 class Names(str, Enum):
@@ -44,7 +47,11 @@ def export_labels(
     out: Annotated[str, typer.Argument(metavar="OUT", help="Folder to write: a local path or s3://bucket/prefix. New, or empty.")],
     format_: Annotated[
         Format,
-        typer.Option("--format", help="huggingface: a folder for datasets.load_dataset; diy-sc: annotation files to train with."),
+        typer.Option(
+            "--format",
+            help="huggingface: a folder for datasets.load_dataset; diy-sc: annotation files to train with; coco: keypoints in COCO's "
+            "layout; colmap: its database; hloc: its features and matches (needs h5py).",
+        ),
     ] = Format.huggingface,
     labels: Annotated[
         str | None, typer.Option("--labels", help="Recipe of the labels, as an import prints it. Default: the run's own.")
@@ -54,21 +61,25 @@ def export_labels(
     min_labels: Annotated[int, typer.Option("--min-labels", help="Leave out pairs with fewer labels.")] = 1,
     val_fraction: Annotated[float, typer.Option("--val-fraction", help="Share of the pairs for the validation split.")] = 0.0,
     names: Annotated[
-        Names, typer.Option("--names", help="diy-sc: name images by their files, or by their ids where file names repeat.")
+        Names,
+        typer.Option("--names", help="Name images by their files, or by their ids where file names repeat. Not of huggingface."),
     ] = Names.file,
     license_: Annotated[
         str | None, typer.Option("--license", help="Licence of the labels for the card, such as cc-by-4.0.")
     ] = None,
+    with_images: Annotated[
+        bool, typer.Option("--with-images", help="huggingface: copies of the photos too, without metadata, which its viewer shows.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another export; anything else is never touched.")] = False,
     run: Run = None,
     config: Config = None,
     set_: Set = None,
 ) -> None:
-    """The labels of a run for Hugging Face datasets or for DIY-SC, with a label card. Goes on where it was cut short."""
+    """The labels of a run for other programs, with a label card. Goes on where it was cut short."""
     from pipelines.jobs import export as pipeline
 
     options = pipeline.ExportOptions(
-        format_.value, labels, tau_cc, tau_geo, min_labels, val_fraction, names.value, license_, overwrite
+        format_.value, labels, tau_cc, tau_geo, min_labels, val_fraction, names.value, license_, overwrite, with_images
     )
     summary = pipeline.export_labels(configuration(run, config, set_, {}), out, options)
     console = PlainConsole(soft_wrap=True)

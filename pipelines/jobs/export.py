@@ -1,4 +1,5 @@
-"""Labels of a run for other programs: DIY-SC's annotation files, or a folder that Hugging Face ``datasets`` loads, with a label card."""
+"""Labels of a run for other programs, with a label card: a folder that Hugging Face ``datasets`` loads, annotation files of DIY-SC or in
+COCO's layout, COLMAP's database, or hloc's files of features and matches."""
 
 from __future__ import annotations
 
@@ -18,9 +19,10 @@ from pipelines.stages.reconstruct import ReconstructStage
 from sc3d.config import RunConfig
 from sc3d.datasets.label_export.folder import ExportFolder, ExportState
 from sc3d.datasets.label_export.images import LabelledImages
+from sc3d.datasets.label_export.label_writer import totals
 from sc3d.datasets.label_export.labels import ExportedLabels
 from sc3d.datasets.label_export.options import ExportOptions
-from sc3d.datasets.label_export.writers import WRITERS, totals
+from sc3d.datasets.label_export.writers import WRITERS, owns
 from sc3d.errors import InputError
 from sc3d.records import ImageRecord
 from sc3d.shards import recipe_of
@@ -51,7 +53,7 @@ def export_labels(config: RunConfig, out: str, options: ExportOptions | None = N
     folder = ExportFolder(out)
     writer = WRITERS[options.format](source, folder, partial(make_card, source, config))
     fresh = ExportState(_key(source), np.zeros(len(source.images), bool))
-    state = folder.claim(fresh, writer.owns, options.overwrite)
+    state = folder.claim(fresh, owns, options.overwrite)
     with Progress() as progress:
         line = progress.start("export", len(source.files), done=state.position)
         while state.position < len(source.files):

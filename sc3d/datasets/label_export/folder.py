@@ -152,7 +152,7 @@ class ExportFolder:
             if self.files.is_local:
                 os.makedirs(self._root, exist_ok=True)
             handle, scratch = tempfile.mkstemp(prefix=TEMPORARY, dir=self._root if self.files.is_local else None)
-            with os.fdopen(handle, "wb") as stream:
+            with os.fdopen(handle, "w+b") as stream:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())

@@ -1,7 +1,8 @@
 """A folder that Hugging Face ``datasets`` loads: ``data/<split>-*.parquet``, ``images/images.parquet``, and the header of its README.
 
 A row is a pair, as in the label files of a run, but coordinates are lists of [x, y] instead of flattened ones. A second configuration,
-``images``, says which file an image id stands for and the size of the photo whose pixels the coordinates are.
+``images``, says which file an image id stands for and the size of the photo whose pixels the coordinates are; where they are wanted, it
+has the photos as well, in ``images/images-*.parquet``, which the hub's viewer shows.
 """
 
 from __future__ import annotations
@@ -20,8 +21,7 @@ from sc3d.schema import arrow_schema
 SPLIT_NAMES = {"trn": "train", "val": "validation", "test": "test"}
 """Split of the manifest -> name that ``datasets`` uses."""
 
-IMAGE_TABLE = "images/images.parquet"
-IMAGE_COLUMNS = pa.schema(
+_IMAGE_COLUMNS = pa.schema(
     [
         pa.field("image_id", pa.string()),
         pa.field("file", pa.string()),
@@ -32,9 +32,11 @@ IMAGE_COLUMNS = pa.schema(
     ]
 )
 
-LAYOUT = """`data/<split>-*.parquet`: a row an ordered pair of images, its matches as lists of one length.
+_IMAGE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
+
+_LAYOUT = """`data/<split>-*.parquet`: a row an ordered pair of images, its matches as lists of one length.
 Coordinates are [x, y] in pixels of the upright image, x first, the centre of the first pixel at 0.5.
-`images/images.parquet`: file, size and split of each image id.
+{images}
 
 ```python
 from datasets import load_dataset
@@ -42,6 +44,9 @@ from datasets import load_dataset
 labels = load_dataset(".")["train"]  # or the name of this data set on the hub
 images = load_dataset(".", "images")["train"]
 ```"""
+_WITHOUT = "`images/images.parquet`: file, size and split of each image id."
+_WITH = """`images/images-*.parquet`: file, size and split of each image id, and the upright image: a copy without metadata, such as
+where it was taken; JPEG of quality 95, or PNG where the photo was stored without loss."""
 
 _POINTS = pa.list_(pa.list_(pa.float32(), 2))
 _XY = ("source_xy", "target_xy")
@@ -52,6 +57,21 @@ _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "
 def data_file(split: str, number: int) -> str:
     """Name of a data file of a split of the manifest."""
     return f"data/{SPLIT_NAMES[split]}-{number:05d}.parquet"
+
+
+def layout(with_images: bool) -> str:
+    """What is in the folder, as Markdown."""
+    return _LAYOUT.format(images=_WITH if with_images else _WITHOUT)
+
+
+def image_file(number: int | None) -> str:
+    """Name of a table of images: the only one, or one of several."""
+    return "images/images.parquet" if number is None else f"images/images-{number:05d}.parquet"
+
+
+def image_schema(with_images: bool) -> pa.Schema:
+    """Columns of the tables of images."""
+    return _IMAGE_COLUMNS.append(pa.field("image", _IMAGE)) if with_images else _IMAGE_COLUMNS
 
 
 def pair_schema() -> pa.Schema:
@@ -87,13 +107,15 @@ class DatasetHeader:
     """What the header of the README says.
 
     ``name``: title of the data set. ``licence``: identifier of the hub, such as cc-by-4.0, or none, which is left to be filled in.
-    ``splits``: split of the manifest -> its pairs and their bytes in memory; ``images``: the same of the image table.
+    ``splits``: split of the manifest -> its pairs and their bytes in memory; ``images``: the same of the tables of images;
+    ``image_columns``: their columns.
     """
 
     name: str
     licence: str | None
     splits: Mapping[str, tuple[int, int]]
     images: tuple[int, int]
+    image_columns: pa.Schema = _IMAGE_COLUMNS
 
     def yaml(self) -> str:
         """The header, between its two lines of dashes. JSON is YAML, so values are written as such."""
@@ -106,11 +128,11 @@ class DatasetHeader:
         files = [{"split": split, "path": f"data/{split}-*.parquet"} for split in splits]
         configs = [
             {"config_name": "labels", "default": True, "data_files": files},
-            {"config_name": "images", "data_files": [{"split": "train", "path": IMAGE_TABLE}]},
+            {"config_name": "images", "data_files": [{"split": "train", "path": "images/*.parquet"}]},
         ]
         infos = [
             {"config_name": "labels", "features": features(pair_schema()), "splits": _splits(splits)},
-            {"config_name": "images", "features": features(IMAGE_COLUMNS), "splits": _splits({"train": self.images})},
+            {"config_name": "images", "features": features(self.image_columns), "splits": _splits({"train": self.images})},
         ]
         lines = [
             "---",
@@ -137,6 +159,8 @@ def features(schema: pa.Schema) -> list[dict[str, Any]]:
 
 
 def _feature(kind: pa.DataType) -> dict[str, Any]:
+    if kind == _IMAGE:
+        return {"dtype": "image"}
     if not pa.types.is_list(kind):
         return {"dtype": _DTYPES[kind]}
     inner = kind.value_type

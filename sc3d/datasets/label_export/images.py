@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
 from sc3d.config import DownloadConfig
-from sc3d.display import shown
+from sc3d.display import scheme_of, shown
 from sc3d.errors import InputError
 from sc3d.images import load_image
+
+_LOSSLESS = (".png", ".bmp", ".gif", ".tif", ".tiff")
 
 
 class LabelledImages:
@@ -64,7 +67,7 @@ class LabelledImages:
     def file_below_root(self, row: int) -> str:
         """The image's path below the root of its data set, or its file name where it lies elsewhere."""
         root, path = self._root, self.paths[row]
-        if root and not urlsplit(path).scheme and Path(path).is_relative_to(root):
+        if root and not scheme_of(path) and Path(path).is_relative_to(root):
             return Path(path).relative_to(root).as_posix()
         return self.file_name(row)
 
@@ -79,3 +82,16 @@ class LabelledImages:
             self.known_sizes[row] = width, height
         width, height = self.known_sizes[row].tolist()
         return width, height
+
+    def copy(self, row: int) -> tuple[bytes, str]:
+        """The upright image as a file without metadata, and its ending: JPEG, or PNG where it was stored without loss.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        path = self.paths[row]
+        picture = Image.fromarray(load_image(path, self._download))
+        kind = "png" if PurePosixPath(self.file_name(row)).suffix.lower() in _LOSSLESS else "jpg"
+        stream = io.BytesIO()
+        picture.save(stream, "PNG" if kind == "png" else "JPEG", **({} if kind == "png" else {"quality": 95}))
+        return stream.getvalue(), kind

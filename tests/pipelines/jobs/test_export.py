@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from label_run import annotation_files, cells, contents, make_run, stored
+from label_run import SIZES, annotation_files, cells, contents, make_run, stored
+from PIL import Image
+from PIL.ExifTags import Base as ExifTag
 
 from pipelines.cli import main
 from pipelines.folder.manifest import IMAGES
@@ -23,6 +27,7 @@ from sc3d.config_file import load_config
 from sc3d.datasets.label_export import writers
 from sc3d.datasets.label_export.labels import ExportedLabels, LabelPart
 from sc3d.errors import ConfigError, InputError, SchemaError, StoreError
+from sc3d.images import load_image
 from sc3d.records import ImageRecord
 from sc3d.store import RunFolder
 
@@ -183,6 +188,207 @@ def test_narrower_thresholds(run: RunConfig, tmp_path: Path) -> None:
         assert row["n_kept"] == len(expected)
     with pytest.raises(ConfigError, match=r"sc3d relabel --tau-geo 0\.1"):
         export_labels(run, str(tmp_path / "wide"), ExportOptions(tau_geo=0.1))
+
+
+def positions(xy: np.ndarray) -> list[tuple[float, float]]:
+    return [tuple(np.round(point, 2).tolist()) for point in np.asarray(xy, np.float64).reshape(-1, 2)]
+
+
+def expected_matches(run: RunConfig) -> dict[str, list[tuple[Any, ...]]]:
+    """Pair id -> its matches, as pixels of both images, each once."""
+    return {
+        pair_id: sorted({(*a, *b) for a, b in zip(positions(row.source_xy), positions(row.target_xy), strict=True)})
+        for pair_id, row in stored(run).items()
+        if len(row)
+    }
+
+
+def test_photos_go_along_where_that_is_wanted(run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Upright, in several files, and without what a camera wrote beside the pixels."""
+    manifest = {image.image_id: image for image in RunFolder(run.run).read_records(ImageRecord, IMAGES)}
+    exif = Image.Exif()
+    exif[ExifTag.Orientation], exif[ExifTag.Make] = 6, "a camera at home"
+    path = manifest["bus-1"].path
+    Image.effect_noise((160, 90), 90).convert("RGB").save(path, exif=exif)
+    shown_upright = load_image(path)
+    monkeypatch.setattr(writers, "_CHUNK_PIXELS", 40_000)
+    export_labels(run, str(tmp_path / "hub"), ExportOptions(with_images=True))
+    assert len(list((tmp_path / "hub" / "images").iterdir())) > 1
+    assert not any(b"a camera at home" in data for data in contents(tmp_path / "hub").values())
+    images = {row["image_id"]: row for row in load(tmp_path / "hub", tmp_path, "images")["train"]}
+    assert len(images) == 8
+    for row in images.values():
+        assert row["image"].size == (row["width"], row["height"])
+    assert np.abs(np.asarray(images["bus-1"]["image"]).astype(int) - shown_upright).mean() < 6
+    export_labels(run, str(tmp_path / "hub"), ExportOptions(overwrite=True))
+    assert [path.name for path in (tmp_path / "hub" / "images").iterdir()] == ["images.parquet"]
+    with pytest.raises(ConfigError, match="huggingface alone"):
+        ExportOptions("coco", with_images=True)
+
+
+def test_coco_s_layout_holds_every_match_once(run: RunConfig, tmp_path: Path) -> None:
+    """By COCO's own rules: ids are unique, what they refer to is there, keypoints are triples as many as are counted."""
+    summary = export_labels(run, str(tmp_path / "out"), ExportOptions("coco", val_fraction=0.3))
+    expected, found, splits = expected_matches(run), {}, {}
+    for path in sorted((tmp_path / "out" / "annotations").rglob("*.json")):
+        data = json.loads(path.read_text())
+        images = {image["id"]: image for image in data["images"]}
+        by_id = {one["id"]: one for one in data["annotations"]}
+        assert (len(images), len(by_id)) == (len(data["images"]), len(data["annotations"]))
+        assert [kind["name"] for kind in data["categories"]] == [path.stem]
+        for one in data["annotations"]:
+            assert {"image_id", "category_id", "bbox", "area", "iscrowd"} <= one.keys()
+            assert one["image_id"] in images
+            points = np.array(one["keypoints"]).reshape(-1, 3)
+            assert len(points) == one["num_keypoints"] > 0
+            assert (points[:, 2] == 2).all()
+            np.testing.assert_allclose(one["bbox"][:2], points[:, :2].min(axis=0))
+            other = by_id[one["partner_id"]]
+            assert (other["partner_id"], other["pair_id"]) == (one["id"], one["pair_id"])
+            if one["side"] == "source":
+                there = np.array(other["keypoints"]).reshape(-1, 3)
+                found[one["pair_id"]] = sorted(
+                    {(*a, *b) for a, b in zip(positions(points[:, :2]), positions(there[:, :2]), strict=True)}
+                )
+                splits[path.parent.name] = splits.get(path.parent.name, 0) + 1
+    assert {k: np.allclose(v, expected[k], atol=0.02) for k, v in found.items()} == dict.fromkeys(expected, True)
+    assert splits == summary.pairs
+    assert (Path(run.dataset.root) / data["images"][0]["file_name"]).is_file()
+
+
+CAMERAS = "SELECT image_id, width, height, model, params FROM images JOIN cameras USING (camera_id)"
+
+
+def test_colmap_s_database_holds_every_match_once(run: RunConfig, tmp_path: Path) -> None:
+    """Read as COLMAP's scripts/python/database.py reads it: float32 keypoints, uint32 matches, and the ids of pairs by its formula."""
+    export_labels(run, str(tmp_path / "out"), ExportOptions("colmap"))
+    with contextlib.closing(sqlite3.connect(tmp_path / "out" / "database.db")) as database:
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        assert {"cameras", "images", "keypoints", "descriptors", "matches", "two_view_geometries"} <= tables
+        names = dict(database.execute("SELECT image_id, name FROM images").fetchall())
+        cameras = {row[0]: row[1:] for row in database.execute(CAMERAS)}
+        keypoints = {
+            image_id: np.frombuffer(data, np.float32).reshape(rows, cols)
+            for image_id, rows, cols, data in database.execute("SELECT image_id, rows, cols, data FROM keypoints")
+        }
+        found = {}
+        for pair_id, rows, cols, data in database.execute("SELECT pair_id, rows, cols, data FROM matches"):
+            second = pair_id % 2147483647
+            first = (pair_id - second) // 2147483647
+            assert first < second
+            matches = np.frombuffer(data, np.uint32).reshape(rows, cols)
+            assert cols == 2
+            found[first, second] = np.column_stack([keypoints[first][matches[:, 0]], keypoints[second][matches[:, 1]]])
+        assert database.execute("SELECT count(*) FROM two_view_geometries").fetchone() == (0,)
+    photos = Path(run.dataset.root)
+    for image_id, name in names.items():
+        with Image.open(photos / name) as photo:
+            assert photo.size == cameras[image_id][:2]
+        assert (cameras[image_id][2], len(cameras[image_id][3])) == (2, 4 * 8)
+        assert keypoints[image_id].shape[1] == 2
+    ids = {f"{name.partition('/')[0].replace(' ', '-')}-{name[-5]}": image_id for image_id, name in names.items()}
+    expected: dict[tuple[int, int], set[tuple[float, ...]]] = {}
+    for pair_id, rows in expected_matches(run).items():
+        source, target = (ids[end] for end in pair_id.split("~"))
+        for row in rows:
+            straight = row if source < target else (*row[2:], *row[:2])
+            expected.setdefault((min(source, target), max(source, target)), set()).add(straight)
+    assert found.keys() == expected.keys()
+    for pair, rows in found.items():
+        assert len(rows) == len(expected[pair])
+        np.testing.assert_allclose(
+            np.array(sorted(map(tuple, np.round(rows, 2).tolist()))), np.array(sorted(expected[pair])), atol=0.02
+        )
+
+
+def test_hloc_s_files_hold_every_match(run: RunConfig, tmp_path: Path) -> None:
+    """Read as hloc/utils/io.py reads them: get_keypoints, find_pair and get_matches. Its pixels begin half a pixel later."""
+    h5py = pytest.importorskip("h5py")
+    with pytest.raises(InputError, match=r"has a space in its name.*--names id"):
+        export_labels(run, str(tmp_path / "spaces"), ExportOptions("hloc"))
+    export_labels(run, str(tmp_path / "out"), ExportOptions("hloc", names="id"))
+    pairs = [line.split() for line in (tmp_path / "out" / "pairs.txt").read_text().splitlines()]
+    expected = expected_matches(run)
+    assert {tuple(Path(name).stem for name in pair) for pair in pairs} == {tuple(pair.split("~")) for pair in expected}
+    with h5py.File(tmp_path / "out" / "features.h5") as features, h5py.File(tmp_path / "out" / "matches.h5") as matches:
+        for first, second in pairs:
+            group = matches["/".join((first.replace("/", "-"), second.replace("/", "-")))]
+            best, scores = group["matches0"][()], group["matching_scores0"][()]
+            source, target = (features[name]["keypoints"][()] for name in (first, second))
+            assert best.shape == scores.shape == (len(source),)
+            at = np.flatnonzero(best != -1)
+            assert (scores[best == -1] == 0).all()
+            found = np.column_stack([source[at] + 0.5, target[best[at]] + 0.5])
+            labels = expected[f"{Path(first).stem}~{Path(second).stem}"]
+            # A cell of the source with several labels keeps the surest one.
+            assert {row[:2] for row in labels} == {tuple(row) for row in np.round(found[:, :2].astype(np.float64), 2).tolist()}
+            near = np.abs(found[:, None] - np.array(labels)[None]).max(axis=2).min(axis=1)
+            assert (near < 0.02).all()
+        width, height = features[pairs[0][0]]["image_size"][()]
+        assert (width, height) == SIZES[int(Path(pairs[0][0]).stem[-1]) % 4]
+
+
+def test_names_that_stand_for_two_photos_are_refused(tmp_path: Path) -> None:
+    """hloc writes a-b for a/b."""
+    pytest.importorskip("h5py")
+    config = make_run(str(tmp_path / "run"), tmp_path / "photos", categories=("bus",))
+    run = RunFolder(config.run)
+    images = run.read_records(ImageRecord, IMAGES)
+    root = tmp_path / "photos"
+    moved = []
+    for number, image in enumerate(images):
+        path = root / (("x/a.jpg", "x-a.jpg")[number] if number < 2 else f"{number}.jpg")
+        path.parent.mkdir(exist_ok=True)
+        shutil.copy(image.path, path)
+        moved.append(image.replace(path=str(path)))
+    run.write_records(ImageRecord, IMAGES, moved)
+    with pytest.raises(InputError, match=r"have one name, 'x-a\.jpg'.*--names id"):
+        export_labels(config, str(tmp_path / "hloc"), ExportOptions("hloc"))
+    export_labels(config, str(tmp_path / "colmap"), ExportOptions("colmap"))
+    export_labels(config, str(tmp_path / "ids"), ExportOptions("hloc", names="id"))
+
+
+def test_hloc_s_format_names_what_is_missing(run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sc3d.datasets.label_export.hloc.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="pip install h5py"):
+        export_labels(run, str(tmp_path / "out"), ExportOptions("hloc", names="id"))
+
+
+@pytest.mark.parametrize("format_", ["coco", "colmap", "hloc"])
+def test_another_format_replaces_an_export_and_goes_on(
+    run: RunConfig, tmp_path: Path, format_: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if format_ == "hloc":
+        pytest.importorskip("h5py")
+    options = ExportOptions(format_, names="id", overwrite=True)
+    export_labels(run, str(tmp_path / "out"), ExportOptions("diy-sc"))
+    original = ExportedLabels.part
+
+    def part(self: ExportedLabels, name: str) -> LabelPart:
+        if name == self.files[-1]:
+            raise KeyboardInterrupt
+        return original(self, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ExportedLabels, "part", part)
+        with pytest.raises(KeyboardInterrupt):
+            export_labels(run, str(tmp_path / "out"), options)
+    export_labels(run, str(tmp_path / "out"), options)
+    export_labels(run, str(tmp_path / "whole"), options)
+    found, whole = contents(tmp_path / "out"), contents(tmp_path / "whole")
+    assert found.keys() == whole.keys()
+    assert "README.md" in found
+    assert not any(name.endswith("_anns.pt") for name in found)
+
+
+def test_the_card_says_how_meshes_and_features_were_made(run: RunConfig, tmp_path: Path) -> None:
+    export_labels(run, str(tmp_path / "out"))
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert (
+        "| meshes | the data set's own meshes, disturbed, where it has them; else inflated silhouettes, whose far side is unknown |"
+        in card
+    )
+    assert "| 2D features, second half | EfficientNet-Lite0, a small network for ImageNet's classes |" in card
 
 
 def test_card_counts(run: RunConfig, tmp_path: Path) -> None:

@@ -287,8 +287,8 @@ def documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Labels]:
     for number, row in enumerate(rows):
         run.write_records(Labels, f"labels/3f2a9c01b7de/category={row.category}/{number}.parquet", [row])
     exported.write_table(huggingface.data_file("trn", 0), huggingface.pair_table(to_table(Labels, rows)))
-    images = pa.table([["a"], ["a.jpg"], ["bus"], ["trn"], [1], [1]], schema=huggingface.IMAGE_COLUMNS)
-    exported.write_table(huggingface.IMAGE_TABLE, images)
+    images = pa.table([["a"], ["a.jpg"], ["bus"], ["trn"], [1], [1]], schema=huggingface.image_schema(False))
+    exported.write_table(huggingface.image_file(None), images)
     header = huggingface.DatasetHeader("buses", None, {"trn": (4, 1000)}, (1, 10))
     exported.write_bytes("README.md", header.yaml().encode())
     monkeypatch.chdir(tmp_path)
