@@ -140,7 +140,7 @@ def test_options_that_prose_names_exist() -> None:
 
 
 def is_file(name: str) -> bool:
-    return name.endswith((".py", ".json", ".yaml", ".parquet", ".html", ".safetensors", ".csv"))
+    return name.endswith((".py", ".json", ".yaml", ".parquet", ".html", ".safetensors", ".csv", ".txt"))
 
 
 def all_commands(command: Any) -> Iterator[Any]:

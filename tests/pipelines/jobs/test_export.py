@@ -381,16 +381,6 @@ def test_another_format_replaces_an_export_and_goes_on(
     assert not any(name.endswith("_anns.pt") for name in found)
 
 
-def test_the_card_says_how_meshes_and_features_were_made(run: RunConfig, tmp_path: Path) -> None:
-    export_labels(run, str(tmp_path / "out"))
-    card = (tmp_path / "out" / "README.md").read_text()
-    assert (
-        "| meshes | the data set's own meshes, disturbed, where it has them; else inflated silhouettes, whose far side is unknown |"
-        in card
-    )
-    assert "| 2D features, second half | EfficientNet-Lite0, a small network for ImageNet's classes |" in card
-
-
 def test_card_counts(run: RunConfig, tmp_path: Path) -> None:
     export_labels(run, str(tmp_path / "out"), ExportOptions(val_fraction=0.4))
     card = (tmp_path / "out" / "README.md").read_text()
