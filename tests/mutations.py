@@ -97,7 +97,7 @@ MUTATIONS = (
         "if version > record.SCHEMA_VERSION + 1:",
         "tests/sc3d/test_schema.py",
     ),
-    Mutation("sc3d/plugins.py", 'near = " or ".join(get_close_matches(name, there))', 'near = ""', "tests/sc3d/test_plugins.py"),
+    Mutation("sc3d/plugins.py", "near = did_you_mean(near_names(name, there))", 'near = ""', "tests/sc3d/test_plugins.py"),
     Mutation("actors/base.py", "have |= set(actor.provides)", "have |= set(actor.requires)", "tests/actors/test_base.py"),
     Mutation(
         "training/losses.py",

@@ -50,7 +50,7 @@ RESUMED = (
 
 def _say_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"sc3d {__version__}")
+        PlainConsole().print(f"sc3d {__version__}")
         raise typer.Exit(ExitCode.DONE)
 
 

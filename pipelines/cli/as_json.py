@@ -7,9 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
+from sc3d.console import PlainConsole
+
 Json = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
 
 
 def say_json(values: Any) -> None:
     """Print plain values. Whatever could steer a terminal is escaped."""
-    typer.echo(json.dumps(values, indent=2, allow_nan=False).replace("\x7f", "\\u007f"))
+    text = json.dumps(values, indent=2, allow_nan=False).replace("\x7f", "\\u007f")
+    PlainConsole().print(text, soft_wrap=True)

@@ -134,6 +134,9 @@ import os, signal, sys
 from pipelines import cli
 from pipelines.jobs import label
 
+# Whoever starts the tests in the background of a shell has them ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 def run(*_, **__):
     os.kill(os.getpid(), getattr(signal, sys.argv[1]))
 

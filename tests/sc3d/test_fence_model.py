@@ -102,6 +102,9 @@ class Memory:
             raise FileNotFoundError(path)
         return self.objects[path]
 
+    def open(self, path: str) -> pa.NativeFile:
+        return pa.BufferReader(self.read(path))
+
     def write(self, path: str, data: bytes, check: Callable[[], None] = lambda: None) -> None:
         check()
         step()

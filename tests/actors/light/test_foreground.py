@@ -49,7 +49,7 @@ def actor(path, *overrides):
 
 
 def row(image, box=None):
-    return {"image": image, "path": "a.jpg", "bbox": box, "category": "car", "mask_path": None}
+    return {"image": image, "path": "a.jpg", "bbox": box, "category": "car", "mask_path": None, "cut_out": None}
 
 
 @pytest.mark.parametrize("sigmoid", [False, True])

@@ -22,7 +22,7 @@ from pipelines.stages.label import LabelStage
 from pipelines.stages.registry import columns_read
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config, to_values
-from sc3d.errors import ConfigError
+from sc3d.errors import ConfigError, UpstreamError
 from sc3d.evaluation.labellings import LABELLINGS
 from sc3d.evaluation.pck import common_keypoints
 from sc3d.records import ImageRecord
@@ -52,8 +52,9 @@ def spheres(config: RunConfig, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", LABELLINGS)
+@pytest.mark.parametrize("name", [name for name, labelling in LABELLINGS.items() if not labelling.carried])
 def test_every_labelling_labels_a_pair_from_what_it_declares(name: str, finished: RunConfig) -> None:
+    """Those that ask class shapes do so in test_represent.py, where there are some."""
     stage = CompareStage(labelled_by(finished, name))
     (actor,) = (kind(stage.whole) for kind in stage.actors())
     rows = list(stage.load(stage.cut(stage.items())[0]))
@@ -61,6 +62,13 @@ def test_every_labelling_labels_a_pair_from_what_it_declares(name: str, finished
     assert [row["error"] for row in rows if "error" in row] == []
     (outcome,) = run_actors([actor], rows[:1], "pair_id", stage.name)
     assert outcome.reject is None
+
+
+def test_a_pair_without_class_shapes_says_what_makes_them(finished: RunConfig) -> None:
+    stage = CompareStage(labelled_by(finished, "3d-cycle-class-shape"))
+    (row, *_) = stage.load(stage.cut(stage.items())[0])
+    assert isinstance(row["error"], UpstreamError)
+    assert "run sc3d represent if they were never run" in str(row["error"])
 
 
 def test_annotated_keypoints_are_labels_as_they_are_annotated(finished: RunConfig) -> None:
