@@ -248,6 +248,7 @@ def test_an_empty_folder_and_an_unwritable_run_folder_are_clear_errors(
 
 
 @pytest.mark.usefixtures("ray_session")
+@pytest.mark.slow
 def test_a_run_on_s3_gives_the_labels_of_a_run_on_disk(finished: RunConfig, toys: Path, bucket: str) -> None:
     config = dataclasses.replace(finished, run=f"{bucket}/runs/small")
     label.run(config)

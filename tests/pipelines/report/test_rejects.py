@@ -24,6 +24,7 @@ def command(*arguments: str) -> int:
 
 
 @pytest.mark.usefixtures("ray_session")
+@pytest.mark.slow
 def test_a_mended_photo_is_labelled_and_others_are_tried_again_when_asked_for(
     tmp_path: Path, shared: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

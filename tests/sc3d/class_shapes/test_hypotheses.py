@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scene import Scene, turn_error
 from scipy.spatial.transform import Rotation
 
+from sc3d.class_shapes.alignment import AlignmentSchedule, align
 from sc3d.class_shapes.class_shape import ClassShape
 from sc3d.class_shapes.energy import ImageTerms
 from sc3d.class_shapes.hypotheses import different, fit_to_mask, mirror_normal, mirror_twins, proposals
+from sc3d.class_shapes.pose_prior import PosePrior
 from sc3d.class_shapes.rotations import angles_between, best_rotation
 
 seeds = st.integers(0, 2**32 - 1)
@@ -69,6 +74,24 @@ def test_proposals_hold_the_pose_and_its_mirror_twin(shape: ClassShape, scene: S
     angles = angles_between(found[:, None], found[None]) + np.eye(len(found)) * 10
     assert 10 <= len(found) <= 16
     assert angles.min() >= np.radians(44.9)
+
+
+def test_the_pose_of_the_mesh_is_proposed_first_where_the_class_shape_knows_what_it_means(shape: ClassShape, scene: Scene) -> None:
+    """A fit elsewhere pays for it; without a mesh nothing is paid."""
+    frame, wrong = (Rotation.random(rng=np.random.default_rng(seed)).as_matrix() for seed in (21, 22))
+    view = scene.view(101)
+    observation = dataclasses.replace(view.observation, pose=wrong)
+    terms = ImageTerms(observation, shape.prototypes, view.inverse)
+    knowing = dataclasses.replace(shape, poses=PosePrior(frame, 1 - 1e-12))
+    first = proposals(knowing, observation, terms, 16).R[0].numpy()
+    np.testing.assert_allclose(first, wrong @ frame, atol=1e-6)
+    assert turn_error(proposals(shape, observation, terms, 16).R[0].numpy(), wrong @ frame) > 5
+    few = AlignmentSchedule(hypotheses=6)
+    fits = [align(knowing, one, few) for one in (observation, view.observation)]
+    cost = knowing.poses.disagreement(wrong, torch.from_numpy(fits[0].rotation[None]))
+    assert fits[0].terms[4] == pytest.approx(few.weights.pose * float(cost), rel=1e-5)
+    assert fits[0].terms[4] > 10
+    assert fits[1].terms[4] == 0
 
 
 def test_different_rotations_come_cheapest_first() -> None:

@@ -73,6 +73,7 @@ def _with_pose(view: View, pose: np.ndarray | None) -> View:
     return dataclasses.replace(view, observation=dataclasses.replace(view.observation, pose=pose))
 
 
+@pytest.mark.slow
 def test_true_poses_right_what_features_leave_open_and_false_ones_harm_nothing() -> None:
     """On an object whose front looks exactly like its back, in features that tell little."""
     scene = Scene(likeness=1.0, noise=6.0)
