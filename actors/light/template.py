@@ -40,7 +40,7 @@ class TemplateReconstruct(Actor):
         "template": "file of the run folder with the template mesh that is posed in it, if one fits its category",
     }
     provides: ClassVar[Mapping[str, str]] = OfflineReconstruct.provides
-    version: ClassVar[str] = "template-2 inflate-1"
+    version: ClassVar[str] = "template-3 inflate-1"
     options: ClassVar[tuple[str, ...]] = ("reconstruct.max_vertices",)
 
     def __init__(self, config: RunConfig) -> None:

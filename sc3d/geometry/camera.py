@@ -6,6 +6,7 @@ A point X of the canonical mesh is seen at ``K @ (scale * R @ X + t)`` after the
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,11 +131,11 @@ def yaw_rotation(degrees: float) -> np.ndarray:
 
 def looking_from(azimuth: float, elevation: float, roll: float) -> np.ndarray:
     """Rotation (3, 3) of an OpenCV camera that looks at the origin from ``azimuth`` and ``elevation``, turned by ``roll``; degrees."""
-    a, e, r = np.deg2rad([azimuth, elevation, roll])
-    forward = -np.array([np.sin(a) * np.cos(e), np.sin(e), np.cos(a) * np.cos(e)])
-    right = np.array([np.cos(a), 0.0, -np.sin(a)])
-    upright = np.stack([right, np.cross(forward, right), forward])
-    return np.asarray(np.array([[np.cos(r), -np.sin(r), 0], [np.sin(r), np.cos(r), 0], [0, 0, 1]]) @ upright)
+    a, e, r = (math.radians(degrees) for degrees in (azimuth, elevation, roll))
+    sa, ca, se, ce, sr, cr = math.sin(a), math.cos(a), math.sin(e), math.cos(e), math.sin(r), math.cos(r)
+    # Rows to the right, downwards and forward; written out, since fits ask for a thousand of them an image.
+    upright = np.array([[ca, 0.0, -sa], [sa * se, -ce, ca * se], [-sa * ce, -se, -ca * ce]])
+    return np.asarray(np.array([[cr, -sr, 0.0], [sr, cr, 0.0], [0.0, 0.0, 1.0]]) @ upright)
 
 
 def camera_azimuth(rotations: np.ndarray, translations: np.ndarray) -> np.ndarray:

@@ -83,7 +83,9 @@ class _Search:
         self.distance = distance_of(mesh)
         self.start = np.array([azimuth, elevation, 0, np.log(height), np.log(length), 0, 0, 0])
         self._vertices, self._maker = mesh.vertices, SilhouetteMaker(mesh.faces, fine=1)
-        self._mask, self._seen = photo.mask, photo.seen
+        # What is drawn is 0 or 1, so its share in the photo, and that of it in the mask, are sums of these.
+        self._shares = np.stack([photo.seen, np.minimum(photo.seen, photo.mask)]).reshape(2, -1).astype(np.float64)
+        self._area = float(photo.mask.sum(dtype=np.float64))
         first = stretched(mesh, height, length).vertices
         self._K = framed_camera(first, looking_from(azimuth, elevation, 0), self.distance)
 
@@ -102,9 +104,8 @@ class _Search:
 
     def iou(self, seen: np.ndarray, K: np.ndarray) -> float:
         """Soft IoU with the mask, of what lies in the photo: beyond its border nobody knows where the object ends."""
-        drawn = self._maker.draw(seen, K) * self._seen
-        intersection = float(np.minimum(drawn, self._mask).sum())
-        return intersection / max(float(drawn.sum() + self._mask.sum()) - intersection, 1e-9)
+        drawn, intersection = self._shares @ self._maker.cover(seen, K).reshape(-1)
+        return float(intersection / max(drawn + self._area - intersection, 1e-9))
 
     def loss(self, parameters: np.ndarray) -> float:
         """1 - IoU, and what is unlikely: a roll, large stretches, another side, and a camera below or far above."""

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from sc3d.geometry.camera import Pose, looking_from
-from sc3d.geometry.contour import fill_triangles
+from sc3d.geometry.contour import fill_triangles, project_points
 from sc3d.geometry.mesh import Mesh
 from sc3d.geometry.templates.paint import IMAGE_SIDE, Painter
 from sc3d.geometry.templates.template import Template
@@ -108,24 +108,24 @@ def framed_camera(vertices: np.ndarray, R: np.ndarray, distance: float) -> np.nd
 
 
 class SilhouetteMaker:
-    """Draws the silhouettes of one mesh: ``draw`` takes what each vertex projects to."""
+    """Draws the silhouettes of one mesh, from its vertices (V, 3) in a camera's frame and K (3, 3) in units of the frame's side."""
 
     def __init__(self, faces: np.ndarray, side: int = MASK_SIDE, fine: int = _FINE) -> None:
         self._faces, self._side, self._fine = faces, side, fine
         self._coverage = np.zeros((side * fine, side * fine), np.uint8)
 
     def draw(self, seen: np.ndarray, K: np.ndarray) -> np.ndarray:
-        """Coverage (side, side) float32 in 0 to 1.
-
-        Args:
-            seen: (V, 3) in the camera's frame, in front of it.
-            K: (3, 3) in units of the frame's side.
-        """
-        side = self._side * self._fine
-        uv = (seen[:, :2] / seen[:, 2:]) * (K[0, 0] * side, K[1, 1] * side) + K[:2, 2] * side
-        fill_triangles(np.ascontiguousarray(uv), self._faces, self._coverage)
-        blocks = self._coverage.reshape(self._side, self._fine, self._side, self._fine)
+        """Coverage (side, side) float32 in 0 to 1."""
+        blocks = self.cover(seen, K).reshape(self._side, self._fine, self._side, self._fine)
         return np.asarray(blocks.mean(axis=(1, 3), dtype=np.float32))
+
+    def cover(self, seen: np.ndarray, K: np.ndarray) -> np.ndarray:
+        """Which centres of the fine pixels are covered: (side * fine, side * fine) uint8, 0 or 1, overwritten by the next call."""
+        in_pixels = K * np.array([[self._side * self._fine], [self._side * self._fine], [1.0]])
+        xyz, uv = np.empty_like(seen), np.empty((len(seen), 2))
+        project_points(seen, 1.0, np.zeros(3), in_pixels, 0.0, xyz, uv)
+        fill_triangles(uv, self._faces, self._coverage)
+        return self._coverage
 
 
 def view_silhouettes(mesh: Mesh) -> np.ndarray:
