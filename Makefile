@@ -26,7 +26,7 @@ demo: $(STAMP)
 	@$(BIN)/sc3d demo
 
 test: $(STAMP)
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist loadgroup
 
 test-slow: $(STAMP)
 	@$(BIN)/pytest -m 'not gpu'

@@ -29,6 +29,13 @@ settings.load_profile("sc3d")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run in several processes, a file stays in one, and so do all tests that use the one Ray of the session."""
+    for item in items:
+        uses_ray = "ray_session" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("ray" if uses_ray else item.nodeid.partition("::")[0]))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with golden outputs and sample data beside the checkout; tests that need it are skipped where it is absent."""
