@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from sc3d.errors import GeometryError
-from sc3d.geometry.camera import Camera, Pose, camera_azimuth, project, resect, yaw_rotation
+from sc3d.geometry.camera import Camera, Pose, camera_azimuth, looking_from, project, resect, yaw_rotation
 
 POINTS = np.random.default_rng(0).uniform(-0.5, 0.5, (20, 3))
 
@@ -117,3 +117,13 @@ def test_points_that_leave_the_camera_open_are_refused() -> None:
     for points, message in ((POINTS[:5], "5 points"), (flat, "one plane"), (np.repeat(POINTS[:1], 9, axis=0), "one plane")):
         with pytest.raises(GeometryError, match=message):
             resect(points, project(points, pose, camera)[0])
+
+
+@given(st.floats(-720, 720), st.floats(-89, 89), st.floats(-180, 180))
+def test_a_camera_looks_from_where_it_is_told_to(azimuth: float, elevation: float, roll: float) -> None:
+    a, e = np.radians([azimuth, elevation])
+    forward = -np.array([np.sin(a) * np.cos(e), np.sin(e), np.cos(a) * np.cos(e)])
+    right = np.array([np.cos(a), 0.0, -np.sin(a)])
+    upright = np.stack([right, np.cross(forward, right), forward])
+    plain = Rotation.from_euler("z", roll, degrees=True).as_matrix() @ upright
+    np.testing.assert_allclose(looking_from(azimuth, elevation, roll), plain, atol=1e-12)
