@@ -31,7 +31,7 @@ class FitShape(Actor):
 
     requires: ClassVar[Mapping[str, str]] = {"observation": "what the image tells", "shape": "the class shape of its category"}
     provides: ClassVar[Mapping[str, str]] = {"fit": "the class shape in the image"}
-    version: ClassVar[str] = "fit-2"
+    version: ClassVar[str] = "fit-3"
     options: ClassVar[tuple[str, ...]] = ("represent.hypotheses", "seed")
 
     def process(self, row: Row) -> Row:

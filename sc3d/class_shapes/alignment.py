@@ -133,7 +133,7 @@ def _rigid(
     size, zoom = torch.zeros_like(scale, requires_grad=True), torch.zeros_like(scale, requires_grad=True)
     rate = schedule.rate
     groups = [{"params": [turn, size], "lr": 6 * rate}, {"params": [shift], "lr": rate}, {"params": [zoom], "lr": rate}]
-    optimizer = torch.optim.Adam(groups[: 2 if fixed else 3])
+    optimizer = torch.optim.Adam(groups[: 2 if fixed else 3], fused=True)
     sigmas = _sigmas(schedule.sigma[0], (schedule.sigma[0] * schedule.sigma[1]) ** 0.5, schedule.rigid_steps)
 
     def current() -> Poses:
@@ -183,7 +183,7 @@ def _free(
     shift = torch.zeros_like(start, requires_grad=True)
     zoom = torch.zeros_like(poses.inverse_focal, requires_grad=True)
     groups = [{"params": [shift], "lr": schedule.rate}, {"params": [zoom], "lr": 0.75 * schedule.rate}]
-    optimizer = torch.optim.Adam(groups[: 1 if fixed else 2])
+    optimizer = torch.optim.Adam(groups[: 1 if fixed else 2], fused=True)
     first = (schedule.sigma[0] * schedule.sigma[1]) ** 0.5
 
     few = outline(matrix)
