@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, cached_property
+from itertools import groupby
 from typing import ClassVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from pipelines.stages.methods import method_images
 from pipelines.stages.observing import ObservingStage
 from pipelines.stages.pairs import PreparedImages
 from pipelines.stages.represent import RepresentStage
-from sc3d.class_shapes.alignment import Alignment, AlignmentSchedule, align
+from sc3d.class_shapes.alignment import Alignment, AlignmentSchedule, align_images
 from sc3d.class_shapes.carry import AlignedImage, aligned_image
 from sc3d.class_shapes.class_shape import ClassShape
 from sc3d.class_shapes.observation import unit_rows
@@ -34,10 +35,20 @@ class FitShape(Actor):
     version: ClassVar[str] = "fit-3"
     options: ClassVar[tuple[str, ...]] = ("represent.hypotheses", "seed")
 
+    batch_size: ClassVar[int] = 8
+
     def process(self, row: Row) -> Row:
         """Fit one image."""
+        return self.process_batch([row])[0]
+
+    def process_batch(self, rows: Sequence[Row]) -> list[Row]:
+        """Fit images, those of one class shape side by side."""
         schedule = AlignmentSchedule(hypotheses=self.config.represent.hypotheses)
-        return {"fit": align(row["shape"], row["observation"], schedule, self.config.seed)}
+        fits: list[Alignment] = []
+        for _, group in groupby(rows, key=lambda row: id(row["shape"])):
+            of_one = list(group)
+            fits += align_images(of_one[0]["shape"], [row["observation"] for row in of_one], schedule, self.config.seed)
+        return [{"fit": fit} for fit in fits]
 
 
 class FitStage(ObservingStage):

@@ -6,9 +6,8 @@ for it. All hypotheses are one batch of tensors. The paper's schedules are not k
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 import torch
@@ -25,10 +24,6 @@ _KEEP = 4
 """Steps for which a cell keeps the point that explains it."""
 
 TERMS = ("reconstruction", "geometry", "background", "depth", "pose")
-
-
-Elsewhere = Callable[[torch.Tensor], torch.Tensor]
-"""What rotations (H, 3, 3) cost (H,) that are others than the mesh's pose."""
 
 
 @dataclass(frozen=True)
@@ -98,21 +93,58 @@ def align(
     Raises:
         InputError: the image is described by other features than those that the class shape was built from.
     """
+    return align_images(shape, [observation], schedule, seed, device)[0]
+
+
+def align_images(
+    shape: ClassShape,
+    observations: Sequence[Observation],
+    schedule: AlignmentSchedule | None = None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> list[Alignment]:
+    """Align a class shape to several images side by side, with grids of one side: eight take two to three times less each.
+
+    What an image gets is what :func:`align` gives it, but for the rounding of sums. Arguments and errors as there.
+    """
     schedule = schedule or AlignmentSchedule()
+    images = [_terms_of(shape, observation, seed, device) for observation in observations]
+    starts = [
+        proposals(shape, observation, terms, schedule.hypotheses, seed)
+        for observation, terms in zip(observations, images, strict=True)
+    ]
+    side_by_side = _SideBySide(shape, observations, images)
+    energy = GeometricEnergy(shape.statistics.most_certain(schedule.features), device)
+    return _free(shape, side_by_side, energy, _rigid(shape, side_by_side, starts, schedule), schedule)
+
+
+def _terms_of(shape: ClassShape, observation: Observation, seed: int, device: torch.device | str) -> ImageTerms:
     mine, other = shape.prototypes.features.shape[1], observation.features.shape[1]
     if mine != other:
         raise InputError(
             f"{observation.image_id}: the class shape was built from features of {mine} channels, the image has {other}; "
             "build it again from the same features"
         )
-    inverse = observation.inverse_focal or shape.inverse_focal
-    terms = ImageTerms(observation, shape.prototypes, inverse, seed=seed, device=device)
-    elsewhere = partial(shape.poses.disagreement, observation.pose)
-    start = proposals(shape, observation, terms, schedule.hypotheses, seed)
-    fixed = observation.inverse_focal is not None
-    poses = _rigid(shape, terms, start, schedule, fixed, elsewhere)
-    energy = GeometricEnergy(shape.statistics.most_certain(schedule.features), device)
-    return _free(shape, terms, energy, poses, schedule, fixed, elsewhere)
+    return ImageTerms(observation, shape.prototypes, observation.inverse_focal or shape.inverse_focal, seed=seed, device=device)
+
+
+class _SideBySide:
+    """B images, and what there is of each for every hypothesis of it."""
+
+    def __init__(self, shape: ClassShape, observations: Sequence[Observation], images: Sequence[ImageTerms]) -> None:
+        self._images, self.device = images, images[0].places.device
+        self._meshes = shape.poses.rotations_of([observation.pose for observation in observations])
+        self._open = torch.tensor([observation.inverse_focal is None for observation in observations])
+
+    def of(self, poses: Sequence[Poses]) -> tuple[ImageTerms, torch.Tensor, torch.Tensor]:
+        """For the hypotheses (H,) of the images: the terms, the meshes' rotations (H, 3, 3) as
+        :meth:`~sc3d.class_shapes.pose_prior.PosePrior.rotations_of` has them, and which focal lengths are not known (H,)."""
+        counts = [len(one.scale) for one in poses]
+        meshes, open_ = (
+            value.to(self.device).repeat_interleave(torch.tensor(counts, device=self.device), dim=0)
+            for value in (self._meshes, self._open)
+        )
+        return ImageTerms.of_hypotheses(self._images, counts), meshes, open_
 
 
 def _sigmas(first: float, last: float, steps: int) -> np.ndarray:
@@ -121,23 +153,24 @@ def _sigmas(first: float, last: float, steps: int) -> np.ndarray:
     return np.asarray(first * (last / first) ** along)
 
 
-def _rigid(
-    shape: ClassShape, terms: ImageTerms, start: Poses, schedule: AlignmentSchedule, fixed: bool, elsewhere: Elsewhere
-) -> Poses:
-    """The poses after their steps, the ``kept`` best of them, the best one first. Turns are vectors on top of the first rotation."""
-    device, weights = terms.places.device, schedule.weights
+def _rigid(shape: ClassShape, images: _SideBySide, starts: Sequence[Poses], schedule: AlignmentSchedule) -> list[Poses]:
+    """Of each image the poses after their steps, the ``kept`` best of them, the best one first. Turns are vectors on top of the first
+    rotation."""
+    device, weights = images.device, schedule.weights
+    terms, meshes, open_ = images.of(starts)
+    start = Poses.joined(starts)
     dense = torch.from_numpy(shape.points.astype(np.float32)).to(device)
     R, scale, t, inverse = (value.to(device) for value in (start.R, start.scale, start.t, start.inverse_focal))
-    unit = terms.depth * inverse[:, None]
+    unit = (terms.depth * inverse)[:, None]
     turn, shift = torch.zeros_like(t, requires_grad=True), torch.zeros_like(t, requires_grad=True)
     size, zoom = torch.zeros_like(scale, requires_grad=True), torch.zeros_like(scale, requires_grad=True)
     rate = schedule.rate
     groups = [{"params": [turn, size], "lr": 6 * rate}, {"params": [shift], "lr": rate}, {"params": [zoom], "lr": rate}]
-    optimizer = torch.optim.Adam(groups[: 2 if fixed else 3], fused=True)
+    optimizer = torch.optim.Adam(groups[: 3 if open_.any() else 2], fused=True)
     sigmas = _sigmas(schedule.sigma[0], (schedule.sigma[0] * schedule.sigma[1]) ** 0.5, schedule.rigid_steps)
 
     def current() -> Poses:
-        return Poses(rotation_of(turn) @ R, scale * size.exp(), t + shift * unit, inverse * zoom.exp())
+        return Poses(rotation_of(turn) @ R, scale * size.exp(), t + shift * unit, inverse * (zoom * open_).exp())
 
     few, middle = outline(dense), dense[-len(shape.ids) :].mean(dim=0)
 
@@ -150,7 +183,7 @@ def _rigid(
         image = weights.reconstruction * terms.reconstruction(terms.seen(poses.apply(dense[by[0]]), focal), by[1], sigma)
         image = image + weights.background * terms.background(terms.seen(poses.apply(few), focal))
         image = image + weights.depth * terms.depth_error(poses.apply(middle[None])[..., 2])
-        return image + weights.pose * elsewhere(poses.R)
+        return image + weights.pose * shape.poses.disagreement(meshes, poses.R)
 
     by = explained(current(), float(sigmas[0]))
     for step, sigma in enumerate(sigmas):
@@ -162,20 +195,21 @@ def _rigid(
     with torch.no_grad():
         found = current()
         last = cost(found, explained(found, float(sigmas[-1])), float(sigmas[-1]))
-        order = torch.from_numpy(different(found.R.cpu().numpy(), last.cpu().numpy(), schedule.kept)).to(device)
-        return Poses(*(value[order] for value in (found.R, found.scale, found.t, found.inverse_focal)))
+    chosen, first = [], 0
+    for count in (len(one.scale) for one in starts):
+        rows = slice(first, first + count)
+        best = first + different(found.R[rows].cpu().numpy(), last[rows].cpu().numpy(), schedule.kept)
+        chosen.append(Poses(*(value[torch.from_numpy(best).to(device)] for value in vars(found).values())))
+        first += count
+    return chosen
 
 
 def _free(
-    shape: ClassShape,
-    terms: ImageTerms,
-    geometry: GeometricEnergy,
-    poses: Poses,
-    schedule: AlignmentSchedule,
-    fixed: bool,
-    elsewhere: Elsewhere,
-) -> Alignment:
-    device, weights = terms.places.device, schedule.weights
+    shape: ClassShape, images: _SideBySide, geometry: GeometricEnergy, kept: Sequence[Poses], schedule: AlignmentSchedule
+) -> list[Alignment]:
+    device, weights = images.device, schedule.weights
+    terms, meshes, open_ = images.of(kept)
+    poses = Poses.joined(kept)
     canonical = torch.from_numpy(shape.keypoints.astype(np.float32)).to(device)
     matrix = torch.from_numpy(shape.matrix).to(device)
     start = poses.apply(canonical)
@@ -183,13 +217,13 @@ def _free(
     shift = torch.zeros_like(start, requires_grad=True)
     zoom = torch.zeros_like(poses.inverse_focal, requires_grad=True)
     groups = [{"params": [shift], "lr": schedule.rate}, {"params": [zoom], "lr": 0.75 * schedule.rate}]
-    optimizer = torch.optim.Adam(groups[: 1 if fixed else 2], fused=True)
+    optimizer = torch.optim.Adam(groups[: 2 if open_.any() else 1], fused=True)
     first = (schedule.sigma[0] * schedule.sigma[1]) ** 0.5
 
     few = outline(matrix)
 
     def current() -> tuple[torch.Tensor, torch.Tensor]:
-        return start + shift * unit, 1 / (poses.inverse_focal * zoom.exp())
+        return start + shift * unit, 1 / (poses.inverse_focal * (zoom * open_).exp())
 
     def explained(sigma: float) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.no_grad():
@@ -218,13 +252,17 @@ def _free(
         optimizer.step()
     with torch.no_grad():
         final = cost(explained(schedule.sigma[1]), schedule.sigma[1])
-        keypoints = (start + shift * unit).cpu().numpy()
-        inverse = (poses.inverse_focal * zoom.exp()).cpu().numpy()
+        moved, focal = current()
+    keypoints, inverse = moved.cpu().numpy(), (1 / focal).cpu().numpy()
     rotations = np.stack([best_rotation(shape.keypoints, one) for one in keypoints])
     steps = torch.stack([*history, final]).cpu().numpy()
     # Free steps hardly turn the shape, so this term is the same at all of them.
-    pose = np.broadcast_to(weights.pose * elsewhere(torch.from_numpy(rotations)).numpy(), steps.shape[:2])[..., None]
-    return _chosen(keypoints, rotations, inverse, np.concatenate([steps, pose], axis=2).astype(np.float32))
+    elsewhere = weights.pose * shape.poses.disagreement(meshes.cpu(), torch.from_numpy(rotations))
+    pose = np.broadcast_to(elsewhere.numpy(), steps.shape[:2])[..., None]
+    steps = np.concatenate([steps, pose], axis=2).astype(np.float32)
+    ends = np.cumsum([len(one.scale) for one in kept])
+    rows = [slice(end - len(one.scale), end) for end, one in zip(ends, kept, strict=True)]
+    return [_chosen(keypoints[row], rotations[row], inverse[row], steps[:, row]) for row in rows]
 
 
 def _chosen(keypoints: np.ndarray, rotations: np.ndarray, inverse: np.ndarray, history: np.ndarray) -> Alignment:

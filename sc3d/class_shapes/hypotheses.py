@@ -6,7 +6,8 @@ same outline with left and right exchanged, is proposed too: features that do no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -33,6 +34,11 @@ class Poses:
     scale: torch.Tensor
     t: torch.Tensor
     inverse_focal: torch.Tensor
+
+    @classmethod
+    def joined(cls, poses: Sequence[Poses]) -> Poses:
+        """All of several."""
+        return cls(*(torch.cat([getattr(one, field.name) for one in poses]) for field in fields(cls)))
 
     def apply(self, points: torch.Tensor) -> torch.Tensor:
         """Canonical points (N, 3), or others for each pose (H, N, 3) -> camera points (H, N, 3)."""
@@ -69,9 +75,9 @@ def proposals(shape: ClassShape, observation: Observation, terms: ImageTerms, co
 
 def _from_features(shape: ClassShape, terms: ImageTerms, count: int, rng: np.random.Generator) -> np.ndarray:
     """Rotations (count, 3, 3) of scaled orthographic cameras through four cells and their likeliest points each."""
-    points = shape.points[terms.candidates[:, 0].cpu().numpy()]
-    xy = terms.places[:, :2].cpu().numpy().astype(np.float64)
-    likely = np.exp(terms.log_semantic[:, 0].cpu().numpy().astype(np.float64))
+    points = shape.points[terms.candidates[0, :, 0].cpu().numpy()]
+    xy = terms.places[0, :, :2].cpu().numpy().astype(np.float64)
+    likely = np.exp(terms.log_semantic[0, :, 0].cpu().numpy().astype(np.float64))
     likely = (likely + 1e-6) / (likely + 1e-6).sum()
     four = np.stack([rng.choice(len(xy), 4, p=likely) for _ in range(count)])
     X, x = points[four], xy[four]

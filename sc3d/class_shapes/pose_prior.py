@@ -36,14 +36,17 @@ class PosePrior:
         """What a pose costs that is another than the mesh's: the logarithm of the odds, 0 where it is as likely wrong as right."""
         return float(np.log(max(self.trust / (1 - self.trust), 1.0)))
 
-    def disagreement(self, pose: np.ndarray | None, rotations: torch.Tensor) -> torch.Tensor:
-        """What rotations (H, 3, 3) of the class shape cost (H,) beside the mesh's ``pose`` (3, 3): nothing near it, :attr:`cost` where they
-        are others, and in between what keeps those that are near from leaving."""
-        if pose is None:
-            return rotations.new_zeros(len(rotations))
-        mesh = torch.as_tensor(pose @ self.rotation, dtype=rotations.dtype, device=rotations.device)
-        cosine = ((rotations * mesh).sum(dim=(1, 2)) - 1) / 2
-        return self.cost * ((_NEAR - cosine) / (_NEAR - _OTHER)).clamp(0, 1)
+    def rotations_of(self, poses: Sequence[np.ndarray | None]) -> torch.Tensor:
+        """How meshes' poses (3, 3) turn the class shape: (B, 3, 3) float32, zeros where none is known."""
+        known = [np.zeros((3, 3)) if pose is None else pose @ self.rotation for pose in poses]
+        return torch.from_numpy(np.stack(known).astype(np.float32))
+
+    def disagreement(self, meshes: torch.Tensor, rotations: torch.Tensor) -> torch.Tensor:
+        """What rotations (H, 3, 3) of the class shape cost (H,) beside those that :meth:`rotations_of` has for the meshes: nothing near
+        them, :attr:`cost` where they are others, and in between what keeps those that are near from leaving."""
+        cosine = ((rotations * meshes).sum(dim=(1, 2)) - 1) / 2
+        known = meshes.any(dim=2).any(dim=1)
+        return self.cost * ((_NEAR - cosine) / (_NEAR - _OTHER)).clamp(0, 1) * known
 
 
 NO_POSES = PosePrior(np.eye(3), 0.0)

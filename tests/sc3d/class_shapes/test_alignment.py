@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -9,12 +11,13 @@ from scene import Scene, View, true_keypoints, turn_error
 from scipy.spatial.transform import Rotation
 from test_energy import true_rotation
 
-from sc3d.class_shapes.alignment import Alignment, AlignmentSchedule, align
+from sc3d.class_shapes.alignment import Alignment, AlignmentSchedule, align, align_images
 from sc3d.class_shapes.build import build_class_shape
 from sc3d.class_shapes.carry import aligned_image, as_similarity, carried, with_features
 from sc3d.class_shapes.class_shape import ClassShape
 from sc3d.class_shapes.hypotheses import different, fit_to_mask, mirror_normal, mirror_twins
 from sc3d.class_shapes.observation import unit_rows
+from sc3d.class_shapes.pose_prior import PosePrior
 
 NEW = range(100, 106)
 
@@ -43,6 +46,26 @@ def test_most_poses_are_right_and_keypoints_near(
 
 def test_the_same_image_gives_the_same_alignment(shape: ClassShape, unseen: list[View], aligned: list[Alignment]) -> None:
     np.testing.assert_array_equal(align(shape, unseen[0].observation).keypoints, aligned[0].keypoints)
+
+
+def test_images_side_by_side_are_aligned_as_each_by_itself(shape: ClassShape, scene: Scene) -> None:
+    """Whether or not the focal length is known, with and without a mesh's pose, and of few cells and of many."""
+    knowing = dataclasses.replace(shape, poses=PosePrior(np.eye(3), 0.9))
+    known, unknown, posed, small = (scene.view(101, known=known).observation for known in (True, False, True, True))
+    posed = dataclasses.replace(posed, pose=scene.view(101).R @ np.diag([-1.0, 1.0, -1.0]))
+    small = dataclasses.replace(small, xy=small.xy[::9], depth=small.depth[::9], features=small.features[::9])
+    few = AlignmentSchedule(hypotheses=4, kept=2)
+    images = [known, unknown, posed, small]
+    together = align_images(knowing, images, few)
+    for one, observation in zip(together, images, strict=True):
+        alone = align(knowing, observation, few)
+        np.testing.assert_allclose(one.keypoints, alone.keypoints, atol=0.02)
+        np.testing.assert_allclose(one.history, alone.history, atol=0.02)
+        np.testing.assert_allclose([one.inverse_focal, *one.others[:, 0]], [alone.inverse_focal, *alone.others[:, 0]], atol=0.02)
+    assert together[0].inverse_focal == pytest.approx(known.inverse_focal)
+    assert together[1].inverse_focal != pytest.approx(shape.inverse_focal, rel=1e-6)
+    assert [one.terms[4] > 0 for one in together] == [False, False, True, False]
+    assert len(small.xy) < 200 < len(known.xy)
 
 
 def test_an_alignment_says_what_lost_and_by_how_much(aligned: list[Alignment]) -> None:

@@ -122,5 +122,5 @@ def test_the_other_terms_are_zero_where_nothing_is_wrong(shape: ClassShape, view
     assert terms.background(seen).item() == pytest.approx(0, abs=1e-4)
     assert terms.background(seen + torch.tensor([0.3, 0, 0])).item() > 1
     assert terms.background(seen + torch.tensor([5.0, 0, 0])).item() > 50
-    assert terms.depth_error(torch.full((1, 4), terms.depth)).item() == pytest.approx(0, abs=1e-9)
-    assert terms.depth_error(torch.full((1, 4), 2 * terms.depth)).item() == pytest.approx(1, rel=1e-4)
+    assert terms.depth_error(terms.depth.expand(1, 4)).item() == pytest.approx(0, abs=1e-9)
+    assert terms.depth_error(2 * terms.depth.expand(1, 4)).item() == pytest.approx(1, rel=1e-4)

@@ -88,7 +88,7 @@ def test_the_pose_of_the_mesh_is_proposed_first_where_the_class_shape_knows_what
     assert turn_error(proposals(shape, observation, terms, 16).R[0].numpy(), wrong @ frame) > 5
     few = AlignmentSchedule(hypotheses=6)
     fits = [align(knowing, one, few) for one in (observation, view.observation)]
-    cost = knowing.poses.disagreement(wrong, torch.from_numpy(fits[0].rotation[None]))
+    cost = knowing.poses.disagreement(knowing.poses.rotations_of([wrong]), torch.from_numpy(fits[0].rotation[None]))
     assert fits[0].terms[4] == pytest.approx(few.weights.pose * float(cost), rel=1e-5)
     assert fits[0].terms[4] > 10
     assert fits[1].terms[4] == 0

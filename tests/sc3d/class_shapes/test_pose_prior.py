@@ -52,7 +52,7 @@ def test_poses_that_agree_with_nothing_have_no_say() -> None:
     prior = learn_pose_prior(keypoints, lifted, random)
     assert prior.trust < 0.5
     others = torch.from_numpy(Rotation.random(5, rng=np.random.default_rng(13)).as_matrix())
-    assert prior.disagreement(random[0], others).tolist() == [0] * 5
+    assert prior.disagreement(prior.rotations_of(random[:1]), others).tolist() == [0] * 5
     assert learn_pose_prior(keypoints, lifted, [None] * 30) is NO_POSES
     seen = np.where(np.arange(9)[:, None] < 3, lifted, np.nan)
     assert learn_pose_prior(keypoints, seen, poses) is NO_POSES
@@ -63,10 +63,10 @@ def test_another_pose_costs_the_odds() -> None:
     prior = PosePrior(np.eye(3), 0.9)
     R = Rotation.random(rng=np.random.default_rng(14)).as_matrix()
     turns = Rotation.from_rotvec(np.radians([0, 19, 40, 61, 90, 180])[:, None] * [0, 1, 0]).as_matrix()
-    found = prior.disagreement(R, torch.from_numpy(R @ turns)).numpy()
+    found = prior.disagreement(prior.rotations_of([R]), torch.from_numpy(R @ turns)).numpy()
     np.testing.assert_allclose(found[[0, 1, 3, 4, 5]], [0, 0, np.log(9), np.log(9), np.log(9)])
     assert 0 < found[2] < np.log(9)
-    assert prior.disagreement(None, torch.from_numpy(turns)).tolist() == [0] * 6
+    assert prior.disagreement(prior.rotations_of([None]), torch.from_numpy(turns)).tolist() == [0] * 6
 
 
 def _with_pose(view: View, pose: np.ndarray | None) -> View:
