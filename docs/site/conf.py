@@ -28,8 +28,6 @@ autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 80
 highlight_language = "text"
-# Two hyphens are the beginning of an option.
-smartquotes = False
 toc_object_entries = False
 
 html_theme = "furo"

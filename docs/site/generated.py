@@ -118,7 +118,8 @@ def commands_reference() -> str:
     )
     # Its lists of commands cut each text short; the headings below say the same.
     whole = re.sub(r"\*\*Commands\*\*:\n\n(\* .*\n)+\n*", "", told.stdout)
-    return whole.partition("\n")[2].strip()
+    # Options in prose as code, or their hyphens become a dash.
+    return re.sub(r"(?<![`\w-])--[a-z][a-z-]*(?!.*`: )", r"`\g<0>`", whole.partition("\n")[2].strip())
 
 
 MARKERS: dict[str, Callable[[], str]] = {"<!-- options -->": options_reference, "<!-- commands -->": commands_reference}
