@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-slow lint bench clean
+.PHONY: help demo test test-slow lint docs bench clean
 
 help:
 	@echo "make demo       the whole pipeline on generated images, ends with a table and an HTML report"
 	@echo "make test       the tests (about five minutes)"
 	@echo "make test-slow  the tests marked slow too"
 	@echo "make lint       formatter, linter, type checker, import contracts"
+	@echo "make docs       the documentation as a site: build/site/index.html"
 	@echo "make bench      the benchmarks, one JSON line a figure"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -36,6 +37,11 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Warnings, among them links that lead nowhere, are errors.
+docs: $(STAMP)
+	@$(BIN)/sphinx-build -E -W --keep-going -q -c docs/site -d build/site-work . build/site
+	@echo "site: build/site/index.html"
 
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks

@@ -69,7 +69,7 @@ class Mesh:
 
     @cached_property
     def diagonal(self) -> float:
-        """Length of the bounding box's diagonal: the unit of geodesic errors."""
+        """Length of the bounding box's diagonal, the unit of geodesic errors."""
         return float(np.linalg.norm(np.ptp(self.vertices, axis=0)))
 
     @cached_property
