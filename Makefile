@@ -17,8 +17,8 @@ help:
 
 $(STAMP): pyproject.toml constraints.txt
 	@if test -x $(BIN)/python; then \
-		$(BIN)/python install/fits.py && $(BIN)/python -m pip --version >/dev/null \
-		|| { echo "$(VENV) was made with that Python, or has no pip: make clean, then the same again"; exit 2; }; \
+		wrong=$$($(BIN)/python install/fits.py) && $(BIN)/python -m pip --version >/dev/null 2>&1 \
+		|| { echo "$(VENV) $${wrong:-has no pip}; make clean, then the same again" >&2; exit 2; }; \
 	else \
 		python=$$(install/find_python.sh $(PYTHON)) && "$$python" -m venv --clear $(VENV); \
 	fi
