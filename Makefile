@@ -1,10 +1,11 @@
-# Each target does all its own set-up. Only git, make and python3 (3.10 to 3.12, with venv) are needed.
-PYTHON ?= python3
+# Each target does all its own set-up. Only git, make and a Python (3.10 to 3.14, with venv) are needed: the first on the path that fits, or
+# what PYTHON names.
+PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-slow lint docs bench clean
+.PHONY: help demo test test-slow lint docs bench lock clean
 
 help:
 	@echo "make demo       the whole pipeline on generated images, ends with a table and an HTML report"
@@ -13,14 +14,18 @@ help:
 	@echo "make lint       formatter, linter, type checker, import contracts"
 	@echo "make docs       the documentation as a site: build/site/index.html"
 	@echo "make bench      the benchmarks, one JSON line a figure"
+	@echo "make lock       constraints.txt, and whether all of it has wheels for every Python and system (asks the package index)"
 
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
-		|| { echo "sc3d needs Python 3.10 to 3.12; try: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 2; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing into $(VENV) (about 2 GB; a few minutes the first time)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --only-binary :all: -c constraints.txt "setuptools>=77" torch
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@if test -x $(BIN)/python; then \
+		wrong=$$($(BIN)/python install/fits.py) && $(BIN)/python -m pip --version >/dev/null 2>&1 \
+		|| { echo "$(VENV) $${wrong:-has no pip}; make clean, then the same again" >&2; exit 2; }; \
+	else \
+		python=$$(install/find_python.sh $(PYTHON)) && "$$python" -m venv --clear $(VENV); \
+	fi
+	@echo "installing into $(VENV) (a few minutes the first time; 7 GB on Linux, of which PyTorch with CUDA is 5)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: -c constraints.txt "setuptools>=77" torch
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
 demo: $(STAMP)
@@ -45,6 +50,9 @@ docs: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks
+
+lock: $(STAMP)
+	@$(BIN)/python -m install.lock
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

@@ -107,6 +107,10 @@ class PreflightError(Sc3dError):
         return type(self), (str(self),), {"lines": self.lines}
 
 
+class InstallError(Sc3dError):
+    """A package that sc3d cannot do without is not installed, or does not load on this machine."""
+
+
 class RayDiedError(Sc3dError):
     """Ray cannot be started or joined, or a part of it that a run cannot do without has ended."""
 
@@ -116,5 +120,6 @@ class WorkerError(Sc3dError):
 
 
 def concerns_the_run(error: Exception) -> bool:
-    """Whether an error says nothing about the record at hand, which must not be rejected: the store is away or refuses, or code errs."""
-    return isinstance(error, (StoreError, UndeclaredOptionError)) and not isinstance(error, MissingFileError)
+    """Whether an error says nothing about the record at hand, which must not be rejected: the store is away or refuses, code errs, or
+    the machine lacks a library."""
+    return isinstance(error, (StoreError, UndeclaredOptionError, InstallError)) and not isinstance(error, MissingFileError)
