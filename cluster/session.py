@@ -16,14 +16,16 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from cluster.folders import NATIVE_LOG, RAY, LockedFolder, clean, parent_folder
 from cluster.token import keep_token_private
 from cluster.watch import Watch
-from sc3d.config import RayConfig
 from sc3d.errors import RayDiedError
 from sc3d.machine import processes_here
+
+if TYPE_CHECKING:
+    from sc3d.config import RayConfig
 
 # Ray reads these when it is imported. RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 is what makes every port of a local Ray loopback, on
 # Linux too; by default the object store, raylet and workers listen on all interfaces.

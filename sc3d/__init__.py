@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sc3d.label_reader import labels as labels
     from sc3d.matching.photos import label_pair as label_pair
     from sc3d.matching.pixels import verify as verify
+    from sc3d.mesh_reader import meshes as meshes
 
 __version__ = "0.1.0"
 
@@ -39,6 +40,7 @@ _HOMES = {
     "labels": "sc3d.label_reader",
     "load_mesh": "sc3d.geometry.mesh",
     "looking_from": "sc3d.geometry.camera",
+    "meshes": "sc3d.mesh_reader",
     "verify": "sc3d.matching.pixels",
 }
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
 from typing_extensions import NotRequired, TypedDict
 
 from sc3d.counted_labels import FOLDER, counted_labels, label_artefacts
 from sc3d.datasets.label_export.huggingface import pair_table
 from sc3d.errors import ConfigError, InputError
 from sc3d.manifests import IMAGES
-from sc3d.parsed import read_parsed
+from sc3d.parsed import Recipe, read_parsed
 from sc3d.records import ImageRecord, Labels
 from sc3d.schema import arrow_schema
 from sc3d.store import RunFolder
@@ -32,7 +31,7 @@ _ENDS = ("source", "target")
 class _Finished(TypedDict):
     """What is read of ``timings/label.json``; runs of earlier versions did not name the recipe."""
 
-    recipe: NotRequired[Annotated[str, Field(pattern="^([0-9a-z]{1,64})?$")]]
+    recipe: NotRequired[Recipe]
 
 
 def labels(run: str | Path | RunFolder, recipe: str | None = None, category: str | None = None) -> LabelReader:

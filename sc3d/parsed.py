@@ -22,6 +22,8 @@ Whole = Annotated[int, Field(ge=0, lt=2**63)]
 Number = Annotated[float, Field(ge=-1e300, le=1e300, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Recipe = Annotated[str, Field(pattern="^([0-9a-z]{1,64})?$")]
+"""Of a stage's artefacts, as notes name it: a folder of its own; empty where nobody noted it."""
 
 NOTE_BYTES, TABLE_BYTES = 1 << 20, 64 << 20
 """Of a file that grows with the stages of a run; of one with a row for each setting, trial or category."""

@@ -45,6 +45,7 @@ from sc3d.errors import Sc3dError, StoreError
 from sc3d.label_reader import last_recipe
 from sc3d.lease import DEAD_AFTER
 from sc3d.lease_records import Beat, Claim, decode, encode
+from sc3d.mesh_reader import meshes
 from sc3d.parsed import parsed_json, read_parsed
 from sc3d.report.metrics import category_tables
 from sc3d.report.overview import metric_tiles, timing_rows
@@ -188,6 +189,9 @@ READERS = {
         "timings/match.json",
         versioned(**{**asdict(StageSummary("match", 9, 8, 1, 2.5, {"images read": 3}, 1.5, 0.5)), "counted": 8, "all_computed": 8}),
         read_timings,
+    ),
+    "last meshes": Reader(
+        "timings/orient.json", versioned(stage="orient", recipe="r1", upstream={"reconstruct": "r2"}), lambda run, _: meshes(run)
     ),
     "last labels": Reader("timings/label.json", versioned(stage="label", recipe="r1"), lambda run, _: last_recipe(run)),
     "metrics.json": Reader(METRICS_FILE, METRICS, read_evaluation),

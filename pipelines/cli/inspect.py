@@ -136,7 +136,6 @@ def status(
     json: Json = False,
 ) -> None:
     """How far a run is, from whatever machine can read its run folder."""
-    from pipelines.report.leftovers import print_leftovers
     from pipelines.report.status import print_status, status_facts
     from sc3d.store import RunFolder
 
@@ -147,6 +146,9 @@ def status(
         say_json(status_facts(RunFolder(settings.run)))
         return
     if print_status(RunFolder(settings.run), watch) != "running":
+        # What is left over is found by the stages, which take seconds to import; the answer is there before.
+        from pipelines.report.leftovers import print_leftovers
+
         print_leftovers(settings)
 
 

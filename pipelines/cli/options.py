@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.folder.configuration import RUN, stored_values
-from sc3d.config import RunConfig
-from sc3d.config_file import flat_values, load_config, located, parse_config, without
 from sc3d.console import PlainConsole
 from sc3d.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sc3d.config import RunConfig
 
 Run = Annotated[str | None, typer.Option("--run", help="Run folder: a local path or s3://bucket/prefix. Default: runs/default.")]
 Folder = Annotated[str | None, typer.Argument(metavar="RUN", help="Run folder; the same as --run.")]
@@ -68,6 +68,9 @@ def configuration(
 
     ``reset`` names options that are not taken over from the run folder; ``say``: print which are, where they differ from the defaults.
     """
+    from pipelines.folder.configuration import RUN, stored_values
+    from sc3d.config_file import load_config, located, parse_config, without
+
     chosen: list[str | tuple[str, Any]] = [(name, value) for name, value in {"run": run, **options}.items() if value is not None]
     chosen += overrides or ()
     folder = located(load_config(config, chosen)).run
@@ -89,6 +92,8 @@ def stored_configuration(run: str | None) -> RunConfig:
 
 def _say_taken_over(found: RunConfig, fresh: RunConfig) -> None:
     """Say which options of earlier commands on a run folder go on to hold."""
+    from sc3d.config_file import flat_values
+
     plain = flat_values(fresh)
     kept = {name: value for name, value in flat_values(found).items() if name != "run" and value != plain[name]}
     if kept:

@@ -222,7 +222,7 @@ class GraphRun:
             if position < len(self._lines):
                 self._lines[position].finish(seconds)
             rejects = self._rejected[position] + total.rejects
-            spent = (seconds, total.counters, total.cpu_seconds, total.gpu_seconds, stage.recipe)
+            spent = (seconds, total.counters, total.cpu_seconds, total.gpu_seconds, stage.recipe, stage.upstream_recipes)
             summaries.append(StageSummary(stage.name, items, total.items, rejects, *spent))
             items -= rejects
         return summaries

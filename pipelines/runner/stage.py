@@ -221,6 +221,15 @@ class Stage(ABC):
         return recipe_of(self.name, made_of)
 
     @cached_property
+    def upstream_recipes(self) -> dict[str, str]:
+        """Stage -> recipe, of all that its artefacts are made from, near and far."""
+        found: dict[str, str] = {}
+        for kind in self.upstream:
+            stage = self.other(kind)
+            found |= {**stage.upstream_recipes, stage.name: stage.recipe}
+        return found
+
+    @cached_property
     def known(self) -> Catalogue:
         """Its :meth:`catalogue`, looked up once."""
         return self.catalogue()
@@ -241,7 +250,8 @@ class StageSummary:
     """What a run of a stage did. ``items`` are all ids it answers for, ``computed`` those of this run, which ``counters`` are about.
 
     ``seconds``: of the clock; stages that run side by side share it by the work of their processes. ``cpu_seconds`` and ``gpu_seconds``:
-    of all its processes, by what each was given of a CPU or GPU. ``recipe``: of its artefacts, where it has one.
+    of all its processes, by what each was given of a CPU or GPU. ``recipe``: of its artefacts, where it has one; ``upstream``: stage ->
+    recipe, of those that they are made from.
     """
 
     stage: str
@@ -253,3 +263,4 @@ class StageSummary:
     cpu_seconds: float = 0.0
     gpu_seconds: float = 0.0
     recipe: str = ""
+    upstream: Mapping[str, str] = field(default_factory=dict)

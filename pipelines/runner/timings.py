@@ -24,10 +24,12 @@ logger = logging.getLogger(__name__)
 class Timing(TypedDict):
     """``timings/<stage>.json``: the latest run of a stage, and, in the seconds, counters and what they are about, all runs.
 
-    Whoever reads labels without the stages at hand takes the ``recipe`` from it (:func:`sc3d.label_reader.labels`)."""
+    Whoever reads labels or meshes without the stages at hand takes the recipes from it (:func:`sc3d.label_reader.labels`,
+    :func:`sc3d.mesh_reader.meshes`)."""
 
     stage: str
     recipe: NotRequired[str]
+    upstream: NotRequired[dict[str, str]]
     items: Whole
     computed: Whole
     rejects: Whole

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 
-import numpy as np
 import pyarrow as pa
 
 from actors.base import Row
@@ -15,10 +14,10 @@ from pipelines.runner.stage import Stage
 from pipelines.stages.orient import OrientStage
 from pipelines.stages.reconstruct import ReconstructStage
 from sc3d.config import RunConfig
-from sc3d.geometry.camera import yaw_rotation
 from sc3d.geometry.mesh import Mesh
 from sc3d.geometry.registration.registrable import Registrable, registrable
-from sc3d.records import Orientation, Reconstruction, Registration
+from sc3d.mesh_reader import turned_mesh
+from sc3d.records import Registration
 from sc3d.shards import Shard
 
 
@@ -103,8 +102,3 @@ class RegisterStage(Stage):
 def is_registered(config: RunConfig) -> bool:
     """Whether matches are verified by registrations."""
     return config.match.transfer == "registration" and not is_rehearsal(config)
-
-
-def turned_mesh(reconstruction: Reconstruction, orientation: Orientation) -> Mesh:
-    """The mesh of an image in the canonical frame, after the yaw correction."""
-    return Mesh((reconstruction.vertices @ yaw_rotation(orientation.turn).T).astype(np.float32), reconstruction.faces)

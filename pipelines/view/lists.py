@@ -25,8 +25,9 @@ _LONGEST_REASON = 200
 Values = Mapping[str, Any]
 
 
-def make_list_page(run: str, tables: RunTables, name: str, text: str) -> ListPage:
-    """The page of the list ``name`` (:data:`~pipelines.view.listings.LISTINGS`) that the query ``text`` of an address asks for.
+def make_list_page(run: str, tables: RunTables, name: str, text: str, version: int) -> ListPage:
+    """The page of the list ``name`` (:data:`~pipelines.view.listings.LISTINGS`) that the query ``text`` of an address asks for;
+    ``version``: of the tables.
 
     Raises:
         QueryError: the query is none.
@@ -41,7 +42,7 @@ def make_list_page(run: str, tables: RunTables, name: str, text: str) -> ListPag
     return ListPage(
         run=run,
         title=listing.title,
-        tabs=tuple(Tab(one.title, key, _size(tables, key), one is listing) for key, one in LISTINGS.items()),
+        tabs=tuple(Tab(one.title, key, size_of(tables, key), one is listing) for key, one in LISTINGS.items()),
         entries=tuple(
             Entry(one.name, one.label, one.kind, query.values.get(one.name, ""), tuple(options_of(tables, one)))
             for one in listing.filters
@@ -50,6 +51,7 @@ def make_list_page(run: str, tables: RunTables, name: str, text: str) -> ListPag
         rows=tuple(tuple(_cell(query, column, row, first + i) for column in listing.columns) for i, row in enumerate(rows)),
         place=place,
         since=tables.since,
+        version=version,
         action=name,
         reset=name,
         previous=_link(name, replace(query, page=query.page - 1).address()) if query.page > 1 else "",
@@ -84,7 +86,8 @@ def _notes(tables: RunTables, query: Query) -> tuple[str, ...]:
     return (f"Errors are still being read: {done:,} of {total:,} files. Load the page again to see them.{waits}",)
 
 
-def _size(tables: RunTables, table: str) -> int:
+def size_of(tables: RunTables, table: str) -> int:
+    """How many rows a list has."""
     return int(tables.rows(f"SELECT count(*) AS n FROM {table}")[0]["n"])  # noqa: S608
 
 

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from pipelines.report.opening import open_address
 from pipelines.report.view import require_run
+from pipelines.view.growth import Watcher
 from pipelines.view.pages import Answer, RunPages, page_answer
 from sc3d.config import RunConfig
 from sc3d.console import PlainConsole
@@ -133,7 +134,8 @@ def run(config: RunConfig, port: int = 0, open_: bool = False, console: PlainCon
     console = console or PlainConsole()
     require_run(config)
     with ViewServer(RunPages(config), port) as server:
-        reading = threading.Thread(target=server.pages.tables.read_errors, name="sc3d-errors")
+        watcher = Watcher(server.pages)
+        reading = threading.Thread(target=watcher.run, name="sc3d-watcher")
         reading.start()
         console.print(f"view: {server.address}", soft_wrap=True)
         console.print(
@@ -146,5 +148,5 @@ def run(config: RunConfig, port: int = 0, open_: bool = False, console: PlainCon
         except KeyboardInterrupt:
             console.print()
         finally:
-            server.pages.tables.stop()
+            watcher.stop()
             reading.join()

@@ -39,7 +39,9 @@ def collect_rows(config: RunConfig, pairs: Sequence[SettingCounts]) -> list[dict
     for number, ((match, tau_cc, tau_geo), (kept, judged, wrong)) in enumerate(
         zip(product(weights, config.sweep.tau_cc, config.sweep.tau_geo), totals.tolist(), strict=True)
     ):
-        setting = {"alpha": match.alpha, "beta": match.beta, "gamma": match.gamma, "tau_cc": tau_cc, "tau_geo": tau_geo}
+        # What is left of 1 after thirds and sixths is 0, and not 1e-16.
+        gamma = round(match.gamma, 12)
+        setting = {"alpha": match.alpha, "beta": match.beta, "gamma": gamma, "tau_cc": tau_cc, "tau_geo": tau_geo}
         score = {"fpr": wrong / judged if judged else None, "kept": kept / len(pairs), "judged": judged}
         rows.append({**setting, **score, "pck": pck[number // thresholds], "present": is_present(setting, config)})
     return rows

@@ -1,4 +1,7 @@
-"""Pages of a list that is too long for one page: a table that is sorted and narrowed by links and a form, without a script."""
+"""Pages of a list that is too long for one page: a table that is sorted and narrowed by links and a form, without a script.
+
+A script only says when there is more to see.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from sc3d.report.alignment import AlignmentCard, YawCard
 from sc3d.report.page import render_template
 
 _STYLES = ("style.css", "listing.css")
+SCRIPTS = ("listing.js",)
+"""Of a list: it says when the run has grown, and works without."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,8 @@ class Entry:
 @dataclass(frozen=True)
 class ListPage:
     """The page. ``place``: which rows of how many it shows, in words; ``reset``: the list without filters; ``action``: where the form
-    leads; ``since``: when the run was looked at; ``previous`` and ``next`` are empty where there is none."""
+    leads; ``since``: when the run was read; ``version``: how often it was; ``previous`` and ``next`` are empty where there is none.
+    """
 
     run: str
     title: str
@@ -69,6 +75,7 @@ class ListPage:
     action: str
     reset: str
     since: str
+    version: int
     previous: str = ""
     next: str = ""
     notes: tuple[str, ...] = ()
@@ -119,8 +126,9 @@ class MessagePage:
 
 
 def list_page(page: ListPage) -> str:
-    """The page as HTML. It loads the small photos that it names, and nothing else."""
-    return render_template("listing.html", (), _STYLES, page=page, served=True)
+    """The page as HTML. It loads the small photos that it names, and asks ``version`` beside it whether the run has grown: a JSON with
+    ``version`` and, as texts by the address of each tab, ``counts``."""
+    return render_template("listing.html", SCRIPTS, _STYLES, page=page, served=True)
 
 
 def image_page(page: ImagePage) -> str:

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import trimesh
 
+import sc3d
 from sc3d.datasets.toys import ToysConfig, generate_toys
 from sc3d.geometry.camera import Camera, Pose, looking_from
 from sc3d.geometry.posed_mesh import PosedMesh
+from sc3d.store import RunFolder
 from tests.pipelines.label_run import make_run
 from tests.posed_toys import SIZE, place_features, posed_toy, shown_in_both, toy_mesh
 from training.adapter import Adapter, save_adapter
@@ -39,7 +41,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     source_xy, target_xy = shown_in_both(*photos.values())
     np.savez(tmp_path / "matches.npz", source_xy=source_xy, target_xy=target_xy)
     save_adapter(Adapter([16], 8), tmp_path / "adapter.safetensors")
-    make_run(str(tmp_path / "runs" / "buses"), tmp_path / "photos")
+    make_run(str(tmp_path / "runs" / "buses"), tmp_path / "photos", posed=photos)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
     return tmp_path
@@ -53,7 +55,7 @@ def run_block(code: str, names: dict[str, Any]) -> dict[str, Any]:
 def test_each_example_is_short() -> None:
     lines = {code: [line for line in code.splitlines() if line.strip()] for code in BLOCKS}
     assert [code for code, found in lines.items() if len(found) > MOST_LINES] == []
-    assert len(BLOCKS) == 12
+    assert len(BLOCKS) == 13
 
 
 def test_links_of_the_page_lead_somewhere() -> None:
@@ -65,7 +67,7 @@ def test_links_of_the_page_lead_somewhere() -> None:
 def test_the_examples_do_what_the_page_says() -> None:
     pytest.importorskip("datasets")
     pytest.importorskip("duckdb")
-    align, geodesic, pose, verify, own, inflate, read, loader, huggingface, duck, adapter, _ = BLOCKS
+    align, geodesic, pose, verify, of_run, own, inflate, read, loader, huggingface, duck, adapter, _ = BLOCKS
     names = run_block(align, {})
     assert names["found"].iou_after > 0.9
     run_block(geodesic, names)
@@ -75,6 +77,8 @@ def test_the_examples_do_what_the_page_says() -> None:
     n = len(names["own"]["source_xy"])
     assert len(names["verified"]) == n
     assert n / 2 < len(names["kept"][0]) == len(names["kept"][1]) == names["verified"].keep.sum()
+    run_block(of_run, names)
+    assert names["verified"].keep.sum() > n / 2
     run_block(own, names)
     assert 50 < names["labels"].keep.sum() == len(names["kept"][0])
     assert run_block(inflate, names)["labels"].keep.sum() > 50
@@ -115,3 +119,8 @@ def test_a_whole_run_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     names = run_block(BLOCKS[-1], {})
     assert len(names["labels"]) == 6
+    source, target = (
+        sc3d.meshes(names["run"], unsure=True)[image_id] for image_id in names["labels"].pairs()["pair_id"][0].as_py().split("~")
+    )
+    assert sc3d.verify(source, target, [[1.5, 1.5]], [[1.5, 1.5]]).rejected_by.tolist() == ["source surface"]
+    assert RunFolder(names["run"].uri).read_json("timings/orient.json")["upstream"].keys() == {"reconstruct", "render"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,19 @@ from PIL import Image
 from pipelines.folder.configuration import RUN
 from pipelines.folder.manifest import IMAGES, PAIRS
 from pipelines.stages.label import LabelStage, label_artefacts
+from pipelines.stages.orient import OrientStage
 from pipelines.stages.reconstruct import ReconstructStage
 from sc3d.config import RunConfig
 from sc3d.config_file import load_config, to_values
+from sc3d.geometry.camera import yaw_rotation
+from sc3d.geometry.posed_mesh import PosedMesh
 from sc3d.grid import SIDE, Letterbox
 from sc3d.images import encode_mask
-from sc3d.records import ImageRecord, Labels, Pair, Reconstruction, Reject
+from sc3d.records import ImageRecord, Labels, Orientation, Pair, Reconstruction, Reject
 from sc3d.store import RunFolder
 from tests.pipelines.commit_rows import commit_rows
 
+TURN = 90
 SIZES = ((200, 120), (90, 160), (150, 150), (333, 221))
 
 
@@ -47,8 +51,12 @@ def make_run(
     images: int = 4,
     categories: Sequence[str] = ("bus", "dining table"),
     count: int = 7,
+    posed: Mapping[str, PosedMesh] | None = None,
 ) -> RunConfig:
-    """A labelled run of all ordered pairs of ``images`` photos a category, and a held-out photo each; pair i has i * ``count`` labels."""
+    """A labelled run of all ordered pairs of ``images`` photos a category, and a held-out photo each; pair i has i * ``count`` labels.
+
+    ``posed``: image id -> its mesh, stored as a reconstruction that is turned by 90 degrees too many, and was found to be.
+    """
     config = load_config(
         None, [f"run={json.dumps(uri)}", f"dataset.root={json.dumps(str(photos))}", "ray.pairs_per_shard=5", *options]
     )
@@ -71,7 +79,7 @@ def make_run(
     for category, part in labels:
         commit_rows(stage, category, part)
     for mine, held_out in photographed:
-        _reconstructions(config, mine, held_out)
+        _reconstructions(config, mine, held_out, posed or {})
     run.write_json(RUN, {"config": to_values(config), "counts": {}, "versions": {}})
     return config
 
@@ -84,16 +92,34 @@ def _photo(folder: Path, category: str, number: int, split: str) -> ImageRecord:
     return ImageRecord(image_id, str(path), category, split, photo=f"photo of {image_id}", inputs=f"inputs of {image_id}")
 
 
-def _reconstructions(config: RunConfig, images: Sequence[ImageRecord], rejected: ImageRecord) -> None:
+def _reconstructions(
+    config: RunConfig, images: Sequence[ImageRecord], rejected: ImageRecord, posed: Mapping[str, PosedMesh]
+) -> None:
     corners, face, turn, origin = np.eye(3, dtype=np.float32), np.array([[0, 1, 2]], np.int32), np.eye(3), np.zeros(3)
     rows = []
     for number, image in enumerate(images):
+        if image.image_id in posed:
+            rows.append(_turned_round(image, posed[image.image_id]))
+            continue
         width, height = SIZES[number % 4]
         mask = encode_mask(np.ones((height, width), bool))
         ids = image.image_id, image.category, width, height
         rows.append(Reconstruction(*ids, mask, corners, face, turn, turn, 1.0, origin, 1.0, origin, 0.5, 0.9))
     reject = Reject(rejected.image_id, "reconstruct", "InputError", "the file is empty")
     commit_rows(ReconstructStage(config), rejected.category, rows, [reject])
+    votes = np.zeros(8, np.int32)
+    turned = [Orientation(one.image_id, one.category, TURN, votes, False) for one in images if one.image_id in posed]
+    if turned:
+        commit_rows(OrientStage(config), rejected.category, turned)
+
+
+def _turned_round(image: ImageRecord, posed: PosedMesh) -> Reconstruction:
+    """The reconstruction of an image that is ``posed`` after a quarter turn."""
+    turn, pose, camera = yaw_rotation(-TURN), posed.pose.turned(-TURN), posed.camera
+    mask, vertices = encode_mask(posed.object_mask), np.float32(posed.mesh.vertices @ turn.T)
+    size = camera.width, camera.height
+    placed = mask, vertices, posed.mesh.faces, camera.K, pose.R, pose.scale, pose.t, pose.scale, pose.t
+    return Reconstruction(image.image_id, image.category, *size, *placed, 0.5, 0.9)
 
 
 def stored(config: RunConfig, recipe: str | None = None) -> dict[str, Labels]:

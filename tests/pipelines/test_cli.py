@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import sys
@@ -12,8 +13,42 @@ import typer
 
 from pipelines.cli import RESUMED, app, main
 from sc3d import __version__
+from sc3d.store import RunFolder
 
 ROOT = Path(__file__).parents[2]
+FOR_WORK = {"torch", "scipy", "numba", "open3d", "cv2", "pandas", "ray"}
+FOR_RUNS = {"numpy", "pyarrow", "yaml"}
+
+
+def without_these(refused: set[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """What a command prints in a process of its own, which none of ``refused`` can be imported in: it ends by a traceback then."""
+    code = f"import sys\nsys.modules.update(dict.fromkeys({sorted(refused)}))\nfrom pipelines.cli import main\nmain()"
+    return subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("label", "--help"), ("view", "--help"), ("export", "--help")])
+def test_help_loads_nothing_that_runs_need(arguments: tuple[str, ...]) -> None:
+    done = without_these(FOR_WORK | FOR_RUNS, *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "sc3d" in done.stdout
+
+
+def test_status_loads_nothing_that_work_needs(tmp_path: Path) -> None:
+    """Not even of a run that has ended, of which it only then looks for what is left over."""
+    run = tmp_path / "run"
+    stage = {"name": "match", "total": 4, "done": 4, "rejects": 0, "rate": 2.0}
+    now = "2026-01-01T00:00:00+00:00"
+    status = {"command": "label", "state": "finished", "reason": "", "host": "here", "pid": 1, "started": now, "written": now}
+    RunFolder(run).write_json("status.json", {**status, "stages": [stage]})
+    as_json = without_these(FOR_WORK, "status", str(run), "--json")
+    assert (as_json.returncode, as_json.stderr) == (0, "")
+    assert json.loads(as_json.stdout)["state"] == "finished"
+    assert "match" in without_these(FOR_WORK, "status", str(run)).stdout
+
+
+def test_the_list_of_models_loads_nothing_that_work_needs() -> None:
+    done = without_these(FOR_WORK, "models", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

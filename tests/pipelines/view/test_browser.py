@@ -10,12 +10,13 @@ from urllib.parse import urlsplit
 import pytest
 import report_browser as browser
 from report_run import Made
-from run_server import Served
+from run_server import Served, serving
 
 from pipelines.view.listings import PAIRS
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(browser.EXECUTABLE is None, reason="no Chromium is installed")]
 
+GROWN = "document.querySelector('[role=status].grown')"
 FOCUSED = "(e => [e.tagName, (e.textContent || e.name || '').trim()])(document.activeElement)"
 
 
@@ -146,3 +147,39 @@ def test_lists_need_no_script(served: Served, tmp_path: Path) -> None:
         walk(tab, "All of them")
         tab.follow(lambda: press(tab, "Enter"))
         assert len(rows(tab)) == 8
+
+
+def test_growth_is_announced_and_moves_nothing(tmp_path: Path) -> None:
+    """The reader is in the middle of the list, on a narrow screen too; the counts follow, the rows wait until they are asked for."""
+    made = Made(tmp_path)
+    made.manifest()
+    made.reconstruct()
+    with serving(made.config) as growing, browser.Browser(tmp_path / "profile") as found:
+        for width in (1280, 400):
+            found.view(width, 500)
+            found.visit(growing.address)
+            found.run("document.querySelectorAll('tbody a')[3].focus()")
+            found.run("scrollTo(0, 300)")
+            place = "[scrollY, document.activeElement.href, document.querySelector('tbody tr').getBoundingClientRect().top]"
+            before = found.run(place)
+            found.run("ask()")
+            assert not found.run("document.querySelector('.grown').textContent")
+            if width == 1280:
+                made.describe()
+                made.match()
+                made.label()
+            growing.server.pages.read_again()
+            found.run("ask()")
+            assert found.run(f"{GROWN}.textContent") == "The run has grown. Show what is new"
+            assert found.run("document.querySelector('[data-count=rejects]').textContent") == "1"
+            assert found.run(place) == before
+            assert found.run("document.documentElement.scrollWidth") <= width
+            assert found.run(
+                f"(r => r.top >= 0 && r.bottom <= innerHeight && r.left >= 0 && r.right <= innerWidth)({GROWN}.getBoundingClientRect())"
+            )
+            found.run("ask()")
+            assert found.run(f"{GROWN}.childNodes.length") == 2, "it is said once"
+            found.follow(lambda: found.run(f"{GROWN}.querySelector('a').click()"))
+            assert not found.run("document.querySelector('.grown').textContent")
+        assert "labelled" in found.run("document.querySelector('tbody').textContent")
+        assert found.problems == []

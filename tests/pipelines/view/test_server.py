@@ -71,7 +71,9 @@ def test_every_page_is_closed_to_others(served: Served, place: str) -> None:
     assert policy["form-action"] == "'self'"
     assert set(policy["img-src"].split()) == {"'self'", "data:"}
     scripts = policy.get("script-src", "")
-    assert re.fullmatch(r"'sha256-[A-Za-z0-9+/=]+'" if place.startswith("pair/") else "", scripts)
+    is_list = place in LISTINGS
+    assert re.fullmatch(r"'sha256-[A-Za-z0-9+/=]+'" if is_list or place.startswith("pair/") else "", scripts)
+    assert policy.get("connect-src") == ("'self'" if is_list else None)
     assert headers["referrer-policy"] == "no-referrer"
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["cache-control"] == "no-store"

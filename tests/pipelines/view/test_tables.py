@@ -159,7 +159,7 @@ def test_errors_that_cannot_be_read_are_told(viewed: Made, monkeypatch: pytest.M
     monkeypatch.setattr(Catalogue, "tables", away)
     tables.read_errors()
     assert not tables.errors_known
-    page = make_list_page("run", tables, "pairs", "")
+    page = make_list_page("run", tables, "pairs", "", 1)
     assert page.notes == ("Errors could not be read: the store is away",)
     assert page.place == "1 to 8 of 8"
 
