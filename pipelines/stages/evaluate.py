@@ -47,7 +47,7 @@ class ScoreActor(Actor):
 
     requires: ClassVar[Mapping[str, str]] = {"pair_id": "id", "category": "of both images", "split": "val or test", **_GATHERED}
     provides: ClassVar[Mapping[str, str]] = {"record": "predictions and distances"}
-    version: ClassVar[str] = "score-2"
+    version: ClassVar[str] = "score-3"
     options: ClassVar[tuple[str, ...]] = ("evaluate.window", "evaluate.temperature", "evaluate.masking")
 
     @classmethod
@@ -81,7 +81,8 @@ class ScoreActor(Actor):
             return np.asarray(source.descriptors.similarity(source_cells, target.descriptors))
         likelihood = carried(source.aligned, source_xy, target.aligned)
         if self.config.evaluate.direct:
-            likelihood = with_features(likelihood, source.descriptors.similarity(source_cells, target.descriptors))
+            direct = source.descriptors.similarity(source_cells, target.descriptors)
+            likelihood = with_features(likelihood, direct, min(source.aligned.sure, target.aligned.sure))
         return as_similarity(likelihood, self.config.evaluate.temperature)
 
     def _guided(self, row: Row, source_cells: np.ndarray, similarity: np.ndarray) -> np.ndarray | None:

@@ -76,6 +76,11 @@ class Alignment:
         """The sum of the terms."""
         return float(self.terms.sum())
 
+    @property
+    def disagreement(self) -> float:
+        """What the fit costs by the mesh's pose, unweighted: see :meth:`~sc3d.class_shapes.pose_prior.PosePrior.disagreement`."""
+        return float(self.terms[TERMS.index("pose")]) / EnergyWeights().pose
+
 
 def align(
     shape: ClassShape,

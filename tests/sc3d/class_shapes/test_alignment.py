@@ -125,8 +125,10 @@ def test_features_say_where_exactly_and_overrule_a_shape_that_denies_all_but_one
     cosines = np.full((2, 6), 0.3, np.float32)
     # The shape leaves 3 and 4 open, and features prefer 3; of the other, they are sure of what the shape denies.
     cosines[0, 3], cosines[1, 0] = 0.4, 0.9
-    assert with_features(log, cosines).argmax(axis=1).tolist() == [3, 0]
-    assert with_features(log, np.full_like(cosines, 0.3)).argmax(axis=1).tolist() == [4, 4]
+    assert with_features(log, cosines, 0.0).argmax(axis=1).tolist() == [3, 0]
+    assert with_features(log, np.full_like(cosines, 0.3), 0.0).argmax(axis=1).tolist() == [4, 4]
+    # A fit that the meshes' poses vouch for is not overruled as easily.
+    assert with_features(log, cosines, 8.0).argmax(axis=1).tolist() == [3, 4]
 
 
 def test_mirror_twins_see_a_symmetric_object_at_the_same_places(shape: ClassShape) -> None:

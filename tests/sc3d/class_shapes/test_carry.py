@@ -57,12 +57,24 @@ def test_a_place_is_carried_to_itself(images: Aligned) -> None:
 
 
 def test_a_small_deviation_trusts_the_projection(images: Aligned) -> None:
-    """As it shrinks, the answer is where the point is seen in the target."""
+    """As it shrinks, the answer for where a point is seen is where that point is seen in the target."""
     (source, first), (target, second) = images[:2]
-    xy = source.xy[source.seen & target.seen]
+    xy = first.seen[::7].astype(np.float64) * max(source.observation.size)
     answers = target.letterbox.centres(carried(first, xy, second, sigma=1e-3).argmax(axis=1)) / max(target.observation.size)
     away = np.linalg.norm(answers[:, None] - second.seen[None], axis=2).min(axis=1)
     assert away.max() < 1 / 60
+
+
+def test_what_lies_beside_a_point_is_found_beside_it(images: Aligned) -> None:
+    """Nearer than points are to each other: halfway between two neighbours it is carried to itself, within its cell."""
+    view, one = images[0]
+    apart = np.linalg.norm(one.seen[:, None] - one.seen[None], axis=2) + np.eye(len(one.seen))
+    wide = apart.min(axis=1) > 1.5 / 60
+    halfway = ((one.seen + one.seen[apart.argmin(axis=1)]) / 2)[wide] * max(view.observation.size)
+    assert len(halfway) > 10
+    found = view.letterbox.centres(carried(one, halfway, one, sigma=1e-3).argmax(axis=1)) / max(view.observation.size)
+    away = np.abs(found - halfway / max(view.observation.size)).max(axis=1)
+    assert np.median(away) < 0.6 / 60
 
 
 def test_the_class_shape_tells_true_matches_from_false_ones(images: Aligned) -> None:
