@@ -1,8 +1,8 @@
 """What a run counts while it works, as Prometheus metrics of Ray: every node exports them at its ``/metrics``, beside Ray's own.
 
 The metrics and their tags are :data:`METRICS`; Ray puts ``ray_`` before each name. No tag names a category or an image, so that the
-number of series follows from the stages and processes alone. ``run`` tells apart runs that share a cluster. The dashboard is
-``cluster/grafana/sc3d.json``.
+number of series follows from the stages and processes alone. ``run`` tells apart runs that share a cluster. Ray takes ASCII alone for the
+value of a tag, so what else is in a name is percent-encoded. The dashboard is ``cluster/grafana/sc3d.json``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from ray.util.metrics import Counter, Gauge, Histogram
@@ -54,6 +55,8 @@ METRICS = (IMAGES, PAIRS, CATEGORIES, LABELS, REJECTS, SHARDS, ITEMS_LEFT, RECOR
 """All of them. Seconds a record on average are the rate of ``BUSY_SECONDS`` over that of ``RECORDS``, exactly; the histogram is for
 quantiles, since Ray makes up its ``_sum`` from the middles of the buckets."""
 
+_ASCII = "".join(map(chr, range(0x20, 0x7F)))
+
 _OF_ITEMS = {"image_id": IMAGES, "pair_id": PAIRS, "category": CATEGORIES}
 
 
@@ -71,24 +74,24 @@ class RunMetrics:
         ``rejected``: the type of an error -> how many of its ids it rejected. Call it after the commit, in the worker."""
         if not _has_ray():
             return
-        tags = {"run": self.run, "stage": stage}
+        tags = self._tags(stage=stage)
         _counter(SHARDS).inc(1, tags)
         if kept:
             _counter(_OF_ITEMS[key]).inc(kept, tags)
         for reason, count in rejected.items():
-            _counter(REJECTS).inc(count, {**tags, "reason": reason})
+            _counter(REJECTS).inc(count, self._tags(stage=stage, reason=reason))
 
     def labels_kept(self, count: int) -> None:
         """Count labels that a written shard holds."""
         if count and _has_ray():
-            _counter(LABELS).inc(count, {"run": self.run})
+            _counter(LABELS).inc(count, self._tags())
 
     def batch_mapped(self, stage: str, actor: str, rows: int, seconds: float) -> None:
         """Note that ``actor``, the name of its class, took ``seconds`` for a batch of ``rows`` records, each of which counts for its
         share. GPU memory is noted where the process uses a GPU."""
         if not rows or not _has_ray():
             return
-        tags = {"run": self.run, "stage": stage, "actor": actor}
+        tags = self._tags(stage=stage, actor=actor)
         _counter(RECORDS).inc(rows, tags)
         if seconds > 0:
             _counter(BUSY_SECONDS).inc(seconds, tags)
@@ -102,7 +105,11 @@ class RunMetrics:
     def items_left(self, stage: str, count: int) -> None:
         """Note how many images or pairs a stage still has to do. One process says it for the run: the driver."""
         if _has_ray():
-            _gauge(ITEMS_LEFT).set(count, {"run": self.run, "stage": stage})
+            _gauge(ITEMS_LEFT).set(count, self._tags(stage=stage))
+
+    def _tags(self, **more: str) -> dict[str, str]:
+        tags = {"run": self.run, **more}
+        return {name: quote(value, safe=_ASCII, errors="surrogatepass") for name, value in tags.items()}
 
 
 def _has_ray() -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from cluster import metrics
 from cluster.metrics import BUSY_SECONDS, METRICS, RECORDS, RunMetrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,6 +59,29 @@ assert "ray" not in sys.modules
 
 def test_the_metrics_travel_to_a_worker() -> None:
     assert pickle.loads(pickle.dumps(RunMetrics("s3://bucket/run"))).run == "s3://bucket/run"  # noqa: S301
+
+
+@pytest.mark.parametrize("name", ["/home/ana/été", "s3://bucket/バス 1", "broken\udce9", "plain run"])
+def test_a_name_in_any_script_is_a_tag_that_ray_takes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray encodes the values of tags as ASCII, and raises in the worker where it cannot."""
+    told: list[dict[str, str]] = []
+
+    class Series:
+        def __init__(self, *_: object) -> None:
+            self.inc = self.observe = self.set = lambda value, tags: told.append(tags)
+
+    monkeypatch.setattr(metrics, "_has_ray", lambda: True)
+    for kind in ("_counter", "_gauge", "_histogram"):
+        monkeypatch.setattr(metrics, kind, Series)
+    one = RunMetrics(name)
+    one.shard_committed("label", "pair_id", 3, {"Fehlér": 1})
+    one.labels_kept(3)
+    one.batch_mapped("match", "Mätcher", 1, 0.5)
+    one.items_left("match", 1)
+    assert len(told) == 8
+    assert all(value.isascii() for tags in told for value in tags.values())
+    assert len({tags["run"] for tags in told}) == 1
+    assert (told[0]["run"] == name) == name.isascii()
 
 
 def test_each_metric_has_a_name_of_its_own_and_few_series() -> None:
@@ -137,30 +161,32 @@ def test_a_live_ray_exports_what_was_counted(ray_session: None) -> None:
     @ray.remote(num_cpus=0.5)
     class Worker:
         def work(self, _: int) -> None:
-            metrics = RunMetrics("live")
+            metrics = RunMetrics("live é")
             metrics.batch_mapped("match", "Matcher", 4, 0.4)
             metrics.shard_committed("match", "pair_id", 3, {"InputError": 1})
             metrics.shard_committed("describe", "image_id", 2, {})
+            metrics.shard_committed("represent", "category", 1, {})
             metrics.labels_kept(7)
 
     workers = [Worker.remote() for _ in range(2)]  # type: ignore[attr-defined]
     ray.get([workers[i % 2].work.remote(i) for i in range(10)])
-    RunMetrics("live").items_left("match", 5)
+    RunMetrics("live é").items_left("match", 5)
     expected: dict[str, float] = {
         "ray_sc3d_records_total": 40,
         "ray_sc3d_busy_seconds_total": 4,
         "ray_sc3d_record_seconds_count": 40,
         "ray_sc3d_pairs_total": 30,
         "ray_sc3d_images_total": 20,
+        "ray_sc3d_categories_total": 10,
         "ray_sc3d_rejects_total": 10,
-        "ray_sc3d_shards_total": 20,
+        "ray_sc3d_shards_total": 30,
         "ray_sc3d_labels_total": 70,
         "ray_sc3d_items_left": 5,
     }
     deadline = time.monotonic() + 90
     while True:
         found = scrape()
-        sums = {name: sum(value for tags, value in found.get(name, []) if tags["run"] == "live") for name in expected}
+        sums = {name: sum(value for tags, value in found.get(name, []) if tags["run"] == "live %C3%A9") for name in expected}
         missing = {name: value for name, value in expected.items() if sums[name] != pytest.approx(value)} or RAYS - set(found)
         if not missing or time.monotonic() > deadline:
             break
