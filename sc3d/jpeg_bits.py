@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
-_compiled = numba.njit(cache=True, nogil=True)
+from sc3d.kernels import compiled
 
 DC_FIRST, DC_REFINES, AC_FIRST, AC_REFINES, WHOLE_BLOCKS = range(5)
 
@@ -14,7 +13,7 @@ FAST_BITS = 10
 """Codes up to this length are looked up in a table that stays in the processor's first cache."""
 
 
-@_compiled
+@compiled
 def _peek(bits: np.ndarray, at: int) -> int:
     """The 16 bits from bit ``at`` on."""
     # Unsigned, since an index that may be negative is looked at twice.
@@ -23,7 +22,7 @@ def _peek(bits: np.ndarray, at: int) -> int:
     return (three >> (8 - (at & 7))) & 0xFFFF
 
 
-@_compiled
+@compiled
 def _code(bits: np.ndarray, at: int, tables: np.ndarray, row: int) -> int:
     """256 * length + symbol of the code at bit ``at``, or 0 if there is none."""
     ahead = _peek(bits, at)
@@ -31,7 +30,7 @@ def _code(bits: np.ndarray, at: int, tables: np.ndarray, row: int) -> int:
     return short if short != 0 else np.int64(tables[row, np.uint64((1 << FAST_BITS) + ahead)])
 
 
-@_compiled
+@compiled
 def _whole_block(bits: np.ndarray, n_bits: int, at: int, dc: np.ndarray, ac: np.ndarray, row: int) -> int:
     code = _code(bits, at, dc, row)
     if code == 0:
@@ -52,7 +51,7 @@ def _whole_block(bits: np.ndarray, n_bits: int, at: int, dc: np.ndarray, ac: np.
     return at
 
 
-@_compiled
+@compiled
 def _ac_first(
     bits: np.ndarray, n_bits: int, at: int, ac: np.ndarray, row: int, first: int, last: int, nonzero: np.ndarray, block: int
 ) -> tuple[int, int]:
@@ -78,7 +77,7 @@ def _ac_first(
     return at, 0
 
 
-@_compiled
+@compiled
 def _ac_refines(
     bits: np.ndarray,
     n_bits: int,
@@ -129,7 +128,7 @@ def _ac_refines(
     return at, ended
 
 
-@_compiled
+@compiled
 def bits_of_scan(
     bits: np.ndarray,
     n_bits: int,

@@ -15,7 +15,7 @@ SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 # wget is what health probes of older KubeRay call, rsync and ssh are what Ray's launcher copies files with; the libraries are those that
 # Open3D is linked with.
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends wget rsync openssh-client ca-certificates git libgomp1 libx11-6 libgl1 libudev1 \
+ && apt-get install --yes --no-install-recommends wget rsync openssh-client ca-certificates git libgomp1 libx11-6 libgl1 libegl1 libudev1 libidn2-0 \
  && rm -rf /var/lib/apt/lists/*
 
 ENV PIP_NO_CACHE_DIR=1 \
@@ -33,6 +33,11 @@ COPY pipelines /opt/sc3d/pipelines
 COPY training /opt/sc3d/training
 COPY cluster /opt/sc3d/cluster
 RUN pip install -c /opt/sc3d/constraints.txt "/opt/sc3d[s3,foundation,transport]"
+
+# Compiled loops, for any x86-64 or ARM processor: containers cannot write here, so sc3d copies them to the home once (sc3d/kernels.py).
+ENV NUMBA_CPU_NAME=generic \
+    SC3D_KERNELS=/opt/sc3d/kernels
+RUN cd / && python -m sc3d.kernels_ahead "$SC3D_KERNELS"
 
 RUN useradd --create-home --uid 1000 ray
 USER 1000

@@ -8,7 +8,8 @@ find that outline a pixel at a time inside a narrow band, so that their cost fol
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from sc3d.kernels import compiled
 
 # A test point this far beyond an edge falls into a pixel whose centre is beyond the edge too: half a pixel's diagonal is 0.707.
 _BEYOND = 0.75
@@ -31,7 +32,7 @@ def edge_opposites(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return np.ascontiguousarray(pairs[order[first]].astype(np.int32)), offsets, opposites
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def project_points(
     rotated: np.ndarray, scale: float, t: np.ndarray, K: np.ndarray, near: float, xyz: np.ndarray, uv: np.ndarray
 ) -> bool:
@@ -54,7 +55,7 @@ def project_points(
     return beyond
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def fill_triangles(uv: np.ndarray, faces: np.ndarray, coverage: np.ndarray) -> None:
     """Set ``coverage`` (H, W) uint8 to 1 where a pixel's centre lies in a projected triangle. Triangles with a NaN corner are skipped."""
     height, width = coverage.shape
@@ -91,7 +92,7 @@ def fill_triangles(uv: np.ndarray, faces: np.ndarray, coverage: np.ndarray) -> N
                 coverage[row, column] = 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _outward_normal(uv: np.ndarray, a: int, b: int, opposites: np.ndarray, start: int, stop: int) -> tuple[float, float]:
     """Unit normal of edge (a, b) away from its triangles, or (0, 0) if they lie on both sides or the edge has no length."""
     dx, dy = uv[b, 0] - uv[a, 0], uv[b, 1] - uv[a, 1]
@@ -114,7 +115,7 @@ def _outward_normal(uv: np.ndarray, a: int, b: int, opposites: np.ndarray, start
     return sign * dy / length, -sign * dx / length
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def outline_band(
     uv: np.ndarray,
     edges: np.ndarray,
@@ -174,7 +175,7 @@ def outline_band(
     return count
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _pixel_velocity(xyz: np.ndarray, v: int, t: np.ndarray, K: np.ndarray, out: np.ndarray) -> None:
     """Fill ``out`` (2, 4) with the derivative of vertex v's pixel by log scale and translation."""
     x, y, z = xyz[v, 0], xyz[v, 1], xyz[v, 2]
@@ -187,7 +188,7 @@ def _pixel_velocity(xyz: np.ndarray, v: int, t: np.ndarray, K: np.ndarray, out: 
         out[k, 3] = pz
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def soft_band(
     pixels: np.ndarray,
     owner: np.ndarray,
@@ -230,7 +231,7 @@ def soft_band(
             jacobian[m, k] = slope * (x * ((1.0 - u) * va[0, k] + u * vb[0, k]) + y * ((1.0 - u) * va[1, k] + u * vb[1, k]))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def weighted_areas(
     coverage: np.ndarray,
     pixels: np.ndarray,

@@ -12,19 +12,16 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-import numba
 import numpy as np
 
 from sc3d.geometry.geodesic_graph import GeodesicGraph
+from sc3d.kernels import compiled_as_numpy
 
 # distance (W,) float32, inf; final (W,) bool, False; order (W,) of settling; the heap; one float32 whose bits are read.
 State: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
-# NumPy's error model: a division by the length of a collapsed edge gives inf or nan, not an exception.
-_compile = numba.njit(cache=True, nogil=True, error_model="numpy")
 
-
-@_compile
+@compiled_as_numpy
 def _push(heap: np.ndarray, size: int, entry: np.uint64) -> int:
     i = size
     while i > 0:
@@ -37,7 +34,7 @@ def _push(heap: np.ndarray, size: int, entry: np.uint64) -> int:
     return size + 1
 
 
-@_compile
+@compiled_as_numpy
 def _drop_first(heap: np.ndarray, size: int) -> int:
     size -= 1
     entry = heap[size]
@@ -56,7 +53,7 @@ def _drop_first(heap: np.ndarray, size: int) -> int:
     return size
 
 
-@_compile
+@compiled_as_numpy
 def _search(source: int, radius: float, graph: GeodesicGraph, state: State) -> int:
     """Settle all vertices within ``radius`` of ``source`` and return their number; ``state.order`` receives them, nearest first.
 
@@ -109,7 +106,7 @@ def _search(source: int, radius: float, graph: GeodesicGraph, state: State) -> i
     return settled
 
 
-@_compile
+@compiled_as_numpy
 def _fresh(graph: GeodesicGraph) -> State:
     n = len(graph.corner_start) - 1
     # Each corner and each directed edge is looked at once and pushes at most once.
@@ -117,7 +114,7 @@ def _fresh(graph: GeodesicGraph) -> State:
     return np.full(n, np.inf, np.float32), np.zeros(n, np.bool_), np.empty(n, np.int64), heap, np.zeros(1, np.float32)
 
 
-@_compile
+@compiled_as_numpy
 def _reset(state: State, settled: int) -> None:
     distance, final, order = state[0], state[1], state[2]
     for k in range(settled):
@@ -125,7 +122,7 @@ def _reset(state: State, settled: int) -> None:
         final[order[k]] = False
 
 
-@_compile
+@compiled_as_numpy
 def march(sources: np.ndarray, radius: float, graph: GeodesicGraph, out: np.ndarray) -> None:
     """Fill ``out`` (S, V) float32 with the distances from each of ``sources`` (S,) int64, inf beyond ``radius``."""
     state = _fresh(graph)
@@ -135,7 +132,7 @@ def march(sources: np.ndarray, radius: float, graph: GeodesicGraph, out: np.ndar
         _reset(state, settled)
 
 
-@_compile
+@compiled_as_numpy
 def march_balls(
     centres: np.ndarray, radius: float, levels: int, n_vertices: int, graph: GeodesicGraph
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

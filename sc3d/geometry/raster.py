@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from scipy.ndimage import distance_transform_edt
 
 from sc3d.errors import GeometryError
@@ -16,6 +15,7 @@ from sc3d.geometry.camera import Camera, Pose, project
 from sc3d.geometry.mesh import Mesh
 from sc3d.geometry.open3d_binding import open3d_binding
 from sc3d.grid import Letterbox
+from sc3d.kernels import compiled_as_numpy
 
 _MISS = np.iinfo(np.uint32).max
 # Rays a batch: bounds the memory of a large image's maps to about 40 MB.
@@ -197,7 +197,7 @@ class Raster:
         )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled_as_numpy
 def _rays_through(
     xy: np.ndarray, inverse: np.ndarray, R: np.ndarray, size: float, origin: np.ndarray, near: float
 ) -> tuple[np.ndarray, np.ndarray]:

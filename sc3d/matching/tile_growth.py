@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
+
+from sc3d.kernels import compiled
 
 _SCANNED = 1024
 """Neighbours of an image that a growing tile looks at, so that an image with very many pairs is not gone through for each tile."""
-
-compiled = numba.njit(cache=True, nogil=True)
 
 
 _GAIN = 1 << 32

@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from sc3d.matching.tile_growth import compiled, grow_tiles
+from sc3d.kernels import compiled
+from sc3d.matching.tile_growth import grow_tiles
 from sc3d.pair_ids import split_pair_ids
 from sc3d.shards import Shard, refuse_duplicates
 

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
+
+from sc3d.kernels import compiled
 
 _ROWS, _COLUMNS = 8, 256
 """Three blocks of so many cells fit in 32 KiB of first-level cache."""
-
-# Without fast-math a value is the same to the last bit wherever it is computed, so that a maximum can be found again.
-_compile = numba.njit(cache=True, nogil=True)
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ def weighted_nearest(matrices: tuple[np.ndarray, np.ndarray, np.ndarray], weight
     return WeightedNearest(forward.astype(np.int64), keys.view(np.float32), backward.astype(np.int64))
 
 
-@_compile
+@compiled
 def _order(bits: np.ndarray) -> int:
     """Turn the bits of float32 into int32 of the same order, in place; the largest. Done again, it turns them back."""
     best = np.int32(-(2**31))
@@ -56,7 +54,7 @@ def _order(bits: np.ndarray) -> int:
     return best
 
 
-@_compile
+@compiled
 def _mix(
     first: np.ndarray, second: np.ndarray, third: np.ndarray, a: np.float32, b: np.float32, c: np.float32, mixed: np.ndarray
 ) -> None:
@@ -64,13 +62,13 @@ def _mix(
         mixed[j] = a * first[j] + b * second[j] + c * third[j]
 
 
-@_compile
+@compiled
 def _raise(best: np.ndarray, keys: np.ndarray) -> None:
     for j in range(best.shape[0]):
         best[j] = max(best[j], keys[j])
 
 
-@_compile
+@compiled
 def _scan(
     first: np.ndarray,
     second: np.ndarray,
@@ -114,7 +112,7 @@ def _scan(
     _find_rows(first, second, third, weights, backward, column_best)
 
 
-@_compile
+@compiled
 def _position(keys: np.ndarray, key: int) -> int:
     for j in range(keys.shape[0]):
         if keys[j] == key:
@@ -122,7 +120,7 @@ def _position(keys: np.ndarray, key: int) -> int:
     return -1
 
 
-@_compile
+@compiled
 def _find_rows(
     first: np.ndarray, second: np.ndarray, third: np.ndarray, weights: np.ndarray, backward: np.ndarray, column_best: np.ndarray
 ) -> None:
