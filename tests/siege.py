@@ -169,6 +169,7 @@ class Siege:
             self.result.exits[str(code)] += 1
         except subprocess.TimeoutExpired:
             self.result.hung += 1
+            self.result.notes.append(f"hung: {self._said(driver)[-2000:]}")
             code = -1
         else:
             self._check_words(driver)
