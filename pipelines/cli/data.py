@@ -45,7 +45,7 @@ def data(
 @app.command()
 def sample(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to put them; it must not exist.")],
-    count: Annotated[int, typer.Option("--count", min=1, help="Photos a category.")] = 24,
+    count: Annotated[int, typer.Option("--count", min=1, help="Photos in each category.")] = 24,
     category: Annotated[list[str] | None, typer.Option("--category", help="Of these alone: bus, car, chair, and so on.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Another seed draws other things.")] = None,
     mixed: Annotated[bool, typer.Option("--mixed", help="Cars, chairs, planes and animals of more body types and poses.")] = False,

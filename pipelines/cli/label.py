@@ -107,8 +107,10 @@ def demo(
     reset: Reset = None,
     open_: Open = False,
 ) -> None:
-    """The whole pipeline on images that it draws itself: labels, training, evaluation, and an HTML report; then photos without masks or
-    meshes. Nothing is downloaded. A quarter of an hour or so on two cores; what is there already is kept."""
+    """The whole pipeline on images that it draws itself, with training and evaluation; then photos without masks or meshes.
+
+    Nothing is downloaded. A quarter of an hour or so on two cores; what is there already is kept.
+    """
     from pipelines.jobs import demo as pipeline
     from pipelines.report.opening import open_page
     from pipelines.report.page import PAGE

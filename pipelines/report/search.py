@@ -96,7 +96,7 @@ def _tiles(labels: Mapping[str, Any] | None, adapter: Mapping[str, Any] | None) 
         if best["fpr"] is not None:
             tiles.append(Tile(_wrong(best), "wrong labels with the best setting", f"{_interval(best)}; {note}"))
         if present is not None and present["fpr"] is not None:
-            kept = f"{present['kept']:,.0f} labels a pair"
+            kept = f"{present['kept']:,.0f} labels per pair"
             tiles.append(Tile(_wrong(present), "wrong with the present one", f"{_interval(present)}; {kept}"))
     trials = [row for row in adapter["rows"] if row["pck"] is not None] if adapter is not None else []
     if trials:

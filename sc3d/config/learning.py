@@ -170,7 +170,7 @@ class EvaluateConfig:
             description="labellings (sc3d compare), and filters of one's own, that are judged beside the filters, such as diy-sc"
         ),
     ] = ()
-    max_pairs_per_category: Annotated[int | None, Field(description="evaluate at most so many test pairs a category")] = None
+    max_pairs_per_category: Annotated[int | None, Field(description="evaluate at most so many test pairs per category")] = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -256,10 +256,11 @@ class SweepConfig:
         0.08,
     )
     min_kept: Annotated[
-        Positive, Field(description="labels a pair that the best setting must keep, in those of the present one")
+        Positive, Field(description="labels per pair that the best setting must keep, in those of the present one")
     ] = 1.0
     labels: Annotated[
-        float | None, Field(gt=0, description="labels a pair that the best setting must keep, as a number; none: min_kept decides")
+        float | None,
+        Field(gt=0, description="labels per pair that the best setting must keep, as a number; none: min_kept decides"),
     ] = None
     pairs_per_category: Annotated[Count, Field(description="validation pairs of a category that are used")] = 10
     space: Annotated[

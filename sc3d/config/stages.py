@@ -147,11 +147,11 @@ class PairsConfig:
     strategy: Annotated[
         Literal["all", "random", "nearest", "azimuth"],
         Field(
-            description="all ordered pairs; k random targets a source; its k nearest by global descriptor; "
+            description="all ordered pairs; k random targets for each source; its k nearest by global descriptor; "
             "or chains of images seen from neighbouring sides"
         ),
     ] = "random"
-    targets: Annotated[Count, Field(description="targets a source; for the azimuth strategy on average")] = 4
+    targets: Annotated[Count, Field(description="targets for each source; for the azimuth strategy on average")] = 4
     azimuth_bins: Annotated[Count, Field(description="bins of the circle for the azimuth strategy")] = 8
     chain_length: Annotated[int, Field(ge=2, description="neighbouring bins that a chain of the azimuth strategy goes through")] = 4
     max_per_category: Annotated[int | None, Field(description="cap on the pairs of a category; none: no cap")] = None

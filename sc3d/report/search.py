@@ -315,7 +315,7 @@ def setting_text(row: Row) -> str:
     """A label setting and its figures in a line."""
     names = ("alpha", "beta", "gamma", "tau_cc", "tau_geo")
     wrong = "nothing judged" if row["fpr"] is None else f"{100 * row['fpr']:.2f} % wrong"
-    return ", ".join(f"{name} {row[name]:.3g}" for name in names) + f": {wrong}, {row['kept']:.0f} labels a pair"
+    return ", ".join(f"{name} {row[name]:.3g}" for name in names) + f": {wrong}, {row['kept']:.0f} labels per pair"
 
 
 def _label_row(row: Row, best: bool, wanted: float, by_pck: bool) -> TableRow:
