@@ -5,9 +5,9 @@ Each is called once, with little, through the functions that call it in a run, s
 
 from __future__ import annotations
 
+import argparse
 import io
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,12 +63,11 @@ def call_pictures() -> None:
         check_jpeg(stream.getvalue())
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Compile into the folder that is named; 2 if none is."""
-    if len(arguments) != 1:
-        print("usage: python -m sc3d.kernels_ahead FOLDER", file=sys.stderr)  # noqa: T201
-        return 2
-    folder = Path(arguments[0])
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compile into the folder that the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m sc3d.kernels_ahead", description="Compiles all loops of sc3d into a folder.")
+    parser.add_argument("folder", type=Path, help="where they go; it is made if it is not there")
+    folder = parser.parse_args(arguments).folder
     folder.mkdir(parents=True, exist_ok=True)
     import numba
 
@@ -76,8 +75,7 @@ def main(arguments: Sequence[str]) -> int:
     numba.config.reload_config()
     for call in (call_geometry, call_matching, call_pictures):
         call()
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()

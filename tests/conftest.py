@@ -30,10 +30,10 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run in several processes, a file stays in one, and so do all tests that use the one Ray of the session."""
+    """Where tests run in several processes, a file stays in one, and so do all files that use the one Ray of the session."""
+    with_ray = {item.path for item in items if "ray_session" in getattr(item, "fixturenames", ())}
     for item in items:
-        uses_ray = "ray_session" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("ray" if uses_ray else item.nodeid.partition("::")[0]))
+        item.add_marker(pytest.mark.xdist_group("ray" if item.path in with_ray else str(item.path)))
 
 
 @pytest.fixture(scope="session")
