@@ -35,7 +35,7 @@ def environment(folder: Path) -> dict[str, str]:
 def ahead(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("image") / "kernels"
     command = [sys.executable, "-m", "sc3d.kernels_ahead", str(folder)]
-    subprocess.run(command, env=environment(folder), cwd=ROOT, check=True, timeout=280)
+    subprocess.run(command, env=environment(folder), cwd=ROOT, check=True, timeout=1200)
     return folder
 
 
@@ -43,6 +43,8 @@ def machine_code(folder: Path) -> set[Path]:
     return set(folder.rglob("*.nbc"))
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_every_compiled_function_is_there(ahead: Path) -> None:
     command = [sys.executable, "-c", FOUND]
     done = subprocess.run(command, env=environment(ahead), cwd=ROOT, capture_output=True, text=True, check=True, timeout=200)
@@ -58,6 +60,8 @@ def test_every_decorator_is_the_one_that_finds_them() -> None:
     assert sorted(users) == ["kernels.py", "kernels_ahead.py"]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_the_code_is_for_no_processor_in_particular(ahead: Path) -> None:
     from sc3d.kernels import numba
 
@@ -68,14 +72,15 @@ def test_the_code_is_for_no_processor_in_particular(ahead: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_a_run_compiles_nothing_more(ahead: Path, tmp_path: Path) -> None:
     before = machine_code(ahead)
     for command in (
-        ["sample", str(tmp_path / "photos"), "--images", "2"],
+        ["sample", str(tmp_path / "photos"), "--count", "2", "--category", "car"],
         ["label", "--images", str(tmp_path / "photos"), "--run", str(tmp_path / "run"), "--set", "ray.workers=1"],
     ):
         command = [sys.executable, "-m", "pipelines.cli", *command]
-        subprocess.run(command, env=environment(ahead), cwd=ROOT, check=True, timeout=280, capture_output=True)
+        subprocess.run(command, env=environment(ahead), cwd=ROOT, check=True, timeout=1200, capture_output=True)
     assert machine_code(ahead) == before
 
 
