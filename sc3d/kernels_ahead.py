@@ -30,6 +30,10 @@ def call_geometry() -> None:
     mesh, camera = Mesh(np.asarray(sphere.vertices), np.asarray(sphere.faces)), Camera.from_focal(64, 64, 64)
     pose = Pose(np.eye(3), np.array([0.0, 0.0, 4.0]))
     mask = Raster(mesh).render(pose, camera, 64, 64).mask
+    # What is read from a file cannot be written to, which makes another type of it.
+    read = np.eye(3)
+    read.flags.writeable = False
+    Raster(mesh).render(Pose(read, pose.t), camera, 64, 64)
     align(mesh, np.roll(mask, 2, axis=1), pose, camera)
     view_silhouettes(mesh)
     geodesic = Geodesic(mesh)
