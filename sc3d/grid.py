@@ -31,6 +31,11 @@ class Letterbox:
             raise InputError(f"an image of {self.width} x {self.height} pixels has no grid")
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the image in its pixels."""
+        return self.width, self.height
+
+    @property
     def square(self) -> int:
         """Side of the square frame in its own pixels (840 for 60 cells of 14)."""
         return self.side * self.cell_size

@@ -34,7 +34,6 @@ class FitShape(Actor):
     provides: ClassVar[Mapping[str, str]] = {"fit": "the class shape in the image"}
     version: ClassVar[str] = "fit-3"
     options: ClassVar[tuple[str, ...]] = ("represent.hypotheses", "seed")
-
     batch_size: ClassVar[int] = 8
 
     def process(self, row: Row) -> Row:

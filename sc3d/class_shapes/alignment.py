@@ -200,13 +200,17 @@ def _rigid(shape: ClassShape, images: _SideBySide, starts: Sequence[Poses], sche
     with torch.no_grad():
         found = current()
         last = cost(found, explained(found, float(sigmas[-1])), float(sigmas[-1]))
-    chosen, first = [], 0
-    for count in (len(one.scale) for one in starts):
-        rows = slice(first, first + count)
-        best = first + different(found.R[rows].cpu().numpy(), last[rows].cpu().numpy(), schedule.kept)
+    chosen = []
+    for rows in _rows_of(starts):
+        best = rows.start + different(found.R[rows].cpu().numpy(), last[rows].cpu().numpy(), schedule.kept)
         chosen.append(Poses(*(value[torch.from_numpy(best).to(device)] for value in vars(found).values())))
-        first += count
     return chosen
+
+
+def _rows_of(poses: Sequence[Poses]) -> list[slice]:
+    """Where the poses of each image are among those of all."""
+    ends = np.cumsum([len(one.scale) for one in poses]).tolist()
+    return [slice(first, end) for first, end in zip([0, *ends], ends, strict=False)]
 
 
 def _free(
@@ -265,9 +269,7 @@ def _free(
     elsewhere = weights.pose * shape.poses.disagreement(meshes.cpu(), torch.from_numpy(rotations))
     pose = np.broadcast_to(elsewhere.numpy(), steps.shape[:2])[..., None]
     steps = np.concatenate([steps, pose], axis=2).astype(np.float32)
-    ends = np.cumsum([len(one.scale) for one in kept])
-    rows = [slice(end - len(one.scale), end) for end, one in zip(ends, kept, strict=True)]
-    return [_chosen(keypoints[row], rotations[row], inverse[row], steps[:, row]) for row in rows]
+    return [_chosen(keypoints[rows], rotations[rows], inverse[rows], steps[:, rows]) for rows in _rows_of(kept)]
 
 
 def _chosen(keypoints: np.ndarray, rotations: np.ndarray, inverse: np.ndarray, history: np.ndarray) -> Alignment:

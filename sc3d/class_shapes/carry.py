@@ -46,7 +46,7 @@ class AlignedImage:
 
 def aligned_image(shape: ClassShape, alignment: Alignment, letterbox: Letterbox, features: np.ndarray) -> AlignedImage:
     """The points of a class shape where an image shows them."""
-    seen = seen_points(shape, alignment, (letterbox.width, letterbox.height))
+    seen = seen_points(shape, alignment, letterbox.size)
     sure = max(shape.poses.cost - alignment.disagreement, 0.0)
     return AlignedImage(letterbox, features, seen, shape.points, shape.prototypes, sure)
 
@@ -67,9 +67,9 @@ def carried(source: AlignedImage, xy: np.ndarray, target: AlignedImage, sigma: f
         Log-likelihoods (K, side * side) float32.
     """
     point = _shown(source, xy, sigma)
-    places = target.seen[point] + _beside(source, in_sides(xy, _size(source)) - source.seen[point], point, target)
+    places = target.seen[point] + _beside(source, in_sides(xy, source.letterbox.size) - source.seen[point], point, target)
     likely = _log_semantic(target.prototypes.select(point), target.features).T
-    return np.asarray(likely + _log_spatial(places, in_sides(target.letterbox.centres(), _size(target)), sigma), np.float32)
+    return np.asarray(likely + _log_spatial(places, in_sides(target.letterbox.centres(), target.letterbox.size), sigma), np.float32)
 
 
 def _beside(source: AlignedImage, steps: np.ndarray, point: np.ndarray, target: AlignedImage) -> np.ndarray:
@@ -116,13 +116,9 @@ def as_similarity(log_likelihood: np.ndarray, temperature: float) -> np.ndarray:
 
 def _shown(image: AlignedImage, xy: np.ndarray, sigma: float) -> np.ndarray:
     """The point (M,) that an image shows at each of some pixels (M, 2)."""
-    at = in_sides(xy, _size(image))
+    at = in_sides(xy, image.letterbox.size)
     semantic = _log_semantic(image.prototypes, image.features[image.letterbox.cells_of(xy)])
     return np.asarray((semantic + _log_spatial(at, image.seen, sigma)).argmax(axis=1))
-
-
-def _size(image: AlignedImage) -> tuple[int, int]:
-    return image.letterbox.width, image.letterbox.height
 
 
 def _log_semantic(prototypes: Prototypes, features: np.ndarray) -> np.ndarray:

@@ -51,7 +51,7 @@ class Observation:
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the image in pixels."""
-        return self.letterbox.width, self.letterbox.height
+        return self.letterbox.size
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +102,7 @@ def observe(image_id: str, letterbox: Letterbox, foreground: np.ndarray, depth: 
         raise InputError(f"{image_id}: features of {len(features)} cells for a grid of {letterbox.side**2}")
     rows, columns = depth.values.shape
     # Of a raster that is smaller than the image, sides are rounded.
-    if abs(letterbox.width * rows - letterbox.height * columns) > max(letterbox.width, letterbox.height):
+    if abs(letterbox.width * rows - letterbox.height * columns) > max(letterbox.size):
         raise InputError(f"{image_id}: depth of {columns} x {rows} pixels for an image of {letterbox.width} x {letterbox.height}")
     cells = np.flatnonzero(foreground.reshape(-1))
     if not len(cells):
@@ -118,7 +118,7 @@ def observe(image_id: str, letterbox: Letterbox, foreground: np.ndarray, depth: 
         image_id,
         letterbox,
         foreground,
-        in_sides(pixels, (letterbox.width, letterbox.height)),
+        in_sides(pixels, letterbox.size),
         np.where(known, found, np.median(found[known])),
         unit_rows(features[cells]),
         depth.inverse_focal,
@@ -165,5 +165,5 @@ def _eroded(mask: np.ndarray) -> np.ndarray:
 
 def _depth_at(values: np.ndarray, pixels: np.ndarray, letterbox: Letterbox) -> np.ndarray:
     """Depths (N,) at pixels (N, 2) of the image, of the raster's pixel that each lies in; NaN outside."""
-    raster = np.floor(pixels / (letterbox.width, letterbox.height) * values.shape[::-1])
+    raster = np.floor(pixels / letterbox.size * values.shape[::-1])
     return np.asarray(map_coordinates(values, raster[:, ::-1].T, order=0, mode="constant", cval=np.nan), np.float64)

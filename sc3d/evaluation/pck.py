@@ -67,7 +67,7 @@ def unit_size(unit: Unit, target: ImageRecord, target_xy: np.ndarray, letterbox:
         InputError: the target has no box, or there are too few keypoints to make one.
     """
     if unit == "image":
-        return float(max(letterbox.width, letterbox.height))
+        return float(max(letterbox.size))
     if unit == "keypoints":
         if len(target_xy) < 2:
             raise InputError(f"{target.image_id}: {len(target_xy)} keypoints have no box, which is the unit of PCK here")
@@ -87,7 +87,7 @@ def common_keypoints(source: ImageRecord, target: ImageRecord) -> tuple[np.ndarr
 
 def outside_image(xy: np.ndarray, letterbox: Letterbox) -> np.ndarray:
     """Which points (K, 2) lie outside their image: (K,) bool. They are scored all the same, from the nearest border cell."""
-    return np.asarray((xy < 0).any(axis=1) | (xy > [letterbox.width, letterbox.height]).any(axis=1))
+    return np.asarray((xy < 0).any(axis=1) | (xy > letterbox.size).any(axis=1))
 
 
 def geo_aware(keypoint_ids: np.ndarray, target_ids: np.ndarray, groups: Iterable[Sequence[int]]) -> np.ndarray:

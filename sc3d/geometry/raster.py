@@ -171,7 +171,7 @@ class Raster:
         Raises:
             GeometryError: camera and letterbox disagree on the image's size, or ``foreground`` on the grid's.
         """
-        if (camera.width, camera.height) != (letterbox.width, letterbox.height):
+        if (camera.width, camera.height) != letterbox.size:
             raise GeometryError(
                 f"camera of a {camera.width} x {camera.height} image, letterbox of a {letterbox.width} x {letterbox.height} one"
             )

@@ -118,7 +118,7 @@ def _features(
 
 def _on_grid(features: np.ndarray, box: Letterbox) -> np.ndarray:
     """A map (rows, columns, C) over the whole photo at the cells of its letterbox, of unit length in each: (C, side, side) float32."""
-    centres = box.centres().reshape(box.side, box.side, 2) / (box.width, box.height)
+    centres = box.centres().reshape(box.side, box.side, 2) / box.size
     grid = torch.from_numpy((2 * centres - 1).astype(np.float32))[None]
     values = torch.from_numpy(np.ascontiguousarray(features, np.float32)).permute(2, 0, 1)[None]
     sampled = torch.nn.functional.grid_sample(values, grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
