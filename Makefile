@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 
 help:
 	@echo "make demo       the whole pipeline on generated images, ends with a table and an HTML report"
-	@echo "make test       the tests, in two processes (a quarter of an hour, more where others work)"
+	@echo "make test       the tests, in two processes (about twenty minutes)"
 	@echo "make test-slow  the tests marked slow too"
 	@echo "make lint       formatter, linter, type checker, import contracts"
 	@echo "make docs       the documentation as a site: build/site/index.html"
